@@ -1,0 +1,1 @@
+"""The model zoo: cards, architectures and safe weight loading."""
