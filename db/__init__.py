@@ -1,1 +1,1 @@
-"""The database: schema, sessions, queries, migrations."""
+"""The database: schema, sessions, migrations, the ledger and the queries of the site."""

@@ -1,0 +1,20 @@
+"""The database's exceptions.
+
+::
+
+    DatabaseError            an expected error: the command line prints it and exits with 1
+    ├── RevisionError        the database is older or newer than this program
+    └── UnavailableError     it cannot be opened, read or written (missing, locked, read-only, disk full)
+"""
+
+
+class DatabaseError(Exception):
+    """An expected error; its text is written for the user."""
+
+
+class RevisionError(DatabaseError):
+    """The database's schema is not the one this program was written for."""
+
+
+class UnavailableError(DatabaseError):
+    """The database cannot be reached or written."""

@@ -1,0 +1,52 @@
+"""Bring a database to the newest schema, and compare the two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+
+from db.schema import Base
+from db.session import Database, translated
+
+
+def _config(connection: Connection | None = None) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.attributes["connection"] = connection
+    return config
+
+
+def head() -> str:
+    """The newest migration in the package."""
+    revision = ScriptDirectory.from_config(_config()).get_current_head()
+    assert revision is not None
+    return revision
+
+
+def upgrade(database: Database) -> None:
+    """Create or migrate the tables to the newest schema; SQLite is put into WAL mode."""
+    with translated(database.url):
+        if database.engine.dialect.name == "sqlite":
+            raw = database.engine.raw_connection()  # a PRAGMA that cannot run inside a transaction
+            try:
+                cursor = raw.cursor()
+                cursor.execute("PRAGMA journal_mode = WAL")
+                cursor.close()
+            finally:
+                raw.close()
+        with database.engine.begin() as connection:
+            command.upgrade(_config(connection), "head")
+
+
+def differences(database: Database) -> list[Any]:
+    """What the database's tables lack or have too much against the schema; empty when they agree."""
+    with translated(database.url), database.engine.connect() as connection:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
