@@ -1,0 +1,101 @@
+"""Options that several verbs share, and how results are printed."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from benchmark.workspace import Workspace
+
+if TYPE_CHECKING:
+    from db.session import Database
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a command works: ``--workspace`` and ``--database``, resolved when asked for."""
+
+    folder: Path | None
+    url: str | None
+
+    @functools.cached_property
+    def workspace(self) -> Workspace:
+        """The workspace; raises `WorkspaceError` when there is none."""
+        return Workspace.find(self.folder)
+
+    @functools.cached_property
+    def database(self) -> Database:
+        """The open database at the newest migration."""
+        return self.workspace.open_database(self.url)
+
+    @property
+    def database_url(self) -> str:
+        """The database's URL, absolute, with its password."""
+        return self.database.url.render_as_string(hide_password=False)
+
+
+def place_options(function: F) -> F:
+    """Add ``--workspace`` and ``--database``; the command receives them as ``place``."""
+
+    @click.option(
+        "--workspace", "-w", type=click.Path(path_type=Path), help="The workspace's folder (default: around this one)."
+    )
+    @click.option("--database", metavar="URL", help="Another database, by SQLAlchemy URL.")
+    @functools.wraps(function)
+    def wrapped(*args: Any, workspace: Path | None, database: str | None, **kwargs: Any) -> Any:
+        return function(*args, place=Place(workspace, database), **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def json_option(function: F) -> F:
+    """Add ``--json``; the command receives it as ``as_json``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)
+
+
+def echo_json(value: Any) -> None:
+    """Print JSON; what is infinite or not a number is printed as null."""
+    click.echo(json.dumps(_plain(value), indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(v) for v in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    return str(value)
+
+
+def echo_table(rows: Sequence[Mapping[str, Any]], *, empty: str) -> None:
+    """Print rows as an aligned table, or ``empty``."""
+    if not rows:
+        click.echo(empty)
+        return
+    names = list(rows[0])
+    cells = [[_cell(row.get(name)) for name in names] for row in rows]
+    widths = [max(len(name), *(len(line[i]) for line in cells)) for i, name in enumerate(names)]
+    click.echo("  ".join(n.ljust(w) for n, w in zip(names, widths, strict=True)).rstrip())
+    for line in cells:
+        click.echo("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return str(value)

@@ -1,0 +1,171 @@
+"""A workspace: the folder with ``curveboard.toml``, the database and the artifacts."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from benchmark.errors import WorkspaceError
+
+if TYPE_CHECKING:
+    from db.session import Database
+
+CONFIG: Final = "curveboard.toml"
+VARIABLE: Final = "CURVEBOARD_WORKSPACE"
+
+TEMPLATE: Final = """\
+# A Curveboard workspace. Paths are relative to this folder.
+
+# Any SQLAlchemy URL; for PostgreSQL: postgresql+psycopg://user@host/name
+database = "sqlite:///curveboard.db"
+
+# The protocol that `curveboard evaluate` follows unless told otherwise (curveboard list protocols).
+protocol = "standard"
+
+# Adversarial examples by content hash; submitted models; protocols of your own; the built site.
+artifacts = "artifacts"
+models = "models"
+protocols = "protocols"
+public = "public"
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where things are.
+
+    Attributes:
+        root: The folder that holds ``curveboard.toml``.
+        database_url: An SQLAlchemy URL, absolute.
+        protocol: Name of the default protocol.
+        artifacts: Folder of the evidence.
+        models: Folder of submitted models, ``<slug>/model.toml`` each.
+        protocols: Folder of the workspace's own protocols.
+        public: Where the site is built by default.
+    """
+
+    root: Path
+    database_url: str
+    protocol: str
+    artifacts: Path
+    models: Path
+    protocols: Path
+    public: Path
+
+    @property
+    def locks(self) -> Path:
+        """Folder of the lock files by which evaluators show that they live."""
+        return self.root / ".locks"
+
+    @classmethod
+    def create(cls, root: Path, *, database_url: str | None = None) -> Workspace:
+        """Make a new workspace.
+
+        Args:
+            root: The folder; it is made if need be.
+            database_url: A database other than the SQLite file in the folder.
+
+        Raises:
+            WorkspaceError: If there is one already, or the folder cannot be written.
+        """
+        path = root / CONFIG
+        text = TEMPLATE
+        if database_url is not None:
+            text = text.replace('"sqlite:///curveboard.db"', '"' + database_url.replace("\\", "\\\\") + '"')
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            with path.open("x", encoding="utf-8") as file:
+                file.write(text)
+            workspace = cls.load(root)
+            for folder in (workspace.artifacts, workspace.models, workspace.protocols):
+                folder.mkdir(exist_ok=True)
+        except FileExistsError:
+            raise WorkspaceError(
+                f"{path} exists: there is a workspace already. Use it, or give another folder."
+            ) from None
+        except OSError as error:
+            raise WorkspaceError(f"No workspace can be made in {root}: {error.strerror or error}.") from error
+        return workspace
+
+    @classmethod
+    def load(cls, root: Path) -> Workspace:
+        """Read ``curveboard.toml`` in ``root``; raises `WorkspaceError` with what is wrong."""
+        path = root / CONFIG
+        try:
+            with path.open("rb") as file:
+                values = tomllib.load(file)
+        except OSError as error:
+            raise WorkspaceError(f"{path} cannot be read: {error.strerror or error}.") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise WorkspaceError(f"{path} is not valid TOML: {error}.") from error
+        defaults = tomllib.loads(TEMPLATE)
+        unknown = sorted(set(values) - set(defaults))
+        if unknown:
+            raise WorkspaceError(f"{path} has unknown settings: {', '.join(unknown)}. Known: {', '.join(defaults)}.")
+        settings = defaults | values
+        for name, value in settings.items():
+            if not isinstance(value, str):
+                raise WorkspaceError(f"{path}: {name} must be a string, got {value!r}.")
+        root = root.absolute()
+        return cls(
+            root=root,
+            database_url=absolute_url(settings["database"], root),
+            protocol=settings["protocol"],
+            artifacts=root / settings["artifacts"],
+            models=root / settings["models"],
+            protocols=root / settings["protocols"],
+            public=root / settings["public"],
+        )
+
+    @classmethod
+    def find(cls, explicit: Path | None = None) -> Workspace:
+        """The workspace given, of the environment, or around the current folder.
+
+        Args:
+            explicit: ``--workspace``, if it was given.
+
+        Raises:
+            WorkspaceError: If there is none; the message says how to make one.
+        """
+        given = explicit or (Path(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None)
+        if given is not None:
+            if not (given / CONFIG).is_file():
+                raise WorkspaceError(f"{given} is no workspace: it has no {CONFIG}. Make one: curveboard init {given}")
+            return cls.load(given)
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / CONFIG).is_file():
+                return cls.load(folder)
+        raise WorkspaceError(
+            f"There is no workspace here ({here}) or above. Make one with: curveboard init, "
+            f"or name one with --workspace DIR or the variable {VARIABLE}."
+        )
+
+    def open_database(self, url: str | None = None) -> Database:
+        """The workspace's database, or the one at ``url``, at the newest migration.
+
+        Raises:
+            db.errors.DatabaseError: If it cannot be opened, or is of another version.
+        """
+        from db.session import Database
+
+        database = Database(absolute_url(url, Path.cwd()) if url else self.database_url)
+        database.require_head()
+        return database
+
+
+def absolute_url(url: str, root: Path) -> str:
+    """The URL with a relative SQLite path made absolute, ``root`` being what it is relative to."""
+    prefix, separator, path = url.partition("sqlite:///")
+    if (
+        prefix
+        or not separator
+        or not path
+        or path.startswith(("/", ":memory:", "file:"))
+        or Path(path).isabsolute_url()
+    ):
+        return url
+    return f"sqlite:///{root / path}"
