@@ -160,12 +160,6 @@ class Workspace:
 def absolute_url(url: str, root: Path) -> str:
     """The URL with a relative SQLite path made absolute, ``root`` being what it is relative to."""
     prefix, separator, path = url.partition("sqlite:///")
-    if (
-        prefix
-        or not separator
-        or not path
-        or path.startswith(("/", ":memory:", "file:"))
-        or Path(path).isabsolute_url()
-    ):
+    if prefix or not separator or not path or path.startswith(("/", ":memory:", "file:")) or Path(path).is_absolute():
         return url
     return f"sqlite:///{root / path}"

@@ -1,4 +1,4 @@
-"""The command line. A verb is a file of this folder with a click command called ``command``; it is imported when needed.
+"""The command line: a verb is a file of this folder with a click command called ``command``, imported when needed.
 
 No module here may import torch or sqlalchemy at the top: ``curveboard --help`` must answer at once.
 """
@@ -65,12 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    from benchmark.errors import BenchmarkError
-
     try:
         result = group.main(args=arguments, prog_name="curveboard", standalone_mode=False)
-    except click.exceptions.Exit as leaving:
-        return leaving.exit_code
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -81,25 +77,18 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; give the interpreter somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except BenchmarkError as error:
-        return _expected(error)
-    except OSError as error:
-        return _expected(error)
     except Exception as error:
-        if _is_expected(error):
-            return _expected(error)
-        raise
+        if not _is_expected(error):
+            raise
+        click.echo(f"Error: {error}", err=True)
+        return 1
     return result if isinstance(result, int) else 0
 
 
-def _expected(error: Exception) -> int:
-    click.echo(f"Error: {error}", err=True)
-    return 1
-
-
 def _is_expected(error: Exception) -> bool:
-    """Whether the error is of the two packages whose roots are only imported when they were in use."""
+    """Whether the error's text was written for the user: then it needs no traceback."""
+    from benchmark.errors import BenchmarkError
     from db.errors import DatabaseError
     from models_zoo.errors import ZooError
 
-    return isinstance(error, DatabaseError | ZooError)
+    return isinstance(error, BenchmarkError | DatabaseError | ZooError | OSError)
