@@ -27,6 +27,9 @@ from torch import Tensor, nn
 
 from models_zoo.errors import CardError
 
+VERSION: Final = 1
+"""Raised whenever a transformation would give other images; part of the digest of the models that use one."""
+
 
 class _IdentityBackward(torch.autograd.Function):
     """Applies a transformation forward and the identity backward; can be differentiated any number of times."""
@@ -98,14 +101,14 @@ class BitDepth(nn.Module):
         if not 1 <= bits <= 16:
             raise CardError(f"Bit-depth reduction keeps 1 to 16 bits, got {bits}.")
         self.bits = bits
-        self.levels = 2**bits - 1
+        self.levels: int = 2**bits - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """Quantised images."""
         return bpda(x, self._quantise)
 
     def _quantise(self, x: Tensor) -> Tensor:
-        return (x.clamp(0, 1) * self.levels).round().div(self.levels)
+        return (x.clamp(0, 1) * self.levels).round() / self.levels
 
     def extra_repr(self) -> str:
         """Shown in ``repr``."""
