@@ -1,0 +1,242 @@
+"""Attack credit: what each source of adversarial examples contributed to the ledgers, and at what cost. No torch."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.schema import Array, Cell, Chunk, Dataset, Evaluation, State
+
+NORMS: Final = ("linf", "l2", "l1")
+
+Distances = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Credit:
+    """What one contributor added to the curves of one norm, summed or averaged over all models of a dataset.
+
+    Attributes:
+        contributor: The attack's name; ``challenge: AUTHOR`` or ``transfer`` for the others.
+        norm: The norm of the curves.
+        models: On how many models it was run.
+        samples: On how many samples in all.
+        decided: Samples that it alone decided: without it their smallest known distance would be larger.
+        shared: Samples whose smallest distance it found, but another contributor too.
+        found: Samples for which nothing but it found any adversarial example.
+        area: By how much it lowered the area under the robust-accuracy curve, up to the norm's largest published eps
+            (units of distance); the mean over the models. 0 where no eps is published.
+        robust_accuracy: Published eps -> by how much it lowered the robust accuracy there (a share), mean over the
+            models.
+        seconds: Time it took, in all; it is the same in every norm, since an example counts in each.
+        forward_passes: Images passed forward, in all.
+        backward_passes: Images passed backward, in all.
+    """
+
+    contributor: str
+    norm: str
+    models: int
+    samples: int
+    decided: int
+    shared: int
+    found: int
+    area: float
+    robust_accuracy: Mapping[float, float]
+    seconds: float
+    forward_passes: int
+    backward_passes: int
+
+
+def contributor(measure: str, parameters: Mapping[str, Any]) -> str:
+    """Who is credited for an evaluation: the attack it ran, the author of a challenge, or else the measure itself."""
+    if measure == "challenge":
+        return f"challenge: {parameters.get('author') or 'anonymous'}"
+    return str(parameters.get("attack") or measure)
+
+
+def credit(
+    session: Session,
+    *,
+    dataset_id: int,
+    n: int,
+    protocol_id: int | None = None,
+    model_ids: Sequence[int] | None = None,
+    as_of: datetime | None = None,
+) -> list[Credit]:
+    """The credit of every contributor, by norm, the most decisive first.
+
+    Args:
+        session: An open session.
+        dataset_id: The dataset.
+        n: Size of the slice.
+        protocol_id: Only models with a row of this protocol (on this dataset and slice).
+        model_ids: Only these models.
+        as_of: Only evaluations finished by then.
+    """
+    dataset = session.get_one(Dataset, dataset_id)
+    eps = {norm: sorted(dataset.card.get("eps", {}).get(norm, ())) for norm in NORMS}
+    costs = _costs(session, dataset_id, as_of)
+    tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
+    for model_id in _models(session, dataset_id, n, protocol_id, model_ids):
+        for norm in NORMS:
+            best = _best(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n, as_of=as_of)
+            for name, shares in _shares(best, eps[norm]):
+                tallies[name, norm].add(shares, costs[model_id, name])
+    order = {norm: i for i, norm in enumerate(NORMS)}
+    found = [tally.credit(name, norm) for (name, norm), tally in tallies.items()]
+    return sorted(found, key=lambda c: (order[c.norm], -c.decided, -c.shared, c.contributor))
+
+
+@dataclass
+class _Tally:
+    models: int = 0
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros(4, dtype=np.int64))
+    area: float = 0.0
+    drops: dict[float, float] = field(default_factory=lambda: defaultdict(float))
+    cost: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
+
+    def add(self, shares: _Shares, cost: NDArray[np.float64]) -> None:
+        self.models += 1
+        self.counts += (shares.samples, shares.decided, shares.shared, shares.found)
+        self.area += shares.area
+        self.cost += cost
+        for eps, drop in shares.drops.items():
+            self.drops[eps] += drop
+
+    def credit(self, name: str, norm: str) -> Credit:
+        samples, decided, shared, found = (int(count) for count in self.counts)
+        drops = {eps: drop / self.models for eps, drop in self.drops.items()}
+        seconds, forward, backward = self.cost
+        return Credit(
+            name,
+            norm,
+            self.models,
+            samples,
+            decided,
+            shared,
+            found,
+            self.area / self.models,
+            drops,
+            float(seconds),
+            int(forward),
+            int(backward),
+        )
+
+
+@dataclass(frozen=True)
+class _Shares:
+    """One contributor's part in one model's ledger."""
+
+    samples: int
+    decided: int
+    shared: int
+    found: int
+    area: float
+    drops: Mapping[float, float]
+
+
+def _shares(
+    best: Mapping[str, tuple[Distances, NDArray[np.bool_]]], eps: Sequence[float]
+) -> Iterator[tuple[str, _Shares]]:
+    """Each contributor's part, from its own best distances (n,) and the samples it looked at (n,)."""
+    if not best:
+        return
+    table = np.stack([distances for distances, _ in best.values()])
+    looked = np.stack([covered for _, covered in best.values()])
+    full = table.min(axis=0)
+    counted = looked.any(axis=0)
+    total = max(int(counted.sum()), 1)
+    for row, name in enumerate(best):
+        without = np.where(full > 0, np.delete(table, row, axis=0).min(axis=0, initial=np.inf), 0.0)
+        mine = (table[row] == full) & np.isfinite(full)
+        cap = eps[-1] if eps else 0.0
+        yield (
+            name,
+            _Shares(
+                samples=int(looked[row].sum()),
+                decided=int((full < without).sum()),
+                shared=int((mine & (full == without) & (full > 0)).sum()),
+                found=int((mine & np.isinf(without)).sum()),
+                area=float((np.minimum(without, cap) - np.minimum(full, cap))[counted].sum() / total),
+                drops={e: float(((full <= e) & (without > e) & counted).sum() / total) for e in eps},
+            ),
+        )
+
+
+def _best(
+    session: Session, *, model_id: int, dataset_id: int, norm: str, n: int, as_of: datetime | None
+) -> dict[str, tuple[Distances, NDArray[np.bool_]]]:
+    """For each contributor the smallest distance it found, and where it looked; a misclassified image is nobody's."""
+    query = (
+        select(Evaluation.measure, Evaluation.parameters, Chunk.start, Array.data)
+        .join(Chunk, Chunk.evaluation_id == Evaluation.id)
+        .join(Array, Array.chunk_id == Chunk.id)
+        .where(
+            Evaluation.model_id == model_id,
+            Evaluation.dataset_id == dataset_id,
+            Evaluation.state == State.DONE,
+            Array.name == f"distance_{norm}",
+            Chunk.start < n,
+        )
+        .order_by(Evaluation.id, Chunk.start)
+    )
+    if as_of is not None:
+        query = query.where(Evaluation.finished_at <= as_of)
+    best: dict[str, tuple[Distances, NDArray[np.bool_]]] = {}
+    misclassified = np.zeros(n, dtype=np.bool_)
+    for measure, parameters, start, data in session.execute(query):
+        name = contributor(measure, parameters)
+        distances, covered = best.setdefault(name, (np.full(n, np.inf), np.zeros(n, dtype=np.bool_)))
+        part = slice(start, min(start + len(data), n))
+        values = data[: part.stop - part.start]
+        distances[part] = np.minimum(distances[part], values)
+        covered[part] = True
+        misclassified[part] |= values == 0
+    for distances, _ in best.values():
+        distances[misclassified] = 0.0
+    return best
+
+
+def _costs(session: Session, dataset_id: int, as_of: datetime | None) -> Mapping[tuple[int, str], NDArray[np.float64]]:
+    """Seconds, forward and backward passes by model and contributor."""
+    query = (
+        select(
+            Evaluation.model_id,
+            Evaluation.measure,
+            Evaluation.parameters,
+            func.sum(Chunk.seconds),
+            func.sum(Chunk.forward_passes),
+            func.sum(Chunk.backward_passes),
+        )
+        .join(Chunk, Chunk.evaluation_id == Evaluation.id)
+        .where(Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE)
+        .group_by(Evaluation.id)
+    )
+    if as_of is not None:
+        query = query.where(Evaluation.finished_at <= as_of)
+    costs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
+    for model_id, measure, parameters, *cost in session.execute(query):
+        costs[model_id, contributor(measure, parameters)] += np.array(cost, dtype=np.float64)
+    return costs
+
+
+def _models(
+    session: Session, dataset_id: int, n: int, protocol_id: int | None, model_ids: Sequence[int] | None
+) -> list[int]:
+    query = select(Evaluation.model_id).where(Evaluation.dataset_id == dataset_id).distinct()
+    if protocol_id is not None:
+        query = (
+            select(Cell.model_id)
+            .where(Cell.dataset_id == dataset_id, Cell.protocol_id == protocol_id, Cell.n == n)
+            .distinct()
+        )
+    found = sorted(session.scalars(query))
+    return found if model_ids is None else [model_id for model_id in found if model_id in set(model_ids)]
