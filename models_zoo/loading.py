@@ -1,0 +1,79 @@
+"""From an entry to a module that can be evaluated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from models_zoo import architectures
+from models_zoo.cards import Entry, Weights
+from models_zoo.errors import WeightsError
+from models_zoo.fetch import fetch, verify
+from models_zoo.weights import apply_layout, read_arrays
+
+
+def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module:
+    """The model of an entry, in eval mode on ``device``; see `models_zoo.load_model`.
+
+    Raises:
+        ZooError: If its files cannot be had, verified or read, or do not fit.
+    """
+    network = _weighted(entry)
+    if entry.preprocessing:
+        from models_zoo.preprocessing import build as build_preprocessing
+
+        network = nn.Sequential(build_preprocessing(entry.preprocessing), network)
+    return network.eval().requires_grad_(False).to(device)
+
+
+def local_file(entry: Entry, weights: Weights) -> Path:
+    """Where a file of an entry lies on this machine, its size and digest verified; downloaded if need be.
+
+    Raises:
+        FetchError: If it cannot be had, or is another file.
+        WeightsError: If it should lie beside the card and does not.
+    """
+    if weights.urls:
+        return fetch(weights.remote)
+    path = entry.folder / weights.name
+    if path.is_symlink() or not path.is_file():
+        raise WeightsError(
+            f"{entry.slug}: there is no file {path} (a link is not followed). Put the weights beside the card."
+        )
+    verify(path, name=f"{entry.slug}: {weights.name}", size=weights.size, sha256=weights.sha256)
+    return path
+
+
+def _weighted(entry: Entry) -> nn.Module:
+    """The network of a registered architecture with the entry's weights."""
+    weights = entry.weights[0]
+    state = read_arrays(local_file(entry, weights), weights.name, wanted=[r["array"] for r in weights.layout.values()])
+    if weights.layout:
+        state = apply_layout(state, weights.layout)
+    # The shapes are compared before any memory is taken: the arguments of a stranger's card could ask for terabytes.
+    with torch.device("meta"):
+        expected = architectures.build(entry.architecture, entry.arguments).state_dict()
+    _check_fit(entry, expected, state)
+    with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's random numbers stay
+        network = architectures.build(entry.architecture, entry.arguments)
+    network.load_state_dict(state)
+    return network
+
+
+def _check_fit(entry: Entry, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    problems = [f"{name} is missing" for name in expected if name not in state]
+    problems += [f"{name} is not a parameter of it" for name in state if name not in expected]
+    problems += [
+        f"{name} has shape {tuple(state[name].shape)}, expected {tuple(want.shape)}"
+        for name, want in expected.items()
+        if name in state and state[name].shape != want.shape
+    ]
+    if problems:
+        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise WeightsError(
+            f"{entry.slug}: the weights {entry.weights[0].name} do not fit the architecture {entry.architecture!r} "
+            f"with {dict(entry.arguments)}: {'; '.join(problems[:5])}{more}. Correct model.arguments, or the weights."
+        )
