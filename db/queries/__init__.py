@@ -1,0 +1,49 @@
+"""What the site, `status`, `show` and `export` read: plain frozen values, never a live ORM object.
+
+A moment ``as_of`` may be given nearly everywhere: the database is then read as it stood at that time, that is, with the
+evaluations finished and the models, protocols and changes recorded by then.
+"""
+
+from db.queries.boards import board_named, boards
+from db.queries.details import EvaluationData, row_data
+from db.queries.history import changes
+from db.queries.overview import Overview, dataset_array, dataset_arrays, datasets, find_models, overview, protocols
+from db.queries.records import (
+    Board,
+    ChangeInfo,
+    DatasetInfo,
+    EvaluationDetail,
+    EvaluationInfo,
+    FlagInfo,
+    ModelInfo,
+    ProtocolInfo,
+    Row,
+    RowStatus,
+    ScoreInfo,
+)
+
+__all__ = [
+    "Board",
+    "ChangeInfo",
+    "DatasetInfo",
+    "EvaluationData",
+    "EvaluationDetail",
+    "EvaluationInfo",
+    "FlagInfo",
+    "ModelInfo",
+    "Overview",
+    "ProtocolInfo",
+    "Row",
+    "RowStatus",
+    "ScoreInfo",
+    "board_named",
+    "boards",
+    "changes",
+    "dataset_array",
+    "dataset_arrays",
+    "datasets",
+    "find_models",
+    "overview",
+    "protocols",
+    "row_data",
+]

@@ -1,0 +1,127 @@
+"""The arrays and circumstances of some evaluations."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from db.queries.records import EvaluationDetail, FlagInfo, ScoreInfo
+from db.schema import Array, Chunk, Evaluation, Flag, Score
+
+
+@dataclass(frozen=True)
+class EvaluationData:
+    """An evaluation's arrays, its chunks joined.
+
+    Attributes:
+        detail: Its circumstances.
+        arrays: Each named array's values, shape (k, ...), in the order of ``samples[name]``.
+        samples: For each array the indices of its samples in the dataset, shape (k,), int64.
+        evidence: Digests of the files of its adversarial examples, in the order of its chunks.
+    """
+
+    detail: EvaluationDetail
+    arrays: Mapping[str, NDArray[Any]]
+    samples: Mapping[str, NDArray[np.int64]]
+    evidence: tuple[str, ...]
+
+
+def row_data(session: Session, evaluation_ids: Sequence[int]) -> dict[int, EvaluationData]:
+    """Everything recorded of these evaluations, by id, in the order given."""
+    details = _details(session, evaluation_ids)
+    pieces: dict[int, dict[str, list[tuple[int, NDArray[Any]]]]] = defaultdict(lambda: defaultdict(list))
+    query = (
+        select(Chunk.evaluation_id, Chunk.start, Array.name, Array.data)
+        .join(Array, Array.chunk_id == Chunk.id)
+        .where(Chunk.evaluation_id.in_(evaluation_ids))
+        .order_by(Chunk.evaluation_id, Chunk.start, Array.name)
+    )
+    for evaluation_id, start, name, data in session.execute(query):
+        pieces[evaluation_id][name].append((start, data))
+    evidence: dict[int, list[str]] = defaultdict(list)
+    digests = (
+        select(Chunk.evaluation_id, Chunk.evidence_digest)
+        .where(Chunk.evaluation_id.in_(evaluation_ids), Chunk.evidence_digest.is_not(None))
+        .order_by(Chunk.evaluation_id, Chunk.start)
+    )
+    for evaluation_id, digest in session.execute(digests):
+        evidence[evaluation_id].append(str(digest))
+    return {
+        key: EvaluationData(
+            details[key],
+            {name: np.concatenate([data for _, data in parts]) for name, parts in pieces[key].items()},
+            {name: _indices(parts) for name, parts in pieces[key].items()},
+            tuple(evidence[key]),
+        )
+        for key in evaluation_ids
+    }
+
+
+def _indices(parts: Sequence[tuple[int, NDArray[Any]]]) -> NDArray[np.int64]:
+    return np.concatenate([np.arange(start, start + len(data), dtype=np.int64) for start, data in parts])
+
+
+def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, EvaluationDetail]:
+    scores: dict[int, list[ScoreInfo]] = defaultdict(list)
+    for row in session.execute(
+        select(
+            Score.evaluation_id,
+            Score.name,
+            Score.value,
+            Score.low,
+            Score.high,
+            Score.confidence,
+            Score.unit,
+            Score.direction,
+        )
+        .where(Score.evaluation_id.in_(evaluation_ids))
+        .order_by(Score.id)
+    ):
+        scores[row.evaluation_id].append(ScoreInfo(*row[1:]))
+    flags: dict[int, list[FlagInfo]] = defaultdict(list)
+    for flag in session.execute(
+        select(Flag.evaluation_id, Flag.code, Flag.message, Flag.value)
+        .where(Flag.evaluation_id.in_(evaluation_ids))
+        .order_by(Flag.id)
+    ):
+        flags[flag.evaluation_id].append(FlagInfo(*flag[1:]))
+    costs = {
+        row.evaluation_id: tuple(row[1:])
+        for row in session.execute(
+            select(
+                Chunk.evaluation_id,
+                func.sum(Chunk.seconds),
+                func.sum(Chunk.forward_passes),
+                func.sum(Chunk.backward_passes),
+            )
+            .where(Chunk.evaluation_id.in_(evaluation_ids))
+            .group_by(Chunk.evaluation_id)
+        )
+    }
+    query = select(
+        Evaluation.id, Evaluation.started_at, Evaluation.attempts, Evaluation.samples, Evaluation.provenance
+    ).where(Evaluation.id.in_(evaluation_ids))
+    details = {}
+    for found in session.execute(query):
+        key, started_at, attempts, samples, provenance = found._tuple()
+        seconds, forward, backward = costs.get(key, (0.0, 0, 0))
+        details[key] = EvaluationDetail(
+            evaluation_id=key,
+            started_at=started_at,
+            attempts=attempts,
+            samples=samples,
+            provenance=provenance,
+            seconds=float(seconds),
+            forward_passes=int(forward),
+            backward_passes=int(backward),
+            scores=tuple(scores[key]),
+            flags=tuple(flags[key]),
+        )
+    return details

@@ -1,0 +1,199 @@
+"""The values that queries return."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from functools import cached_property
+from typing import Any
+
+from db.schema import State
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as it was evaluated; ``card`` is its card as JSON."""
+
+    id: int
+    slug: str
+    digest: str
+    title: str
+    card: Mapping[str, Any]
+    added_at: datetime
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """A dataset without its arrays; ``card`` has its shape, classes, published eps, licence and source."""
+
+    id: int
+    name: str
+    digest: str
+    title: str
+    size: int
+    card: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ProtocolInfo:
+    """A version of a protocol."""
+
+    id: int
+    name: str
+    version: int
+    title: str
+    spec: Mapping[str, Any]
+    added_at: datetime
+
+
+@dataclass(frozen=True)
+class EvaluationInfo:
+    """An evaluation without its arrays and provenance."""
+
+    id: int
+    key: str
+    model_id: int
+    dataset_id: int
+    n: int
+    measure: str
+    version: int
+    parameters: Mapping[str, Any]
+    norm: str | None
+    seed: int
+    state: State
+    reason: str | None
+    created_at: datetime
+    finished_at: datetime | None
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing more is to come: it is done, or does not apply to the model."""
+        return self.state in {State.DONE, State.UNSUPPORTED}
+
+
+@dataclass(frozen=True)
+class ScoreInfo:
+    """One number of an evaluation, with its interval."""
+
+    name: str
+    value: float | None
+    low: float | None
+    high: float | None
+    confidence: float | None
+    unit: str
+    direction: str
+
+
+@dataclass(frozen=True)
+class FlagInfo:
+    """A warning of an evaluation."""
+
+    code: str
+    message: str
+    value: float | None
+
+
+@dataclass(frozen=True)
+class EvaluationDetail:
+    """The rest of an evaluation: what it cost, under what circumstances, and what it said.
+
+    ``seconds`` and the passes are summed over its chunks.
+    """
+
+    evaluation_id: int
+    started_at: datetime | None
+    attempts: int
+    samples: int
+    provenance: Mapping[str, Any]
+    seconds: float
+    forward_passes: int
+    backward_passes: int
+    scores: tuple[ScoreInfo, ...]
+    flags: tuple[FlagInfo, ...]
+
+
+class RowStatus(StrEnum):
+    """How a row stands on its board."""
+
+    COMPLETE = "complete"
+    """All its cells are done or do not apply: it is ranked."""
+    INCOMPLETE = "incomplete"
+    """Some cells are queued, running or failed."""
+    STALE = "stale"
+    """It has cells of an older version of the protocol only."""
+    SUPERSEDED = "superseded"
+    """The board has a row of the same model with newer weights."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A model's row on a board.
+
+    Attributes:
+        model: The model.
+        protocol: The newest version of the protocol that the row has cells of.
+        status: How it stands.
+        cells: The evaluations that the protocol wants of it.
+        others: Done evaluations of the same model and dataset beyond those: challenges, replays, older versions.
+    """
+
+    model: ModelInfo
+    protocol: ProtocolInfo
+    status: RowStatus
+    cells: tuple[EvaluationInfo, ...]
+    others: tuple[EvaluationInfo, ...]
+
+    @property
+    def done(self) -> tuple[EvaluationInfo, ...]:
+        """All done evaluations, in the order in which they joined the ledger."""
+        everything = (e for e in (*self.cells, *self.others) if e.state is State.DONE)
+        return tuple(sorted(everything, key=lambda e: (e.finished_at is None, e.finished_at, e.id)))
+
+
+@dataclass(frozen=True)
+class Board:
+    """The rows that are ranked together: equal dataset digest, slice and protocol.
+
+    Attributes:
+        dataset: The dataset.
+        n: The slice: its first ``n`` samples.
+        protocol: The protocol's newest version that any row has.
+        rows: Every row, by slug; only complete ones are ranked.
+    """
+
+    dataset: DatasetInfo
+    n: int
+    protocol: ProtocolInfo
+    rows: tuple[Row, ...]
+    crowded: bool = False
+    """Whether another board has the same dataset name, slice and protocol name (the dataset's digest differs)."""
+
+    @cached_property
+    def slug(self) -> str:
+        """A name for addresses: ``mnist-1000-default``."""
+        name = f"{self.dataset.name}-{self.n}-{self.protocol.name}"
+        return f"{name}-{self.dataset.digest[:8]}" if self.crowded else name
+
+    @property
+    def ranked(self) -> tuple[Row, ...]:
+        """The complete rows."""
+        return tuple(row for row in self.rows if row.status is RowStatus.COMPLETE)
+
+
+@dataclass(frozen=True)
+class ChangeInfo:
+    """An entry of the changelog."""
+
+    id: int
+    at: datetime
+    kind: str
+    model: str | None
+    """The model's slug."""
+    model_id: int | None
+    dataset: str | None
+    dataset_id: int | None
+    measure: str | None
+    parameters: Mapping[str, Any]
+    detail: Mapping[str, Any]
