@@ -1,0 +1,141 @@
+"""What attacks see of a model: margins and their gradients, batched, counted in memory, with nothing left changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.errors import BenchmarkError
+from benchmark.verification import SLACK
+
+SAFETY: Final = 1.25 * SLACK
+"""Lead over the label, relative to the largest logit, from which an attack calls an image adversarial.
+
+A little more than verification asks for, since logits differ in their last bits with the batch an image is in.
+"""
+
+T = TypeVar("T")
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """Eval mode and no parameter gradients while the block runs; both are put back as they were, module by module."""
+    modes = [(module, module.training) for module in model.modules()]
+    asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    model.eval()
+    for parameter in asking:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in asking:
+            parameter.requires_grad_(True)
+        for module, training in modes:
+            module.training = training
+
+
+class Oracle:
+    """Margins of a classifier and their gradients.
+
+    The margin of an image is how far the best other class (or a target class) leads the label, less the lead that
+    verification asks for: positive exactly where the image counts as adversarial.
+
+    Attributes:
+        model: The classifier, in eval mode with no parameter gradients (see `frozen`).
+        batch_size: Images a pass; halved when the device runs out of memory, and then kept.
+        repeats: Calls averaged an image: 1, or more for a randomised model (expectation over transformation).
+        probabilities: Whether the model returns probabilities; margins are then taken between their logarithms, since
+            gradients of saturated probabilities vanish.
+    """
+
+    def __init__(self, model: nn.Module, *, batch_size: int, repeats: int = 1, probabilities: bool = False) -> None:
+        self.model = model
+        self.batch_size = batch_size
+        self.repeats = repeats
+        self.probabilities = probabilities
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits of each image, shape (n, k); averaged over ``repeats``."""
+        with torch.no_grad():
+            return self._batched(lambda i, j: self._call(x[i:j]), len(x))
+
+    def margins(self, x: Tensor, y: Tensor) -> Tensor:
+        """Margin of each image, shape (n,); NaN logits give ``-inf``."""
+        with torch.no_grad():
+            return self._batched(lambda i, j: self._margin(self._call(x[i:j]), y[i:j], None)[0], len(x))
+
+    def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Margins and the gradients of the lead.
+
+        Args:
+            x: Images, shape (n, c, h, w).
+            y: Labels, shape (n,).
+            target: The class whose lead over the label is differentiated, shape (n,); -1 (or None for all rows) is the
+                best other class.
+
+        Returns:
+            The margin against the best other class, shape (n,), and the gradient, shape (n, d).
+        """
+        margins, gradients = [], []
+
+        def one(i: int, j: int) -> Tensor:
+            with torch.enable_grad():
+                image = x[i:j].detach().requires_grad_(True)
+                margin, lead = self._margin(self._call(image), y[i:j], None if target is None else target[i:j])
+                (gradient,) = torch.autograd.grad(lead.sum(), image)
+            margins.append(margin.detach())
+            gradients.append(gradient.flatten(1))
+            return margin.detach()
+
+        self._batched(one, len(x))
+        return torch.cat(margins), torch.cat(gradients)
+
+    def _call(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        for _ in range(self.repeats - 1):
+            logits = logits + self.model(x)
+        return logits / self.repeats if self.repeats > 1 else logits
+
+    def _margin(self, logits: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        labels = y[:, None]
+        others = logits.detach().scatter(1, labels, -torch.inf)
+        best, rival = others.max(dim=1)
+        own = logits.gather(1, labels).squeeze(1)
+        slack = SAFETY * logits.detach().abs().amax(dim=1)
+        margin = (best - own.detach() - slack).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+        if target is not None:
+            rival = torch.where(target >= 0, target, rival)
+        scores = (logits.clamp_min(1e-38)).log() if self.probabilities else logits
+        lead = scores.gather(1, rival[:, None]).squeeze(1) - scores.gather(1, labels).squeeze(1)
+        return margin, lead
+
+    def _batched(self, call: Callable[[int, int], Tensor], n: int) -> Tensor:
+        parts, i = [], 0
+        while i < n:
+            j = min(n, i + self.batch_size)
+            try:
+                parts.append(call(i, j))
+            except (MemoryError, RuntimeError) as error:
+                if not _out_of_memory(error):
+                    raise
+                if self.batch_size == 1:
+                    raise BenchmarkError(
+                        "The device has too little memory for one image's gradient. Use a device with more memory."
+                    ) from error
+                if torch.cuda.is_available():
+                    torch.cuda.empty_cache()
+                self.batch_size = max(1, min(self.batch_size, j - i) // 2)
+                continue
+            i = j
+        return torch.cat(parts)
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
+    )

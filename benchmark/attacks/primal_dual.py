@@ -1,0 +1,73 @@
+"""Primal–dual gradient descent on the norm, with the weight of the class constraint as the dual variable.
+
+PDGD (l2) and PDPGD (l1, proximal) of Matyasko & Chau 2021, arXiv:2106.01538: Adam on the perturbation, whose steps
+are large in every coordinate at first and so leave regions where the gradient at the clean image misleads.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from benchmark.attacks.oracle import Oracle
+from benchmark.attacks.rows import Rows
+from benchmark.threat import Norm
+
+_BETA_1, _BETA_2 = 0.9, 0.999
+_DUAL_MEMORY = 0.9
+_LARGEST_LOG_RATIO = 13.8  # a ratio of 1e-6 between the two terms
+_STRETCH = 5.0  # largest factor by which Adam's metric enlarges the soft threshold of a coordinate
+
+
+def primal_dual(
+    oracle: Oracle,
+    rows: Rows,
+    norm: Norm,
+    *,
+    steps: int,
+    step: tuple[float, float] = (0.1, 0.001),
+    dual_step: tuple[float, float] = (0.1, 0.01),
+    dual_ratio: float = 0.01,
+) -> None:
+    """Run the rows' searches for some steps; their nearest examples are kept in them.
+
+    Args:
+        oracle: The model.
+        rows: The searches; `Rows.delta` is where they start.
+        norm: ``l1`` or ``l2``.
+        steps: Gradient steps.
+        step: Adam's step size at the start and the end (a geometric schedule), in units of the box.
+        dual_step: Step of the log-weight at the start and the end.
+        dual_ratio: Weight of the norm relative to the class constraint's at the start.
+    """
+    mean = torch.zeros_like(rows.delta)
+    square = torch.zeros_like(rows.delta)
+    log_weight = torch.full_like(rows.distance, -math.log(dual_ratio))
+    weight = log_weight.sigmoid()
+    for k in range(steps):
+        images = rows.images()
+        margin, gradient = oracle.gradients(images, rows.y, rows.target)
+        size = rows.offer(margin, norm)
+        # softplus of the label's lead; its slope is the pull towards the other class
+        pull = margin.neg().sigmoid_()
+        if norm == "l2":
+            gradient.mul_((weight * pull).neg_()[:, None])
+            gradient.addcmul_(rows.delta, ((1 - weight) / size.clamp(min=1e-12))[:, None])
+        else:
+            gradient.mul_(pull.neg_()[:, None])
+        rate = step[0] * (step[1] / step[0]) ** (k / steps)
+        mean.lerp_(gradient, 1 - _BETA_1)
+        square.mul_(_BETA_2).addcmul_(gradient, gradient, value=1 - _BETA_2)
+        scale = square.sqrt().mul_(1 / math.sqrt(1 - _BETA_2 ** (k + 1))).add_(1e-8)
+        rows.delta.addcdiv_(mean, scale, value=-rate / (1 - _BETA_1 ** (k + 1)))
+        if norm == "l1":
+            ratio = (1 - weight) / weight
+            largest = scale.amax(dim=1, keepdim=True)
+            threshold = (largest / scale).clamp_(max=_STRETCH).mul_(ratio[:, None] * rate / largest)
+            rows.delta.copy_(torch.nn.functional.relu(rows.delta.abs() - threshold).copysign_(rows.delta))
+        move = dual_step[0] + (dual_step[1] - dual_step[0]) * k / steps
+        log_weight = (log_weight - move * torch.where(margin > 0, 1.0, -1.0)).clamp_(
+            -_LARGEST_LOG_RATIO, _LARGEST_LOG_RATIO
+        )
+        weight = weight.lerp(log_weight.sigmoid(), 1 - _DUAL_MEMORY)

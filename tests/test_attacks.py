@@ -1,0 +1,122 @@
+"""Every registered attack against linear models, whose smallest distances other solvers know exactly, box included."""
+
+import numpy as np
+import pytest
+import torch
+from scipy.optimize import brentq, linprog
+
+from benchmark.attacks import EFFORTS, attacks, get_attack
+from benchmark.attacks.oracle import SAFETY
+from benchmark.errors import UnknownNameError
+from benchmark.threat import NORMS
+from benchmark.verification import verify
+
+N, CLASSES, SHAPE = 12, 3, (1, 4, 5)
+
+# How far above the exact distance an attack may stay on a linear model; 25 % for one that is not listed.
+TOLERANCE = {"engine": 1e-5, "fab-t": 0.08}
+
+
+class Linear(torch.nn.Module):
+    """Logits ``W x + b``."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.linear = torch.nn.Linear(weight.shape[1], len(weight))
+        self.linear.weight.data, self.linear.bias.data = weight, bias
+
+    def forward(self, x):
+        return self.linear(x.flatten(1))
+
+
+def linear_problem(seed=0):
+    """A linear model and images on which the box binds: many pixels are at or next to 0 and 1."""
+    generator = torch.Generator().manual_seed(seed)
+    d = int(np.prod(SHAPE))
+    model = Linear(torch.randn(CLASSES, d, generator=generator), torch.randn(CLASSES, generator=generator) * 0.1)
+    x = (torch.rand(N, *SHAPE, generator=generator) * 1.6 - 0.3).clamp(0, 1)
+    y = model(x).argmax(1)
+    y[0] = (y[0] + 1) % CLASSES  # one misclassified image
+    return model, x, y
+
+
+def exact_distance(model, x, y, norm):
+    """Smallest distance of one image to another class, by linear programming (linf, l1) or its dual (l2)."""
+    weight = model.linear.weight.detach().double().numpy()
+    image = x.flatten().double().numpy()
+    logits = weight @ image + model.linear.bias.detach().double().numpy()
+    if logits.argmax() != y:
+        return 0.0
+    others = [j for j in range(len(weight)) if j != y]
+    lead = SAFETY * np.abs(logits).max()  # what an attack must lead by to be believed
+    return min(_to_hyperplane(weight[j] - weight[y], logits[y] - logits[j] + lead, image, norm) for j in others)
+
+
+def _to_hyperplane(w, gain, image, norm):
+    d, lower, upper = len(w), -image, 1 - image
+    if norm == "l2":
+
+        def lack(multiplier):
+            return w @ np.clip(multiplier * w, lower, upper) - gain
+
+        if lack(1e9) < 0:
+            return np.inf
+        return float(np.linalg.norm(np.clip(brentq(lack, 0, 1e9, xtol=1e-15) * w, lower, upper)))
+    if norm == "linf":  # variables: delta, t; |delta| <= t
+        ones, eye = np.ones((d, 1)), np.eye(d)
+        rows = np.vstack([np.hstack([eye, -ones]), np.hstack([-eye, -ones]), np.hstack([-w, [0.0]])])
+        cost = np.r_[np.zeros(d), 1.0]
+        bounds = [*zip(lower, upper, strict=True), (0, None)]
+        limits = np.r_[np.zeros(2 * d), -gain]
+    else:  # l1, variables: positive and negative part
+        rows, cost, limits = np.r_[-w, w][None], np.ones(2 * d), np.array([-gain])
+        bounds = [(0, u) for u in upper] + [(0, -low) for low in lower]
+    answer = linprog(cost, A_ub=rows, b_ub=limits, bounds=bounds)
+    return float(answer.fun) if answer.success else np.inf
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", sorted(attacks()))
+def test_attack_finds_the_exact_distances_of_a_linear_model(name, norm):
+    attack = get_attack(name)
+    if norm not in attack.norms:
+        pytest.skip(f"{name} does not attack in {norm}")
+    model, x, y = linear_problem()
+    exact = np.array([exact_distance(model, x[i], y[i], norm) for i in range(N)])
+    claimed = attack.run(model, x, y, norm=norm, effort="quick", seed=0, pool=None)
+    found = verify(model, x, y, claimed.adversarials).distances[norm].numpy()
+    assert found[0] == exact[0] == 0
+    assert (found >= exact * (1 - 1e-4)).all(), "a distance below the exact one means a broken norm, box or label check"
+    assert np.isfinite(found).all()
+    assert (found <= exact * (1 + TOLERANCE.get(name, 0.25))).all(), found / np.maximum(exact, 1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(attacks()))
+def test_attack_is_a_pure_function(name):
+    attack = get_attack(name)
+    model, x, y = linear_problem(1)
+    model.train()
+    model.linear.bias.requires_grad_(False)
+    before = torch.random.get_rng_state()
+    x_before, y_before = x.clone(), y.clone()
+    first = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None).adversarials
+    assert torch.equal(torch.random.get_rng_state(), before), "the global random state has moved"
+    torch.rand(5)
+    second = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None).adversarials
+    assert torch.equal(first, second), "the same seed gives another result"
+    assert model.training
+    assert model.linear.weight.requires_grad
+    assert not model.linear.bias.requires_grad
+    assert model.linear.weight.grad is None
+    assert torch.equal(x, x_before)
+    assert torch.equal(y, y_before)
+    assert not first.requires_grad
+
+
+def test_a_misspelt_attack_names_the_nearest():
+    with pytest.raises(UnknownNameError, match="engine"):
+        get_attack("engin")
+
+
+def test_efforts_are_ordered():
+    assert EFFORTS == ("quick", "standard", "thorough")
