@@ -144,17 +144,18 @@ class Workspace:
             f"or name one with --workspace DIR or the variable {VARIABLE}."
         )
 
-    def open_database(self, url: str | None = None) -> Database:
-        """The workspace's database, or the one at ``url``, at the newest migration.
 
-        Raises:
-            db.errors.DatabaseError: If it cannot be opened, or is of another version.
-        """
-        from db.session import Database
+def open_database(url: str) -> Database:
+    """The database at ``url``, which must stand at the newest migration.
 
-        database = Database(absolute_url(url, Path.cwd()) if url else self.database_url)
-        database.require_head()
-        return database
+    Raises:
+        db.errors.DatabaseError: If it cannot be opened, or is of another version.
+    """
+    from db.session import Database
+
+    database = Database(url)
+    database.require_head()
+    return database
 
 
 def absolute_url(url: str, root: Path) -> str:

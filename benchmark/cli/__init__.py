@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-HELPERS: Final = {"options"}
+HELPERS: Final = {"options", "progress"}
 """Modules of this folder that are not verbs."""
 
 

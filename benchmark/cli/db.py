@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from benchmark.cli.options import Place, echo_json, json_option, place_options
-from benchmark.workspace import absolute_url
 
 if TYPE_CHECKING:
     from db.session import Database
@@ -67,4 +65,4 @@ def _unchecked(place: Place) -> Database:
     """The database, whatever migration it stands at."""
     from db.session import Database
 
-    return Database(absolute_url(place.url, Path.cwd()) if place.url else place.workspace.database_url)
+    return Database(place.database_url)

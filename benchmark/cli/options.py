@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from benchmark.workspace import Workspace
+from benchmark.workspace import Workspace, absolute_url, open_database
 
 if TYPE_CHECKING:
     from db.session import Database
@@ -31,15 +31,15 @@ class Place:
         """The workspace; raises `WorkspaceError` when there is none."""
         return Workspace.find(self.folder)
 
+    @property
+    def database_url(self) -> str:
+        """The URL given, or else the workspace's; absolute."""
+        return absolute_url(self.url, Path.cwd()) if self.url else self.workspace.database_url
+
     @functools.cached_property
     def database(self) -> Database:
         """The open database at the newest migration."""
-        return self.workspace.open_database(self.url)
-
-    @property
-    def database_url(self) -> str:
-        """The database's URL, absolute, with its password."""
-        return self.database.url.render_as_string(hide_password=False)
+        return open_database(self.database_url)
 
 
 def place_options(function: F) -> F:

@@ -1,0 +1,155 @@
+"""Who works on what: an evaluator holds a lease on each evaluation it runs, and shows that it lives.
+
+Liveness has two signs. A lock file in the workspace, held as long as the process lives, lets an evaluator on the same
+file system be seen to be dead at once, even after ``kill -9``. A lease in the database, renewed by a thread, runs
+out `LEASE` seconds after an evaluator on another machine has died.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal
+
+import filelock
+from sqlalchemy import delete, update
+from sqlalchemy.orm import Session
+
+from benchmark.errors import BenchmarkError, WorkspaceError
+from db.errors import DatabaseError
+from db.schema import Chunk, Evaluation, State
+from db.session import Database
+
+LEASE: Final = 120.0
+"""Seconds after which an evaluator that gives no sign is taken for dead."""
+
+
+class LostLeaseError(BenchmarkError):
+    """Somebody else has taken over the evaluation."""
+
+
+class Owner:
+    """This process as an evaluator, alive as long as its lock file is locked."""
+
+    def __init__(self, locks: Path) -> None:
+        self.name = f"{socket.gethostname()[:60]}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._path = locks / f"{self.name}.lock"
+        self._lock = filelock.FileLock(self._path)
+
+    def __enter__(self) -> Owner:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except (OSError, filelock.Timeout) as error:
+            raise WorkspaceError(
+                f"No lock file can be made in {self._path.parent}: {error}. The workspace must be writable."
+            ) from error
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self._lock.release()
+        self._path.unlink(missing_ok=True)
+
+
+def is_dead(owner: str, locks: Path) -> bool:
+    """Whether the evaluator of that name is known to be dead: its lock file is here, and nobody holds it."""
+    path = locks / f"{owner}.lock"
+    if not path.exists():
+        return False
+    probe = filelock.FileLock(path)
+    try:
+        probe.acquire(timeout=0)
+    except filelock.Timeout:
+        return False
+    probe.release()
+    return True
+
+
+@contextmanager
+def kept_alive(database: Database, evaluation_id: int, owner: str) -> Iterator[None]:
+    """Renew the lease in the background while the block runs."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(LEASE / 6):
+            try:
+                with database.write() as session:
+                    session.execute(
+                        update(Evaluation)
+                        .where(Evaluation.id == evaluation_id, Evaluation.owner == owner)
+                        .values(lease_until=time.time() + LEASE)
+                    )
+            except DatabaseError:
+                continue  # the next round tries again; the chunk's commit will tell the user
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def claim(
+    database: Database, evaluation_id: int, owner: str, locks: Path, *, rerun: Literal["missing", "failed", "all"]
+) -> bool:
+    """Take an evaluation, unless a living evaluator has it or it is finished.
+
+    Args:
+        database: The database.
+        evaluation_id: Which.
+        owner: Name of the one who takes it.
+        locks: Folder of the lock files.
+        rerun: ``failed`` also takes one that failed, ``all`` any, throwing away its results.
+
+    Returns:
+        Whether it is ours now.
+    """
+    free = {State.QUEUED}
+    if rerun != "missing":
+        free |= {State.FAILED}
+    if rerun == "all":
+        free |= {State.UNSUPPORTED, State.DONE}
+    with database.write() as session:
+        row = session.get_one(Evaluation, evaluation_id, with_for_update=True)
+        abandoned = row.state == State.RUNNING and (
+            (row.lease_until or 0) < time.time() or (row.owner is not None and is_dead(row.owner, locks))
+        )
+        if row.state not in free and not abandoned:
+            return False
+        if rerun == "all" and not abandoned:
+            _throw_away(session, row)
+        row.state, row.owner, row.lease_until = State.RUNNING, owner, time.time() + LEASE
+        row.attempts += 1
+        row.reason = None
+        return True
+
+
+def _throw_away(session: Session, row: Evaluation) -> None:
+    """Forget what was computed."""
+    session.execute(delete(Chunk).where(Chunk.evaluation_id == row.id))
+    row.scores, row.flags = [], []
+    row.started_at = row.finished_at = None
+    row.attempts = 0
+
+
+def owned(session: Session, evaluation_id: int, owner: str) -> Evaluation:
+    """The evaluation, if it is still ours; raises `LostLeaseError` if somebody has taken it over."""
+    row = session.get_one(Evaluation, evaluation_id, with_for_update=True)
+    if row.owner != owner or row.state != State.RUNNING:
+        raise LostLeaseError(f"Evaluation {evaluation_id} was taken over by {row.owner}; this run leaves it to them.")
+    return row
+
+
+def release(row: Evaluation, state: State, reason: str | None = None) -> None:
+    """Give up the lease and say where the evaluation stands now."""
+    row.state, row.reason = state, reason
+    row.owner = row.lease_until = None
