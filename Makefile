@@ -1,0 +1,54 @@
+# Everything works from a clean clone with Python 3.11+ and make: `make demo`, `make test`.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+JOBS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format perf serve docs clean
+
+help: ## List what make can do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+
+install: $(VENV)/installed ## Make the environment and install everything, pinned
+
+# torch comes first and alone: asked for exactly, pip takes the CPU build it finds; pulled in by another
+# package, it would take the newest build with its gigabytes of CUDA.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+demo: install ## Evaluate the zoo's small models on the embedded digits, build the site
+	@test -f $(DEMO)/curveboard.toml || $(BIN)/curveboard init $(DEMO)
+	$(BIN)/curveboard evaluate --workspace $(DEMO) --dataset digits --protocol demo --limit 100 --jobs $(JOBS)
+	$(BIN)/curveboard publish --workspace $(DEMO)
+	@echo "The board: $(abspath $(DEMO)/public/index.html)"
+
+test: install ## Run all tests
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+lint: install ## Check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install ## Format the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+docs: install ## Write the generated parts of the documentation anew
+	$(BIN)/python -m tests.generate_docs
+
+perf: install ## Measure against the peers' libraries (own environment; takes a while)
+	$(MAKE) -C perf
+
+serve: install ## Show the demo's board on http://127.0.0.1:8000
+	$(BIN)/curveboard serve --workspace $(DEMO)
+
+clean: ## Remove everything that make has made
+	rm -rf $(VENV) .perf-venv $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
