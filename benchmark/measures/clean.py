@@ -1,0 +1,103 @@
+"""Accuracy on the images themselves, with what the outputs say about the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import torch
+from torch import Tensor
+
+from benchmark.curve import proportion_interval
+from benchmark.errors import InputError
+from benchmark.measures import Arrays, Measure, Result, Task
+from benchmark.results import Flag, Score
+
+REPEAT_TOLERANCE: Final = 1e-4
+"""How far, relative to the largest output, two identical calls may differ: rounding on a busy GPU is far below."""
+
+SUM_TOLERANCE: Final = 1e-5
+"""How far the outputs of a probability distribution may sum from 1."""
+
+
+@dataclass(frozen=True)
+class CleanParameters:
+    """Clean accuracy has no parameters."""
+
+
+class Clean(Measure[CleanParameters]):
+    """Clean accuracy."""
+
+    name = "clean"
+    version = 1
+    title = "Clean accuracy: share of images classified correctly"
+    unit = "share"
+    direction = "higher"
+    chunk = 500
+    Parameters = CleanParameters
+
+    def run(self, task: Task, parameters: CleanParameters) -> Result:
+        """Classify one chunk twice: a deterministic model gives the same outputs.
+
+        Raises:
+            InputError: If outputs are not finite or not of shape (n, k).
+        """
+        with torch.no_grad():
+            logits, again = task.model(task.x), task.model(task.x)
+        _check(logits, n=len(task.x), first=task.first)
+        prediction = logits.argmax(dim=1)
+        arrays = {"correct": (prediction == task.y).cpu().numpy(), "prediction": prediction.cpu().numpy()}
+        flags = (*_probabilities(logits), *_randomised(logits, again))
+        return Result(arrays, flags=flags)
+
+    def summarise(self, arrays: Arrays, parameters: CleanParameters) -> list[Score]:
+        """Accuracy with its Clopper–Pearson interval."""
+        correct = arrays["correct"]
+        low, high = proportion_interval(correct.sum(), len(correct), confidence=0.95)
+        accuracy = float(correct.mean())
+        return [Score("accuracy", accuracy, float(low), float(high), 0.95, unit="share", direction="higher")]
+
+
+def _check(logits: Tensor, *, n: int, first: int) -> None:
+    if logits.ndim != 2 or len(logits) != n or logits.shape[1] < 2:
+        raise InputError(
+            f"The model gives outputs of shape {tuple(logits.shape)} for {n} images; a classifier gives ({n}, k) "
+            f"logits of k >= 2 classes."
+        )
+    bad = ~torch.isfinite(logits).all(dim=1)
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise InputError(
+            f"The model gives outputs that are not finite on {int(bad.sum())} of {n} images, first on image "
+            f"{first + row}: {logits[row].tolist()}. Repair the model before evaluating it."
+        )
+
+
+def _probabilities(outputs: Tensor) -> list[Flag]:
+    """A flag if every row is a probability distribution: attacks need logits, whose gradients do not saturate."""
+    sums = outputs.double().sum(dim=1)
+    inside = (outputs >= -SUM_TOLERANCE).all() & (outputs <= 1 + SUM_TOLERANCE).all()
+    if not (inside & ((sums - 1).abs() <= SUM_TOLERANCE).all()):
+        return []
+    return [
+        Flag(
+            "softmax-outputs",
+            "The outputs are probabilities (each row lies in [0, 1] and sums to 1), not logits: gradients saturate, "
+            "and attacks may look weaker than they are.",
+        )
+    ]
+
+
+def _randomised(first: Tensor, second: Tensor) -> list[Flag]:
+    """A flag if two identical calls differ by more than rounding."""
+    difference = float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
+    if difference <= REPEAT_TOLERANCE:
+        return []
+    message = (
+        f"Two identical calls give outputs that differ by up to {difference:.2g} of the largest output: the model is "
+        f"randomised."
+    )
+    return [Flag("randomised", message, difference)]
+
+
+MEASURE = Clean()
