@@ -54,13 +54,13 @@ def cross_lipschitz(network: nn.Module, x: Tensor, y: Tensor, generator: torch.G
         weight: Of the regulariser.
     """
     x = x.clone().requires_grad_()
-    logits = network(x)
+    logits: Tensor = network(x)
     classes = logits.shape[1]
     gradients = torch.stack(
         [torch.autograd.grad(logits[:, k].sum(), x, create_graph=True)[0].flatten(1) for k in range(classes)], dim=1
     )
-    pairs = 2 * classes * gradients.square().sum(dim=(1, 2)) - 2 * gradients.sum(dim=1).square().sum(dim=1)
-    return functional.cross_entropy(logits, y) + weight * pairs.mean() / classes**2
+    pairs: Tensor = 2 * classes * gradients.square().sum(dim=(1, 2)) - 2 * gradients.sum(dim=1).square().sum(dim=1)
+    return functional.cross_entropy(logits, y) + weight * pairs.mean() / (classes * classes)
 
 
 def adversarial(
@@ -92,7 +92,7 @@ def _inside(delta: Tensor, norm: str, eps: float) -> Tensor:
 
 
 def _length(delta: Tensor) -> Tensor:
-    return delta.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+    return delta.square().sum(dim=(1, 2, 3), keepdim=True).sqrt()
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,7 @@ def train(recipe: Recipe, *, seed: int = 0, batch_size: int = 64) -> dict[str, T
         optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(recipe.epochs):
-            for batch in torch.randperm(len(x), generator=generator).split(batch_size):
+            for batch in torch.split(torch.randperm(len(x), generator=generator), batch_size):
                 loss = recipe.loss(network, x[batch], y[batch], generator)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]

@@ -1,0 +1,101 @@
+"""``curveboard zoo``: the cache of public files, and the embedded models' training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.cli.options import Place, place_options
+
+if TYPE_CHECKING:
+    from models_zoo.fetch import RemoteFile
+
+
+@click.group()
+def command() -> None:
+    """Fetch, seed and retrain the zoo's files."""
+
+
+@command.command()
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@place_options
+def seed(place: Place, paths: tuple[Path, ...]) -> None:
+    """Take public files that you have already into the cache, so that nothing is downloaded.
+
+    PATHS are files and folders that are searched; what a model or a dataset needs is recognised by size and SHA-256,
+    whatever its name. MNIST's files may be gzip-packed.
+    """
+    from models_zoo.fetch import cache_folder
+    from models_zoo.fetch import seed as seed_cache
+
+    found = seed_cache(paths, _wanted(place))
+    for file in found:
+        click.echo(f"{file.name}  {file.sha256[:16]}")
+    click.echo(f"{len(found)} files are now in {cache_folder()}.")
+
+
+@command.command()
+@click.argument("slugs", nargs=-1)
+@place_options
+def fetch(place: Place, slugs: tuple[str, ...]) -> None:
+    """Download the files of the models called SLUGS (all by default) and of their datasets, and verify them."""
+    from benchmark.datasets import get_dataset
+    from models_zoo import get_entry
+    from models_zoo.fetch import fetch as fetch_file
+
+    folders = _folders(place)
+    entries = [get_entry(slug, folders) for slug in slugs]
+    wanted = [w.remote for entry in entries for w in entry.weights if w.urls]
+    wanted += [file for entry in entries for file in get_dataset(entry.dataset).files]
+    for file in dict.fromkeys(wanted if slugs else _wanted(place)):
+        click.echo(f"{file.name}  {fetch_file(file)}")
+
+
+@command.command()
+@click.argument("slugs", nargs=-1)
+@click.option(
+    "--output", "-o", required=True, type=click.Path(path_type=Path), help="Folder for the weights and the cards."
+)
+def train(slugs: tuple[str, ...], output: Path) -> None:
+    """Train the embedded models called SLUGS (all by default) again, and compare them with those of the package."""
+    from models_zoo.catalogue import WEIGHTS
+    from models_zoo.errors import UnknownEntryError
+    from models_zoo.training import digits
+    from models_zoo.weights import read_arrays
+
+    for slug in slugs:
+        if slug not in digits.RECIPES:
+            raise UnknownEntryError("trainable model", slug, digits.RECIPES)
+    output.mkdir(parents=True, exist_ok=True)
+    for slug in slugs or tuple(digits.RECIPES):
+        state = digits.train(digits.RECIPES[slug])
+        digits.write(slug, state, weights=output, cards=output)
+        shipped = read_arrays(WEIGHTS / f"{slug}.safetensors", f"{slug}.safetensors")
+        furthest = max(float((state[name] - value).abs().max()) for name, value in shipped.items())
+        click.echo(f"{slug}: largest difference from the shipped weights {furthest:.2g}")
+
+
+def _wanted(place: Place) -> list[RemoteFile]:
+    """Every public file that a model or a dataset needs."""
+    from benchmark.datasets import datasets
+    from models_zoo import catalogue
+    from models_zoo.data import MNIST_FILES
+
+    files = [w.remote for entry in catalogue(_folders(place)).values() for w in entry.weights if w.urls]
+    files += [file for dataset in datasets().values() for file in dataset.files]
+    files += [file for pair in MNIST_FILES.values() for file in pair]
+    return list(dict.fromkeys(files))
+
+
+def _folders(place: Place) -> list[Path]:
+    """The workspace's folder of models, where there is a workspace."""
+    from benchmark.errors import WorkspaceError
+
+    try:
+        return [place.workspace.models]
+    except WorkspaceError:
+        if place.folder is not None:
+            raise
+        return []
