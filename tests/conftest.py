@@ -1,35 +1,104 @@
-"""Fixtures that many tests share."""
+"""Fixtures shared by all tests."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import tempfile
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-SHARED = Path(os.environ.get("CURVEBOARD_SHARED", Path(__file__).parents[2] / "shared"))
+from benchmark.workspace import Workspace
+from db.migrate import upgrade
+from db.schema import Base
+from db.session import Database
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+def skip_loudly(reason: str) -> None:
+    """Skip, and say so among the warnings too; in CI a missing tool is an error."""
+    if os.environ.get("CI"):
+        pytest.fail(f"CI must have it: {reason}")
+    warnings.warn(UserWarning(f"SKIPPED: {reason}"), stacklevel=2)
+    pytest.skip(reason)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A skipped test warns that it was skipped; that warning alone is no error.
+    config.addinivalue_line("filterwarnings", "default:SKIPPED:UserWarning")
 
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """The folder of real data and weights; tests that ask for it are skipped, loudly, where there is none."""
+    """The folder of real data and weights beside the project."""
     if not SHARED.is_dir():
-        pytest.skip(f"NO REAL DATA: there is no folder {SHARED}; set CURVEBOARD_SHARED")
+        skip_loudly("the real data and weights in ../shared are not here")
     return SHARED
 
 
 @pytest.fixture(scope="session")
-def seeded_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache of one's own with all public files of the zoo and the datasets, taken from the shared folder."""
-    from benchmark.datasets import datasets
-    from models_zoo import catalogue
-    from models_zoo.fetch import CACHE_VARIABLE, seed
+def postgresql_url() -> Iterator[str]:
+    """A private PostgreSQL server of Debian's package, in a temporary folder, reached by a socket."""
+    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not programs:
+        skip_loudly("there is no PostgreSQL server (Debian's package postgresql)")
+    with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
+        yield from _serve(programs[-1], Path(folder))
 
-    cache = tmp_path_factory.mktemp("cache")
-    wanted = [w.remote for entry in catalogue().values() for w in entry.weights if w.urls]
-    wanted += [file for dataset in datasets().values() for file in dataset.files]
-    seed([shared], wanted, cache=cache)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, str(cache))
-        yield cache
+
+def _serve(programs: Path, folder: Path) -> Iterator[str]:
+    # The server refuses to run as root; Debian's package makes a user for it.
+    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "postgres")
+        folder.chmod(0o700)
+
+    def call(*command: str | Path) -> None:
+        subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd=folder)
+
+    data = folder / "data"
+    call(
+        programs / "initdb", "--pgdata", data, "--auth", "trust", "--username", "curveboard", "--no-sync", "-E", "UTF8"
+    )
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off -c synchronous_commit=off"
+    call(programs / "pg_ctl", "--pgdata", data, "--options", options, "--wait", "--log", folder / "log", "start")
+    try:
+        yield f"postgresql+psycopg://curveboard@/postgres?host={folder}"
+    finally:
+        call(programs / "pg_ctl", "--pgdata", data, "--mode", "immediate", "stop")
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database without tables, on SQLite and on PostgreSQL."""
+    if request.param == "sqlite":
+        database = Database(f"sqlite:///{tmp_path / 'test.db'}")
+        yield database
+        database.dispose()
+        return
+    database = Database(request.getfixturevalue("postgresql_url"))
+    yield database
+    with database.engine.begin() as connection:
+        Base.metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
+    database.dispose()
+
+
+@pytest.fixture
+def database(empty_database: Database) -> Database:
+    """A migrated database, on SQLite and on PostgreSQL."""
+    upgrade(empty_database)
+    return empty_database
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    """A workspace with an SQLite database."""
+    made = Workspace.create(tmp_path / "board")
+    upgrade(Database(made.database_url))
+    return made
