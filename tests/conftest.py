@@ -42,6 +42,24 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
+def seeded_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own that holds all public files of the zoo and the datasets, taken from ``shared``."""
+    from benchmark.datasets import datasets
+    from models_zoo import catalogue
+    from models_zoo.data import MNIST_FILES
+    from models_zoo.fetch import CACHE_VARIABLE, seed
+
+    cache = tmp_path_factory.mktemp("cache")
+    wanted = [weights.remote for entry in catalogue().values() for weights in entry.weights if weights.urls]
+    wanted += [file for dataset in datasets().values() for file in dataset.files]
+    wanted += [file for pair in MNIST_FILES.values() for file in pair]
+    seed([shared], wanted, cache=cache)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_VARIABLE, str(cache))
+        yield cache
+
+
+@pytest.fixture(scope="session")
 def postgresql_url() -> Iterator[str]:
     """A private PostgreSQL server of Debian's package, in a temporary folder, reached by a socket."""
     programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
