@@ -1,0 +1,121 @@
+"""``curveboard list``: what there is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
+
+KINDS = ("models", "datasets", "attacks", "measures", "protocols")
+
+
+@click.command()
+@click.argument("kind", type=click.Choice(KINDS))
+@place_options
+@json_option
+def command(place: Place, kind: str, as_json: bool) -> None:
+    """List the registered models, datasets, attacks, measures or protocols."""
+    rows = {
+        "models": _models,
+        "datasets": _datasets,
+        "attacks": _attacks,
+        "measures": _measures,
+        "protocols": _protocols,
+    }[kind](place)
+    if as_json:
+        echo_json(rows)
+    else:
+        echo_table(rows, empty=f"There are no {kind}.")
+
+
+def _in_workspace(place: Place, folder: str) -> list[Any]:
+    """The workspace's folder of that name; none where there is no workspace: the registry is listed all the same."""
+    from benchmark.errors import WorkspaceError
+
+    try:
+        return [getattr(place.workspace, folder)]
+    except WorkspaceError:
+        if place.folder is not None:
+            raise
+        return []
+
+
+def _models(place: Place) -> list[dict[str, Any]]:
+    from models_zoo import catalogue
+
+    return [
+        {
+            "slug": entry.slug,
+            "dataset": entry.dataset,
+            "architecture": entry.architecture or entry.form,
+            "training": entry.training_method or None,
+            "title": entry.title,
+        }
+        for entry in catalogue(_in_workspace(place, "models")).values()
+    ]
+
+
+def _datasets(place: Place) -> list[dict[str, Any]]:
+    from benchmark.datasets import datasets
+
+    return [
+        {
+            "name": dataset.name,
+            "images": dataset.size,
+            "shape": "×".join(map(str, dataset.shape)),
+            "classes": dataset.n_classes,
+            "title": dataset.title,
+        }
+        for dataset in datasets().values()
+    ]
+
+
+def _attacks(place: Place) -> list[dict[str, Any]]:
+    from benchmark.attacks import attacks
+
+    return [
+        {
+            "name": attack.name,
+            "version": attack.version,
+            "norms": " ".join(attack.norms),
+            "by default": "yes" if attack.default else "no",
+            "title": attack.title,
+            "paper": attack.paper,
+        }
+        for attack in attacks().values()
+    ]
+
+
+def _measures(place: Place) -> list[dict[str, Any]]:
+    import dataclasses
+
+    from benchmark.measures import measures
+
+    return [
+        {
+            "name": measure.name,
+            "version": measure.version,
+            "unit": measure.unit,
+            "better": measure.direction,
+            "parameters": " ".join(field.name for field in dataclasses.fields(measure.Parameters)),
+            "title": measure.title,
+        }
+        for measure in measures().values()
+    ]
+
+
+def _protocols(place: Place) -> list[dict[str, Any]]:
+    from benchmark.evaluation.protocol import protocols
+
+    return [
+        {
+            "name": protocol.name,
+            "version": protocol.version,
+            "measures": " ".join(dict.fromkeys(str(m["measure"]) for m in protocol.measures)),
+            "title": protocol.title,
+        }
+        for name, protocol in protocols(_in_workspace(place, "protocols")).items()
+        if "@" in name
+    ]

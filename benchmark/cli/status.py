@@ -1,0 +1,60 @@
+"""``curveboard status``: how the workspace stands."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
+
+if TYPE_CHECKING:
+    from db.queries import Board
+
+
+@click.command()
+@place_options
+@json_option
+def command(place: Place, as_json: bool) -> None:
+    """Show the boards, their rows, and what is queued, running or failed."""
+    from db.queries import boards, overview
+
+    with place.database.read() as session:
+        counts = overview(session)
+        rows = [row for board in boards(session) for row in _rows(board)]
+    evaluations = {state.value: count for state, count in counts.evaluations.items()}
+    if as_json:
+        echo_json(
+            {
+                "workspace": str(place.workspace.root),
+                "database": str(place.database),
+                "models": counts.models,
+                "evaluations": evaluations,
+                "evidence": {"files": counts.evidence_files, "bytes": counts.evidence_bytes},
+                "newest": counts.newest.isoformat() if counts.newest else None,
+                "rows": rows,
+            }
+        )
+        return
+    click.echo(f"Workspace {place.workspace.root}, database {place.database}")
+    shown = ", ".join(f"{count} {state}" for state, count in evaluations.items() if count)
+    click.echo(f"Evaluations: {shown or 'none yet; run: curveboard evaluate'}")
+    click.echo(f"Evidence: {counts.evidence_files} files, {counts.evidence_bytes / 1e6:.1f} MB")
+    if rows:
+        click.echo()
+        echo_table(rows, empty="")
+
+
+def _rows(board: Board) -> list[dict[str, Any]]:
+    from db.schema import State
+
+    return [
+        {
+            "board": board.slug,
+            "model": row.model.slug,
+            "status": row.status.value,
+            "done": f"{sum(cell.state in (State.DONE, State.UNSUPPORTED) for cell in row.cells)}/{len(row.cells)}",
+            "failed": sum(cell.state == State.FAILED for cell in row.cells) or None,
+        }
+        for row in board.rows
+    ]
