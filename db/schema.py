@@ -18,6 +18,7 @@ from sqlalchemy import (
     JSON,
     DateTime,
     Dialect,
+    Enum,
     Float,
     ForeignKey,
     Index,
@@ -177,7 +178,9 @@ class Evaluation(Base):
     parameters: Mapped[dict[str, Any]]
     norm: Mapped[str | None] = mapped_column(String(8))
     seed: Mapped[int]
-    state: Mapped[State] = mapped_column(String(16), index=True)
+    state: Mapped[State] = mapped_column(
+        Enum(State, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states]), index=True
+    )
     reason: Mapped[str | None] = mapped_column(Text)
     """Why it failed or does not apply."""
     owner: Mapped[str | None] = mapped_column(String(120))

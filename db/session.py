@@ -75,7 +75,6 @@ class Database:
         """A session that sees one state of the database and writes nothing."""
         with translated(self.url), self._sessions() as session:
             yield session
-            session.rollback()
 
     @contextmanager
     def write(self) -> Iterator[Session]:

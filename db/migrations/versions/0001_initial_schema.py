@@ -88,7 +88,11 @@ def upgrade() -> None:
         sa.Column("parameters", sa.JSON(), nullable=False),
         sa.Column("norm", sa.String(length=8), nullable=True),
         sa.Column("seed", sa.Integer(), nullable=False),
-        sa.Column("state", sa.String(length=16), nullable=False),
+        sa.Column(
+            "state",
+            sa.Enum("queued", "running", "done", "failed", "unsupported", name="state", native_enum=False, length=16),
+            nullable=False,
+        ),
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("owner", sa.String(length=120), nullable=True),
         sa.Column("lease_until", sa.Float(precision=53), nullable=True),

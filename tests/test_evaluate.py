@@ -1,0 +1,377 @@
+"""The batch evaluator: plan, run, record, resume; through the command line, as a user would."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import types
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import pytest
+import torch
+from sqlalchemy import func, select
+
+from benchmark import plugins
+from benchmark.cli import run
+from benchmark.errors import UnsupportedModelError
+from benchmark.evaluation.jobs import Job, seed_of
+from benchmark.evaluation.lease import Owner, claim, is_dead, owned
+from benchmark.measures import Measure, Result
+from benchmark.results import Flag, Score
+from benchmark.workspace import Workspace
+from db.ledger import ledger
+from db.schema import Cell, Chunk, Evaluation, State
+from db.session import Database
+
+JOB = Job(
+    model="m",
+    model_digest="a" * 64,
+    dataset="d",
+    dataset_digest="b" * 64,
+    n=10,
+    samples=10,
+    measure="fake",
+    version=1000,
+    parameters={"norm": "l2"},
+    seed=0,
+)
+
+PROTOCOL = """
+name = "fast"
+version = {version}
+title = "A protocol for tests"
+
+[[measures]]
+measure = "clean"
+
+[[measures]]
+measure = "fake"
+norm = ["linf", "l2"]
+"""
+
+
+class Fake(Measure["Fake.Settings"]):
+    """Adds the same noise to every image, in chunks of three."""
+
+    name = "fake"
+    version = 1
+    title = "A measure for tests"
+    unit = "distance"
+    direction = "higher"
+    chunk = 3
+    behave: ClassVar = staticmethod(lambda task: None)
+    calls: ClassVar[list[int]] = []
+
+    @dataclass(frozen=True)
+    class Settings:
+        norm: str = "linf"
+
+    Parameters = Settings
+
+    def run(self, task, parameters):
+        self.calls.append(task.first)
+        Fake.behave(task)
+        noise = torch.rand(task.x.shape, generator=torch.Generator().manual_seed(task.seed))
+        task.model(task.x)
+        flag = Flag("noise", f"first {task.first}", float(task.first))
+        return Result(arrays={"first": np.full(len(task.x), task.first)}, adversarials=noise, flags=[flag])
+
+    def summarise(self, arrays, parameters):
+        distances = arrays[f"distance_{parameters.norm}"]
+        return [Score("found", float(np.isfinite(distances).mean()), unit="share", direction="none")]
+
+
+@pytest.fixture
+def fake(monkeypatch, workspace: Workspace) -> type[Fake]:
+    module = types.ModuleType("benchmark.measures.fake")
+    module.MEASURE = Fake()
+    real = plugins.discover("benchmark.measures", "MEASURE")
+    monkeypatch.setattr("benchmark.measures.discover", lambda *_: {**real, "fake": module.MEASURE})
+    monkeypatch.setitem(sys.modules, "benchmark.measures.fake", module)
+    monkeypatch.setattr(Fake, "behave", staticmethod(lambda task: None))
+    monkeypatch.setattr(Fake, "calls", [])
+    (workspace.protocols / "fast.toml").write_text(PROTOCOL.format(version=1))
+    return Fake
+
+
+def evaluate(workspace: Workspace, *options: str) -> int:
+    base = ["evaluate", "-w", str(workspace.root), "--protocol", "fast", "-m", "digits-standard", "--limit", "8"]
+    return run([*base, *options])
+
+
+def rows(workspace: Workspace) -> list[Evaluation]:
+    with Database(workspace.database_url).read() as session:
+        found = list(session.scalars(select(Evaluation).order_by(Evaluation.id)))
+        for row in found:
+            _ = row.chunks, row.scores, row.flags
+            for chunk in row.chunks:
+                _ = chunk.arrays
+        return found
+
+
+def contents(workspace: Workspace) -> list[tuple]:
+    """All results, without times."""
+    return [
+        (
+            row.key,
+            row.state,
+            [(s.name, s.value) for s in row.scores],
+            sorted((f.code, f.message) for f in row.flags),
+            [(c.start, c.evidence_digest, c.forward_passes) for c in row.chunks],
+            [(a.name, a.data.tobytes()) for c in row.chunks for a in c.arrays],
+        )
+        for row in rows(workspace)
+    ]
+
+
+# The key -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model_digest": "c" * 64},
+        {"dataset_digest": "c" * 64},
+        {"n": 11},
+        {"samples": 9},
+        {"measure": "other"},
+        {"version": 1001},
+        {"parameters": {"norm": "l1"}},
+        {"seed": 1},
+    ],
+)
+def test_whatever_determines_the_result_changes_the_key(change):
+    assert dataclasses.replace(JOB, **change).key != JOB.key
+
+
+@pytest.mark.parametrize("change", [{"reason": "asked for"}, {"model": "renamed"}, {"dataset": "renamed"}])
+def test_names_and_reasons_leave_the_key(change):
+    assert dataclasses.replace(JOB, **change).key == JOB.key
+
+
+def test_each_chunk_has_its_own_seed_whatever_ran_before():
+    assert seed_of(JOB, 0) == seed_of(JOB, 0)
+    assert seed_of(JOB, 0) != seed_of(JOB, 100)
+
+
+# Evaluate ----------------------------------------------------------------------------------------------------------
+
+
+def test_evaluate_runs_what_is_missing_and_then_nothing(fake, workspace, capsys):
+    assert evaluate(workspace) == 0
+    first = contents(workspace)
+    assert [row[1] for row in first] == [State.DONE] * 3
+    assert fake.calls == [0, 3, 6, 0, 3, 6]
+    capsys.readouterr()
+    assert evaluate(workspace) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    assert contents(workspace) == first
+    assert len(fake.calls) == 6
+
+
+def test_plan_prints_each_job_with_its_reason_and_runs_nothing(fake, workspace, capsys):
+    assert evaluate(workspace, "--plan", "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    assert [job["measure"] for job in plan] == ["clean", "fake", "fake"]
+    assert {job["reason"] for job in plan} == {"never run"}
+    assert rows(workspace) == []
+
+
+def test_a_new_version_of_a_measure_is_the_only_thing_planned(fake, workspace, capsys, monkeypatch):
+    evaluate(workspace)
+    monkeypatch.setattr(Fake, "version", 2)
+    capsys.readouterr()
+    evaluate(workspace, "--plan", "--json")
+    plan = json.loads(capsys.readouterr().out)
+    assert [job["measure"] for job in plan] == ["fake", "fake"]
+    assert plan[0]["reason"] == "a new version (1.0 → 2.0)"
+    assert plan[0]["estimated_passes"] > 0
+
+
+def test_results_are_recorded_with_passes_provenance_flags_and_evidence(fake, workspace):
+    evaluate(workspace)
+    row = rows(workspace)[1]
+    assert [(c.start, c.stop) for c in row.chunks] == [(0, 3), (3, 6), (6, 8)]
+    assert [c.forward_passes for c in row.chunks] == [3, 3, 2]
+    assert row.provenance["packages"]["torch"] == torch.__version__.partition("+")[0] or row.provenance["packages"]
+    assert [(f.code, f.value) for f in row.flags] == [("noise", 6.0)]
+    files = {path.name.partition(".")[0] for path in workspace.artifacts.rglob("*.safetensors")}
+    assert {c.evidence_digest for r in rows(workspace) for c in r.chunks} - {None} == files
+
+
+def test_only_verified_distances_reach_the_ledger(fake, workspace):
+    """Noise in the box changes most labels; what does not hold is inf, never a distance."""
+    evaluate(workspace)
+    with Database(workspace.database_url).read() as session:
+        row = session.scalars(select(Evaluation).where(Evaluation.norm == "l2")).one()
+        entry = ledger(session, model_id=row.model_id, dataset_id=row.dataset_id, norm="l2", n=8)
+    assert entry.covered.all()
+    assert np.isfinite(entry.distances).any()
+    assert (entry.distances[np.isfinite(entry.distances)] >= 0).all()
+
+
+def test_a_failing_job_is_recorded_and_the_rest_goes_on(fake, workspace, capsys, monkeypatch):
+    def explode(task):
+        if task.first == 3:
+            raise FloatingPointError("logits are NaN")
+
+    monkeypatch.setattr(Fake, "behave", staticmethod(explode))
+    assert evaluate(workspace) == 3
+    states = [(row.measure, row.state, row.reason) for row in rows(workspace)]
+    assert states[0] == ("clean", State.DONE, None)
+    assert states[1][1] == State.FAILED
+    assert "logits are NaN" in states[1][2]
+    monkeypatch.setattr(Fake, "behave", staticmethod(lambda task: None))
+    capsys.readouterr()
+    assert evaluate(workspace) == 3
+    assert "Failed before, left alone" in capsys.readouterr().err
+    fake.calls.clear()
+    assert evaluate(workspace, "--rerun", "failed") == 0
+    assert fake.calls == [3, 6, 3, 6], "the chunks before the failure are kept"
+
+
+def test_a_measure_that_does_not_apply_is_no_failure(fake, workspace, monkeypatch):
+    def refuse(task):
+        raise UnsupportedModelError("it has a sine")
+
+    monkeypatch.setattr(Fake, "behave", staticmethod(refuse))
+    assert evaluate(workspace) == 0
+    assert [row.state for row in rows(workspace)] == [State.DONE, State.UNSUPPORTED, State.UNSUPPORTED]
+
+
+def test_out_of_memory_is_a_failure_with_advice(fake, workspace, monkeypatch):
+    def starve(task):
+        raise torch.OutOfMemoryError("tried to allocate 1 TiB")
+
+    monkeypatch.setattr(Fake, "behave", staticmethod(starve))
+    assert evaluate(workspace) == 3
+    assert "Out of memory" in rows(workspace)[1].reason
+
+
+def test_rerun_all_computes_everything_again_with_the_same_result(fake, workspace):
+    evaluate(workspace)
+    before = contents(workspace)
+    fake.calls.clear()
+    assert evaluate(workspace, "--rerun", "all") == 0
+    assert len(fake.calls) == 6
+    assert contents(workspace) == before
+
+
+def test_an_interrupted_run_goes_on_where_it_was_and_ends_the_same(fake, workspace, tmp_path, monkeypatch):
+    evaluate(workspace)
+    undisturbed = contents(workspace)
+    other = Workspace.create(tmp_path / "other")
+    from db.migrate import upgrade
+
+    upgrade(Database(other.database_url))
+    (other.protocols / "fast.toml").write_text(PROTOCOL.format(version=1))
+
+    def interrupt(task):
+        if task.first == 3 and len(fake.calls) == 2:
+            raise KeyboardInterrupt
+
+    fake.calls.clear()
+    monkeypatch.setattr(Fake, "behave", staticmethod(interrupt))
+    assert evaluate(other) == 130
+    assert [row.state for row in rows(other)] == [State.DONE, State.QUEUED, State.QUEUED]
+    assert evaluate(other) == 0
+    assert fake.calls == [0, 3, 3, 6, 0, 3, 6]
+    assert contents(other) == undisturbed
+
+
+def test_worker_processes_give_the_same_results(workspace, tmp_path):
+    """With spawned workers no fake can be used: clean accuracy of two models."""
+    protocol = 'name = "fast"\nversion = 1\ntitle = "clean"\n[[measures]]\nmeasure = "clean"\n'
+    (workspace.protocols / "fast.toml").write_text(protocol)
+    assert evaluate(workspace, "-m", "digits-dropout", "-j", "2") == 0
+    found = [(row.state, row.chunks[0].stop) for row in rows(workspace)]
+    assert found == [(State.DONE, 8), (State.DONE, 8)]
+
+
+def test_the_cells_of_a_row_are_those_of_the_last_plan(fake, workspace):
+    evaluate(workspace)
+    (workspace.protocols / "fast.toml").write_text(PROTOCOL.format(version=1).replace('["linf", "l2"]', '"linf"'))
+    evaluate(workspace)
+    with Database(workspace.database_url).read() as session:
+        assert session.scalar(select(func.count()).select_from(Cell)) == 2
+        assert session.scalar(select(func.count()).select_from(Evaluation)) == 3, "the result itself is kept"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["-m", "digits-standrad"], "Did you mean 'digits-standard'"),
+        (["--protocol", "fats"], "Did you mean 'fast"),
+        (["-d", "mnits"], "Did you mean 'mnist'"),
+        (["-d", "mnist"], "None of the models is for the dataset 'mnist'"),
+        (["--device", "cuda:7"], "The device 'cuda:7' cannot be used"),
+        (["--attack", "fba-t"], "Did you mean 'fab-t'"),
+    ],
+)
+def test_wrong_names_are_refused_with_the_nearest(fake, workspace, capsys, options, message):
+    assert evaluate(workspace, *options) == 1
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_a_protocol_with_an_unknown_parameter_is_refused(fake, workspace, capsys):
+    (workspace.protocols / "fast.toml").write_text(PROTOCOL.format(version=1) + "colour = 3\n")
+    assert evaluate(workspace) == 1
+    assert "the measure 'fake' has no parameter colour" in capsys.readouterr().err
+
+
+# Leases ------------------------------------------------------------------------------------------------------------
+
+
+def test_only_one_of_two_evaluators_gets_a_job(fake, workspace):
+    evaluate(workspace, "--rerun", "missing")
+    database = Database(workspace.database_url)
+    row = _queued(database)
+    with Owner(workspace.locks) as one, Owner(workspace.locks) as two:
+        assert claim(database, row, one.name, workspace.locks, rerun="missing")
+        assert not claim(database, row, two.name, workspace.locks, rerun="missing")
+        assert not claim(database, row, two.name, workspace.locks, rerun="all"), (
+            "a living evaluator's job is never taken"
+        )
+
+
+def test_a_dead_evaluators_job_is_taken_over_at_once(fake, workspace):
+    evaluate(workspace)
+    database = Database(workspace.database_url)
+    row = _queued(database)
+    dead = Owner(workspace.locks)
+    with dead:
+        claim(database, row, dead.name, workspace.locks, rerun="missing")
+    (workspace.locks / f"{dead.name}.lock").touch()  # killed: the file stays, nobody holds it
+    assert is_dead(dead.name, workspace.locks)
+    with Owner(workspace.locks) as living:
+        assert not is_dead(living.name, workspace.locks)
+        assert claim(database, row, living.name, workspace.locks, rerun="missing")
+        with database.write() as session, pytest.raises(Exception, match="was taken over"):
+            owned(session, row, dead.name)
+
+
+def test_a_lease_that_ran_out_is_free(fake, workspace):
+    evaluate(workspace)
+    database = Database(workspace.database_url)
+    row = _queued(database)
+    with Owner(workspace.locks) as owner:
+        assert claim(database, row, "gone-from-another-machine", workspace.locks, rerun="missing")
+        assert not claim(database, row, owner.name, workspace.locks, rerun="missing")
+        with database.write() as session:
+            session.get_one(Evaluation, row).lease_until = 0.0
+        assert claim(database, row, owner.name, workspace.locks, rerun="missing")
+
+
+def _queued(database: Database) -> int:
+    """Put one evaluation back into the queue, without its chunks."""
+    with database.write() as session:
+        row = session.scalars(select(Evaluation).order_by(Evaluation.id.desc())).first()
+        row.state = State.QUEUED
+        for chunk in session.scalars(select(Chunk).where(Chunk.evaluation_id == row.id)):
+            session.delete(chunk)
+        return row.id
