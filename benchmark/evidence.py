@@ -141,6 +141,7 @@ class EvidenceStore:
         stored = StoredEvidence(digest, len(data), samples)
         try:
             if target.is_file() and target.read_bytes() == data:
+                os.utime(target)  # it is in use again: the garbage collector spares what is new
                 return stored
             target.parent.mkdir(parents=True, exist_ok=True)
             _write_durably(target, data)

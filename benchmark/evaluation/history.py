@@ -1,6 +1,6 @@
 """The changelog: what a finished evaluation changed on the boards, written in the transaction that finishes it.
 
-A row of a board enters the changelog when it first has all its evaluations (``row-added``, with its robust accuracies
+A row of a board enters the changelog when it first has all its evaluations (``model-added``, with its robust accuracies
 and ranks). From then on whatever lowers one of its distances makes an entry: which samples, by whom, and what it did to
 accuracies and ranks. An entry holds the accuracies after the change, so the present ranks can be read off the changelog
 itself: finishing an evaluation never loads the ledgers of a thousand other models.
@@ -22,7 +22,7 @@ from db.credit import contributor
 from db.ledger import Ledger, ledger
 from db.schema import Array, Cell, Change, Chunk, Dataset, Evaluation, Model, Protocol, State
 
-ROW_ADDED: Final = "row-added"
+MODEL_ADDED: Final = "model-added"
 KINDS: Final = {"challenge": "challenge-accepted", "transfer": "transfer-lowered"}
 """Kind of entry by measure; any other measure's is ``distances-lowered``."""
 
@@ -92,7 +92,7 @@ def record_rows(session: Session, *, model_id: int | None = None) -> list[Change
         }
         detail = {"boards": [_board_detail(board, norms, rows=len(ranked))]}
         entries.append(
-            Change(at=datetime.now(UTC), kind=ROW_ADDED, model_id=row_model, dataset_id=dataset_id, detail=detail)
+            Change(at=datetime.now(UTC), kind=MODEL_ADDED, model_id=row_model, dataset_id=dataset_id, detail=detail)
         )
     session.add_all(entries)
     session.flush()

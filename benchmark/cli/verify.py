@@ -1,0 +1,84 @@
+"""``curveboard verify``: the evidence re-checked against the weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.cli.options import Place, echo_json, json_option, place_options
+
+if TYPE_CHECKING:
+    from benchmark.evaluation.check import Report
+
+
+@click.command()
+@click.argument("model", required=False)
+@click.option("--sample", type=click.IntRange(min=1), metavar="N", help="Only N random samples of each model.")
+@click.option("--seed", default=0, type=click.IntRange(min=0), help="Which random samples.", show_default=True)
+@click.option("--device", default="cpu", metavar="cpu|cuda", help="Where the models run.", show_default=True)
+@click.option(
+    "--bundle", type=click.Path(path_type=Path), help="Verify this bundle instead of a board; needs no workspace."
+)
+@click.option("--trust-code", is_flag=True, help="Let a bundle's Python code run, in a process of its own.")
+@place_options
+@json_option
+def command(
+    *,
+    place: Place,
+    model: str | None,
+    sample: int | None,
+    seed: int,
+    device: str,
+    bundle: Path | None,
+    trust_code: bool,
+    as_json: bool,
+) -> None:
+    """Re-check the board's evidence, or that of one MODEL, with forward passes only.
+
+    For every sample: the evidence file has its digest; the example lies in the box, changes the label, and is exactly
+    as far as the ledger says; none is nearer; distance 0 means misclassified. Exit code 4, and the list, where
+    something is off.
+    """
+    from benchmark.cli.evaluate import check_device
+
+    check_device(device)
+    if bundle is not None:
+        from benchmark.evaluation.ingest import verify_bundle
+
+        if model is not None:
+            raise click.UsageError("Give a MODEL or --bundle, not both.")
+        report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code)
+    else:
+        from benchmark.evaluation.check import verify_board
+        from benchmark.evidence import EvidenceStore
+
+        workspace = place.workspace
+        report = verify_board(
+            place.database,
+            EvidenceStore(workspace.artifacts),
+            [workspace.models],
+            slug=model,
+            samples=sample,
+            seed=seed,
+            device=device,
+        )
+    print_report(report, as_json=as_json)
+    if report.problems:
+        click.get_current_context().exit(4)
+
+
+def print_report(report: Report, *, as_json: bool) -> None:
+    """Print what was checked and what is off."""
+    if as_json:
+        echo_json(dataclasses.asdict(report))
+        return
+    for note in report.notes:
+        click.echo(f"Note: {note}")
+    for problem in report.problems:
+        click.echo(f"OFF  {problem}")
+    checked = f"{report.models} models, {report.files} evidence files, {report.examples} adversarial examples"
+    verdict = f"{len(report.problems)} things are off" if report.problems else "all as the ledger says"
+    click.echo(f"Checked {checked}, {report.samples} clean images: {verdict}.")
