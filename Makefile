@@ -41,7 +41,7 @@ format: install ## Format the code
 	$(BIN)/ruff format
 
 docs: install ## Write the generated parts of the documentation anew
-	$(BIN)/python -m tests.generate_docs
+	$(BIN)/python docs/generate.py
 
 perf: install ## Measure against the peers' libraries (own environment; takes a while)
 	$(MAKE) -C perf

@@ -9,6 +9,7 @@ from typing import Any, Final
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
+from sqlalchemy.pool import NullPool
 
 from db.errors import DatabaseError, RevisionError, UnavailableError
 
@@ -89,10 +90,6 @@ class Database:
                 session.rollback()
                 raise
 
-    def dispose(self) -> None:
-        """Close all connections."""
-        self.engine.dispose()
-
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
@@ -113,9 +110,10 @@ def translated(url: URL) -> Iterator[None]:
 
 
 def _engine(url: URL) -> Engine:
+    # No pool: a connection a session costs little beside an evaluation, and none is left open behind anybody's back.
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, pool_pre_ping=True)
-    engine = create_engine(url, connect_args={"timeout": BUSY_SECONDS})
+        return create_engine(url, poolclass=NullPool)
+    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -6,15 +6,16 @@ import os
 import shutil
 import subprocess
 import tempfile
+import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import create_engine, make_url
 
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
-from db.schema import Base
 from db.session import Database
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
@@ -91,32 +92,55 @@ def _serve(programs: Path, folder: Path) -> Iterator[str]:
         call(programs / "pg_ctl", "--pgdata", data, "--mode", "immediate", "stop")
 
 
+@pytest.fixture(scope="session")
+def postgresql_template(postgresql_url: str) -> str:
+    """A migrated database on the private server, to be copied."""
+    _create(postgresql_url, "template_migrated")
+    upgrade(Database(_named(postgresql_url, "template_migrated")))
+    return "template_migrated"
+
+
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
-    """A database without tables, on SQLite and on PostgreSQL."""
-    if request.param == "sqlite":
-        database = Database(f"sqlite:///{tmp_path / 'test.db'}")
-        yield database
-        database.dispose()
-        return
-    database = Database(request.getfixturevalue("postgresql_url"))
-    yield database
-    with database.engine.begin() as connection:
-        Base.metadata.drop_all(connection)
-        connection.exec_driver_sql("DROP TABLE IF EXISTS alembic_version")
-    database.dispose()
+def backend(request: pytest.FixtureRequest) -> str:
+    """What touches the database is tested on SQLite and on PostgreSQL."""
+    return str(request.param)
+
+
+@pytest.fixture
+def empty_database(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+    """A database without tables."""
+    if backend == "sqlite":
+        return Database(f"sqlite:///{tmp_path / 'test.db'}")
+    return Database(_create(request.getfixturevalue("postgresql_url"), f"test_{uuid.uuid4().hex}"))
 
 
 @pytest.fixture
 def database(empty_database: Database) -> Database:
-    """A migrated database, on SQLite and on PostgreSQL."""
+    """A migrated database."""
     upgrade(empty_database)
     return empty_database
 
 
 @pytest.fixture
-def workspace(tmp_path: Path) -> Workspace:
-    """A workspace with an SQLite database."""
-    made = Workspace.create(tmp_path / "board")
-    upgrade(Database(made.database_url))
-    return made
+def workspace(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Workspace:
+    """A workspace with a migrated database."""
+    if backend == "sqlite":
+        made = Workspace.create(tmp_path / "board")
+        upgrade(Database(made.database_url))
+        return made
+    template = request.getfixturevalue("postgresql_template")
+    url = _create(request.getfixturevalue("postgresql_url"), f"test_{uuid.uuid4().hex}", template)
+    return Workspace.create(tmp_path / "board", database_url=url)
+
+
+def _create(server: str, name: str, template: str = "template1") -> str:
+    """Create a database on the server; returns its URL."""
+    engine = create_engine(server, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
+    engine.dispose()
+    return _named(server, name)
+
+
+def _named(server: str, name: str) -> str:
+    return make_url(server).set(database=name).render_as_string(hide_password=False)

@@ -198,6 +198,7 @@ class Runner:
         module = self._model(job.model, job.model_digest)
         images, labels = self._data(job.dataset, job.dataset_digest, job.n)
         x, y = images[start:stop], labels[start:stop]
+        _require_logits(module, x[:1], job)
         counted = CountingModel(module).eval()
         seed = seed_of(job, start)
         task = Task(
@@ -297,6 +298,19 @@ def _surroundings() -> Iterator[None]:
         raise
     except (DatabaseError, EvidenceError, WorkspaceError, OSError) as error:
         raise _Abort(error) from error
+
+
+def _require_logits(module: nn.Module, x: Tensor, job: Job) -> None:
+    """Refuse a model that is none for this dataset, before a measure says something harder to understand."""
+    classes = get_dataset(job.dataset).n_classes
+    with torch.no_grad():
+        logits = module(x)
+    if not isinstance(logits, Tensor) or logits.shape != (len(x), classes):
+        seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+        raise InputError(
+            f"The model {job.model!r} returns {seen} for {len(x)} image of shape {tuple(x.shape[1:])}; expected logits "
+            f"of shape ({len(x)}, {classes}): one for each class of {job.dataset!r}."
+        )
 
 
 def _cuda_devices(device: str) -> list[torch.device]:

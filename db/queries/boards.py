@@ -148,7 +148,7 @@ def evaluation_table(session: Session, *, as_of: datetime | None = None) -> dict
     if as_of is not None:
         query = query.where(Evaluation.created_at <= as_of)
     names = [column.key for column in _EVALUATION]
-    rows = (dict(zip(names, row, strict=True)) for row in session.execute(query).tuples())
+    rows = (dict(zip(names, row, strict=True)) for row in session.execute(query))
     table = {row["id"]: EvaluationInfo(**row | {"state": State(row["state"])}) for row in rows}
     if as_of is None:
         return table

@@ -72,7 +72,7 @@ def protocols(session: Session, *, as_of: datetime | None = None) -> list[Protoc
 def dataset_arrays(session: Session, dataset_id: int) -> dict[str, int]:
     """The names of the dataset's stored arrays, each with its row's id."""
     query = select(DatasetArray.name, DatasetArray.id).where(DatasetArray.dataset_id == dataset_id)
-    return dict(session.execute(query.order_by(DatasetArray.name)).tuples())
+    return {row.name: row.id for row in session.execute(query.order_by(DatasetArray.name))}
 
 
 def dataset_array(session: Session, dataset_id: int, name: str) -> NDArray[Any] | None:

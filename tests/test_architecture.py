@@ -1,0 +1,123 @@
+"""Who may import whom, as docs/architecture.md says, and what must stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = {
+    "benchmark": ROOT / "benchmark",
+    "models_zoo": ROOT / "models_zoo",
+    "db": ROOT / "db",
+    "sitegen": ROOT / "site" / "sitegen",
+}
+
+LIBRARY = {
+    f"benchmark.{name}"
+    for name in (
+        "attacks",
+        "certificates",
+        "clever",
+        "counting",
+        "curve",
+        "errors",
+        "measures",
+        "plugins",
+        "results",
+        "statistics",
+        "threat",
+        "verification",
+    )
+}
+
+# Importer -> what it may import of this project; the longest prefix that fits a module holds for it.
+MAY_IMPORT = {
+    "benchmark": LIBRARY | {"benchmark.library"},
+    "benchmark.attacks": LIBRARY,
+    "benchmark.certificates": LIBRARY,
+    "benchmark.clever": LIBRARY,
+    "benchmark.measures": LIBRARY | {"benchmark.conformance"},
+    "benchmark.conformance": LIBRARY,
+    "benchmark.cli": {"benchmark", "models_zoo", "db", "sitegen"},
+    "benchmark.datasets": {
+        "benchmark.errors",
+        "benchmark.plugins",
+        "benchmark.threat",
+        "benchmark.datasets",
+        "models_zoo",
+    },
+    "benchmark.evaluation": LIBRARY
+    | {"benchmark.evaluation", "benchmark.datasets", "benchmark.evidence", "models_zoo", "db"},
+    "benchmark.evidence": {"benchmark.errors"},
+    "benchmark.workspace": {"benchmark.errors", "db"},
+    "benchmark.curve": {
+        "benchmark.errors",
+        "benchmark.results",
+        "benchmark.statistics",
+        "benchmark.threat",
+        "benchmark.curve",
+    },
+    "benchmark.statistics": {"benchmark.errors", "benchmark.results", "benchmark.threat", "benchmark.curve"},
+    "models_zoo": {"models_zoo"},
+    "db": {"db"},
+    "sitegen": {"sitegen", "db", "benchmark.curve", "benchmark.statistics", "benchmark.evidence", "benchmark.errors"},
+}
+
+
+def modules() -> Iterator[tuple[str, Path]]:
+    for package, folder in PACKAGES.items():
+        for path in sorted(folder.rglob("*.py")):
+            parts = path.relative_to(folder).with_suffix("").parts
+            yield ".".join((package, *(p for p in parts if p != "__init__"))), path
+
+
+def imports(path: Path) -> Iterator[str]:
+    """All modules that a file imports, those under TYPE_CHECKING too: what is named there is depended on."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def inside(name: str, package: str) -> bool:
+    return name == package or name.startswith(package + ".")
+
+
+@pytest.mark.parametrize(("module", "path"), list(modules()), ids=lambda value: value if isinstance(value, str) else "")
+def test_a_module_imports_only_what_it_may(module, path):
+    rule = max((prefix for prefix in MAY_IMPORT if inside(module, prefix)), key=len)
+    ours = [name for name in imports(path) if name.partition(".")[0] in PACKAGES]
+    wrong = [name for name in ours if not any(inside(name, allowed) for allowed in MAY_IMPORT[rule])]
+    assert not wrong, f"{module} may not import {wrong}; see docs/architecture.md"
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["benchmark", "benchmark.cli", "benchmark.curve", "benchmark.evidence", "models_zoo", "db.queries", "sitegen"],
+)
+def test_light_modules_do_not_load_torch(module):
+    code = f"import sys, {module}; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_site_stays_the_standard_librarys():
+    assert not (ROOT / "site" / "__init__.py").exists()
+
+
+def test_the_packages_are_in_the_wheel():
+    """A pattern in .gitignore would drop a folder from the wheel without a word."""
+    ignored = subprocess.run(
+        ["git", "check-ignore", *(str(folder) for folder in PACKAGES.values())],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert ignored.stdout == ""
