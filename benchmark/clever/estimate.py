@@ -1,0 +1,301 @@
+"""CLEVER scores: sampled gradients, fitted endpoints, distances."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from benchmark.clever.jacobian import cotangents, dual_norms
+from benchmark.clever.presets import Preset, resolve
+from benchmark.clever.sampling import batch_seeds, draw
+from benchmark.clever.second_order import negative_curvature, refuse_kinks
+from benchmark.clever.targets import Targets, choose_targets
+from benchmark.clever.weibull import bootstrap_location, fit_reverse_weibull
+from benchmark.errors import InputError, UnknownNameError
+from benchmark.threat import NORMS, Norm, in_box
+
+Order = Literal[1, 2]
+
+POINTS = 512
+"""Points a pass of the model, where the caller names no number."""
+
+
+@dataclass(frozen=True)
+class CleverEstimates:
+    """CLEVER scores of n images against T targets in Q norms, and what they come from.
+
+    A misclassified image has the score 0 and NaN elsewhere. All arrays are float64 unless said otherwise.
+
+    Attributes:
+        norms: The Q norms.
+        correct: Whether the image is given its label, shape (n,), bool.
+        targets: The target classes, shape (n, T), int64.
+        margins: g(x₀) = f_c − f_j, shape (n, T).
+        scores: Estimated distance to each target, shape (n, T, Q).
+        maxima: The largest dual norm (or curvature) of each batch, shape (n, T, Q, N_b).
+        location: Estimated local Lipschitz constant of g, of ∇g for order 2, shape (n, T, Q).
+        shape: c of the fitted law, shape (n, T, Q).
+        ks: Its Kolmogorov–Smirnov statistic, shape (n, T, Q).
+        p_value: The statistic's p-value, shape (n, T, Q).
+        low: Lower end of the bootstrap interval of the smallest score, with its target held, shape (n, Q); NaN without
+            resamples.
+        high: Its upper end.
+        constant: All maxima are equal: the model is linear in the ball, as far as seen; shape (n, T, Q), bool.
+        few: Fewer than ten maxima, bool.
+        unbounded: No finite endpoint is identified, bool.
+        replaced: The largest gradient stands in for a fit that was rejected, bool.
+        zero: All gradients are zero: nothing is known of the distance (a masked gradient, for instance), bool.
+        capped: The score is the radius of the ball, bool.
+    """
+
+    norms: tuple[Norm, ...]
+    correct: NDArray[np.bool_]
+    targets: NDArray[np.int64]
+    margins: NDArray[np.float64]
+    scores: NDArray[np.float64]
+    maxima: NDArray[np.float64]
+    location: NDArray[np.float64]
+    shape: NDArray[np.float64]
+    ks: NDArray[np.float64]
+    p_value: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    constant: NDArray[np.bool_]
+    few: NDArray[np.bool_]
+    unbounded: NDArray[np.bool_]
+    replaced: NDArray[np.bool_]
+    zero: NDArray[np.bool_]
+    capped: NDArray[np.bool_]
+
+    @property
+    def score(self) -> NDArray[np.float64]:
+        """The smallest score over the targets, shape (n, Q)."""
+        smallest: NDArray[np.float64] = self.scores.min(axis=1)
+        return smallest
+
+    @property
+    def nearest(self) -> NDArray[np.int64]:
+        """Position in the second axis of the target with the smallest score, shape (n, Q)."""
+        positions: NDArray[np.int64] = self.scores.argmin(axis=1)
+        return positions
+
+    def at_nearest(self, values: NDArray[Any]) -> NDArray[Any]:
+        """One of the (n, T, Q) arrays at the nearest target; shape (n, Q)."""
+        chosen: NDArray[Any] = np.take_along_axis(values, self.nearest[:, None, :], axis=1)[:, 0]
+        return chosen
+
+
+def clever_estimates(
+    model: nn.Module,
+    x: Tensor,
+    *,
+    norm: Norm | Sequence[Norm] = "l2",
+    targets: Targets = "untargeted",
+    y: Tensor | None = None,
+    preset: str | Preset = "board",
+    seed: int = 0,
+    order: Order = 1,
+    batches: int | None = None,
+    samples: int | None = None,
+    radius: float | None = None,
+    resamples: int = 0,
+    confidence: float = 0.95,
+    first: int = 0,
+    batch_size: int = POINTS,
+) -> CleverEstimates:
+    """CLEVER scores with all that they are made of (Weng et al. 2018, arXiv:1801.10578; order 2: arXiv:1810.08640).
+
+    For each target j, g = f_c − f_j. The largest ‖∇g‖_q (1/p + 1/q = 1) of each of N_b batches of N_s points in the
+    ball of radius R follows a reverse Weibull law; its endpoint â estimates the Lipschitz constant of g in the ball,
+    and g(x₀)/â the distance to the nearest image of class j. It is an estimate and no bound: the endpoint can be
+    missed, and a masked gradient inflates it.
+
+    Args:
+        model: Classifier of images in [0, 1]; it is put into eval mode meanwhile.
+        x: Images, shape (n, c, h, w), float32.
+        norm: One of the threat model's norms, or several; ``"l2"`` only for order 2.
+        targets: See `benchmark.clever.targets.choose_targets`.
+        y: Labels, shape (n,), or None for the classes that the model gives.
+        preset: Settings, by name or as they are; see `benchmark.clever.presets`.
+        seed: Of the points and of random targets.
+        order: 1 for gradients, 2 for the curvature of twice differentiable models.
+        batches: N_b, instead of the preset's.
+        samples: N_s, instead of the preset's.
+        radius: R in every norm, instead of the preset's.
+        resamples: Bootstrap resamples for ``low`` and ``high``; 0 leaves them out.
+        confidence: Of this interval.
+        first: Index of the first image in its dataset; the points of an image depend on its index and the seed only.
+        batch_size: Points a pass of the model.
+
+    Returns:
+        The estimates, on the CPU.
+
+    Raises:
+        InputError: If a number is out of range, the images do not fit, a target is the label, or gradients overflow.
+        UnknownNameError: If a norm, a preset or a rule for targets is unknown.
+        UnsupportedModelError: If the model is not differentiable (order 2: not twice).
+    """
+    norms = _checked_norms(norm, order)
+    settings = resolve(preset, batches=batches, samples=samples, radius=radius)
+    _check_images(x, y, settings, batch_size)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad():
+            logits = torch.cat([model(part) for part in torch.split(x, batch_size)]).double()
+        labels = logits.argmax(dim=1) if y is None else y.to(logits.device)
+        _check_logits(logits, labels)
+        chosen = choose_targets(logits, labels, targets, seed=seed, first=first)
+        correct = logits.argmax(dim=1) == labels
+        sampler = _Sampler(model, settings, norms, order, seed, batch_size, logits.shape[1])
+        if order == 2:
+            refuse_kinks(model, draw(x[0], settings, "l2", seed))
+        found = [sampler(x[i], int(labels[i]), chosen[i].tolist(), first + i) for i in correct.nonzero()[:, 0].tolist()]
+    finally:
+        model.train(was_training)
+    margins = logits.gather(1, labels[:, None]) - logits.gather(1, chosen)
+    shape = (int(correct.sum()), chosen.shape[1], len(norms))
+    maxima = torch.stack([m for m, _ in found]).double() if found else logits.new_zeros(*shape, settings.batches)
+    slopes = torch.stack([s for _, s in found]).double() if found else logits.new_zeros(shape)
+    fit = fit_reverse_weibull(
+        maxima, penalty=settings.penalty, starts=settings.starts, reject_below=settings.reject_below
+    )
+    radii = torch.tensor([settings.radius[n] for n in norms], dtype=torch.float64, device=maxima.device)
+
+    gaps = margins[correct][:, :, None].expand(shape)
+
+    def distance(margin: Tensor, location: Tensor, slope: Tensor) -> Tensor:
+        raw = _distance(margin, location, slope, order)
+        return torch.minimum(raw, radii) if settings.cap else raw
+
+    scores = distance(gaps, fit.location, slopes)
+    low = high = torch.full_like(slopes[:, 0], torch.nan)
+    if resamples and len(scores):
+        nearest = scores.argmin(dim=1, keepdim=True)
+        drawn = maxima.take_along_dim(nearest[..., None], dim=1)[:, 0]
+        ends = bootstrap_location(
+            drawn, resamples=resamples, confidence=confidence, penalty=settings.penalty, seed=seed
+        )
+        margin, slope = (values.take_along_dim(nearest, dim=1)[:, 0] for values in (gaps, slopes))
+        high, low = (distance(margin, end, slope) for end in ends)
+
+    def all_images(values: Tensor, elsewhere: float) -> NDArray[Any]:
+        full = torch.full((len(x), *values.shape[1:]), elsewhere, dtype=values.dtype, device=values.device)
+        full[correct] = values
+        filled: NDArray[Any] = full.cpu().numpy()
+        return filled
+
+    return CleverEstimates(
+        norms=norms,
+        correct=correct.cpu().numpy(),
+        targets=chosen.cpu().numpy(),
+        margins=margins.cpu().numpy(),
+        scores=all_images(scores, 0.0),
+        maxima=all_images(maxima, torch.nan),
+        location=all_images(fit.location, torch.nan),
+        shape=all_images(fit.shape, torch.nan),
+        ks=all_images(fit.ks, torch.nan),
+        p_value=all_images(fit.p_value, torch.nan),
+        low=all_images(low, torch.nan),
+        high=all_images(high, torch.nan),
+        constant=all_images(fit.constant, False),
+        few=all_images(fit.few, False),
+        unbounded=all_images(fit.unbounded, False),
+        replaced=all_images(fit.replaced, False),
+        zero=all_images((maxima.amax(dim=3) <= 0) & (slopes <= 0), False),
+        capped=all_images((scores >= radii) & settings.cap, False),
+    )
+
+
+def _distance(margin: Tensor, location: Tensor, slope: Tensor, order: Order) -> Tensor:
+    """g(x₀)/â; for order 2 the root β of g(x₀) = ‖∇g(x₀)‖β + Lβ²/2 (arXiv:1810.08640, theorem 1) in a stable form."""
+    if order == 1:
+        return margin / location
+    bend = location.clamp_min(0)  # a convex g is at least its tangent: L = 0
+    return 2 * margin / (slope + (slope.square() + 2 * margin * bend).sqrt())
+
+
+def _checked_norms(norm: Norm | Sequence[Norm], order: Order) -> tuple[Norm, ...]:
+    norms: tuple[Norm, ...] = (norm,) if isinstance(norm, str) else tuple(norm)
+    for name in norms:
+        if name not in NORMS:
+            raise UnknownNameError("norm", name, NORMS)
+    if not norms:
+        raise InputError(f"CLEVER needs a norm, got none; give one or more of {', '.join(NORMS)}.")
+    if order not in {1, 2}:
+        raise InputError(f"CLEVER is of order 1 (gradients) or 2 (curvature), got order={order}.")
+    if order == 2 and norms != ("l2",):
+        raise InputError(f"CLEVER of order 2 is defined for l2 only, got {', '.join(norms)}; use order 1 for others.")
+    return norms
+
+
+def _check_images(x: Tensor, y: Tensor | None, preset: Preset, batch_size: int) -> None:
+    if x.ndim < 2 or not len(x) or not x.is_floating_point():
+        raise InputError(
+            f"CLEVER takes one or more images as floats, shape (n, c, h, w); got {x.dtype} of shape {tuple(x.shape)}."
+        )
+    if not torch.isfinite(x).all() or (preset.clip and not in_box(x).all()):
+        raise InputError(f"CLEVER takes images in [0, 1]; these lie in [{float(x.min()):g}, {float(x.max()):g}].")
+    if y is not None and y.shape != (len(x),):
+        raise InputError(f"There are {len(x)} images, but the labels have shape {tuple(y.shape)}.")
+    if batch_size < 1:
+        raise InputError(f"The model needs at least 1 point a pass, got batch_size={batch_size}.")
+
+
+def _check_logits(logits: Tensor, labels: Tensor) -> None:
+    if logits.ndim != 2 or logits.shape[1] < 2:
+        raise InputError(f"CLEVER compares logits of at least 2 classes; the model gives shape {tuple(logits.shape)}.")
+    if not torch.isfinite(logits).all():
+        row = int((~torch.isfinite(logits).all(dim=1)).nonzero()[0])
+        raise InputError(f"The model gives logits that are not finite on image {row}: {logits[row].tolist()}.")
+    if not ((labels >= 0) & (labels < logits.shape[1])).all():
+        raise InputError(
+            f"Labels go from {int(labels.min())} to {int(labels.max())}, but the model has {logits.shape[1]} classes."
+        )
+
+
+@dataclass(frozen=True)
+class _Sampler:
+    """Draws the points of one image after the other and keeps the maxima of their gradients."""
+
+    model: nn.Module
+    preset: Preset
+    norms: tuple[Norm, ...]
+    order: Order
+    seed: int
+    batch_size: int
+    classes: int
+
+    def __call__(self, image: Tensor, label: int, targets: list[int], index: int) -> tuple[Tensor, Tensor]:
+        """Maxima, shape (T, Q, N_b), and ‖∇g(x₀)‖ for each norm (order 2 only; zeros otherwise), shape (T, Q)."""
+        rows = cotangents(label, targets, self.classes, image)
+        groups = [self.norms] if self.preset.shared else [(norm,) for norm in self.norms]
+        maxima = torch.cat([self._maxima(image, rows, group, index) for group in groups], dim=1)
+        if self.order == 1:
+            return maxima, maxima.new_zeros(maxima.shape[:2])
+        return maxima, dual_norms(self.model, image[None], rows, self.norms)[:, :, 0]
+
+    def _maxima(self, image: Tensor, rows: Tensor, norms: tuple[Norm, ...], index: int) -> Tensor:
+        """Shape (T, norms, N_b)."""
+        seeds = batch_seeds(self.seed, index, self.preset.batches)
+        at_once = max(1, self.batch_size // self.preset.samples)
+        parts = []
+        for i in range(0, len(seeds), at_once):
+            points = torch.cat([draw(image, self.preset, norms[0], s) for s in seeds[i : i + at_once]])
+            values = torch.cat(
+                [self._values(part, rows, norms) for part in torch.split(points, self.batch_size)], dim=2
+            )
+            parts.append(values.view(*values.shape[:2], -1, self.preset.samples).amax(dim=3))
+        return torch.cat(parts, dim=2)
+
+    def _values(self, points: Tensor, rows: Tensor, norms: tuple[Norm, ...]) -> Tensor:
+        """What the maxima are taken of, shape (T, norms, m)."""
+        if self.order == 1:
+            return dual_norms(self.model, points, rows, norms)
+        return negative_curvature(self.model, points, rows)[:, None]

@@ -1,0 +1,167 @@
+"""CLEVER scores: estimated distances from sampled gradients. An estimate, never a bound."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.clever import CleverEstimates, clever_estimates, scores_by_radius
+from benchmark.clever.estimate import Order
+from benchmark.clever.presets import resolve
+from benchmark.clever.targets import Targets
+from benchmark.curve import t_half_width
+from benchmark.measures import Arrays, Measure, Result, Task
+from benchmark.results import Flag, Score
+from benchmark.threat import Norm
+
+CONFIDENCE: Final = 0.95
+
+POOR_FIT: Final = 0.05
+"""A fit whose KS p-value is below this is poor. The p-value is an upper bound, so a good fit is rarely called poor."""
+
+RADII: Final = (0.125, 0.25, 0.5, 1.0)
+"""The radii of the diagnostic, as shares of the preset's."""
+
+_THRIFT: Final = 4
+"""Each radius of the diagnostic gets N_b / 4 batches of N_s / 4 points: a quarter of the cost for four radii."""
+
+_NOTICED: Final = ("constant", "few", "unbounded", "replaced", "zero", "capped")
+
+
+@dataclass(frozen=True)
+class CleverParameters:
+    """Parameters of CLEVER.
+
+    Attributes:
+        norm: The norm of the distances.
+        targets: ``"untargeted"``, ``"top2"``, ``"random"``, ``"least"`` or the index of a class.
+        preset: ``"board"``, ``"paper"`` or ``"clever2018"``.
+        order: 1, or 2 for twice differentiable models in l2.
+        limit: Only the first so many samples of the slice are measured.
+    """
+
+    norm: Norm = "linf"
+    targets: Targets = "untargeted"
+    preset: str = "board"
+    order: Order = 1
+    limit: int = 200
+
+
+class Clever(Measure[CleverParameters]):
+    """CLEVER scores in one norm."""
+
+    name = "clever"
+    version = 1
+    title = "CLEVER: distance estimated from extreme values of sampled gradients (no bound)"
+    unit = "distance"
+    direction = "higher"
+    chunk = 50
+    Parameters = CleverParameters
+
+    def samples(self, parameters: CleverParameters, n: int) -> int:
+        """The first ``limit``: each costs thousands of Jacobians."""
+        return min(n, parameters.limit)
+
+    def run(self, task: Task, parameters: CleverParameters) -> Result:
+        """Score one chunk.
+
+        Returns:
+            Per sample: ``score`` (0 where misclassified), ``target``, ``margin``, ``location`` (the local Lipschitz
+            constant), ``shape``, ``ks``, ``p_value`` of the fit at the nearest target (NaN where misclassified),
+            ``interval`` (n, 2) and, for order 1, ``score_by_radius`` (n, 4) at the shares `RADII` of the
+            preset's radius, uncapped; and what was noticed: ``constant``, ``few``, ``unbounded``, ``replaced``,
+            ``zero``, ``capped``.
+        """
+        estimates = clever_estimates(
+            task.model,
+            task.x,
+            norm=parameters.norm,
+            targets=parameters.targets,
+            y=task.y,
+            preset=parameters.preset,
+            seed=task.seed,
+            order=parameters.order,
+            first=task.first,
+            resamples=100,
+            confidence=CONFIDENCE,
+        )
+        arrays = _arrays(estimates)
+        if parameters.order == 1:
+            arrays["score_by_radius"] = _by_radius(task, parameters)
+        return Result(arrays, flags=_flags(arrays))
+
+    def summarise(self, arrays: Arrays, parameters: CleverParameters) -> list[Score]:
+        """Mean score of the correctly classified samples with Student's interval, and how far to trust the scores."""
+        correct = arrays["correct"]
+        if not correct.any():
+            return [Score("scored", 0.0, unit="share")]
+        score, p_value = arrays["score"][correct], arrays["p_value"][correct]
+        mean = float(score.mean())
+        half = float(t_half_width(score.std(ddof=1), len(score), confidence=CONFIDENCE)) if len(score) > 1 else None
+        low, high = (None, None) if half is None else (mean - half, mean + half)
+        return [
+            Score("mean_score", mean, low, high, CONFIDENCE, unit="distance", direction="higher"),
+            Score("median_score", float(np.median(score)), unit="distance", direction="higher"),
+            Score("scored", float(correct.mean()), unit="share"),
+            Score("poor_fit", float((p_value < POOR_FIT).mean()), unit="share"),
+            Score("degenerate", float((arrays["constant"] | arrays["unbounded"])[correct].mean()), unit="share"),
+            Score("at_radius", float(arrays["capped"][correct].mean()), unit="share"),
+        ]
+
+
+def _arrays(estimates: CleverEstimates) -> dict[str, NDArray[Any]]:
+    """What is stored of the estimates in one norm: all at the nearest target."""
+    nearest = estimates.nearest[:, 0]
+
+    def at_nearest(values: NDArray[Any]) -> NDArray[Any]:
+        chosen: NDArray[Any] = estimates.at_nearest(values)[:, 0]
+        return chosen
+
+    rows = np.arange(len(nearest))
+    arrays: dict[str, NDArray[Any]] = {
+        "correct": estimates.correct,
+        "score": estimates.score[:, 0],
+        "target": estimates.targets[rows, nearest],
+        "margin": estimates.margins[rows, nearest],
+        "interval": np.stack([estimates.low[:, 0], estimates.high[:, 0]], axis=1),
+    }
+    arrays |= {name: at_nearest(getattr(estimates, name)) for name in ("location", "shape", "ks", "p_value")}
+    return arrays | {name: at_nearest(getattr(estimates, name)) for name in _NOTICED}
+
+
+def _by_radius(task: Task, parameters: CleverParameters) -> NDArray[np.float64]:
+    preset = resolve(parameters.preset)
+    return scores_by_radius(
+        task.model,
+        task.x,
+        [share * preset.radius[parameters.norm] for share in RADII],
+        norm=parameters.norm,
+        targets=parameters.targets,
+        y=task.y,
+        preset=preset,
+        batches=max(2, preset.batches // _THRIFT),
+        samples=max(2, preset.samples // _THRIFT),
+        seed=task.seed,
+        first=task.first,
+    )
+
+
+def _flags(arrays: Arrays) -> list[Flag]:
+    """Warnings of the whole row: one sample is enough."""
+    count = int(arrays["zero"].sum())
+    if not count:
+        return []
+    return [
+        Flag(
+            "zero-gradients",
+            f"All sampled gradients of {count} samples of one chunk are zero: the gradient is masked, and CLEVER says "
+            "nothing about the distance.",
+            float(count),
+        )
+    ]
+
+
+MEASURE = Clever()
