@@ -102,7 +102,7 @@ def _read_safetensors(path: Path, name: str, wanted: Sequence[str]) -> dict[str,
 
 
 def _read_torch(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tensor]:
-    _refuse_packed_zip(path, name)
+    refuse_packed_zip(path, name)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
@@ -130,7 +130,7 @@ def _read_torch(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tenso
     return dict(content)
 
 
-def _refuse_packed_zip(path: Path, name: str) -> None:
+def refuse_packed_zip(path: Path, name: str) -> None:
     """Refuse a zip archive whose members unpack to more than the file: torch writes none, a zip bomb is one."""
     if not zipfile.is_zipfile(path):
         return
