@@ -105,8 +105,8 @@ ATEN: Final = frozenset(
     cos.default cumsum.default detach.default div.Scalar div.Tensor_mode einsum.default elu.default eq.Scalar eq.Tensor
     erf.default exp.default expand.default expand_as.default eye.default flip.default floor.default full.default
     full_like.default gather.default ge.Scalar gelu.default glu.default group_norm.default gt.Scalar gt.Tensor
-    hardsigmoid.default hardswish.default hardtanh.default index.Tensor index_select.default instance_norm.default layer_norm.default
-    le.Scalar leaky_relu.default lift_fresh_copy.default log.default log1p.default log_sigmoid.default
+    hardsigmoid.default hardswish.default hardtanh.default index.Tensor index_select.default instance_norm.default
+    layer_norm.default le.Scalar leaky_relu.default lift_fresh_copy.default log.default log1p.default log_sigmoid.default
     log_softmax.int logsumexp.default lt.Scalar lt.Tensor masked_fill.Scalar matmul.default max.default max.dim
     max_pool1d.default maximum.default mean.default min.default min.dim minimum.default mish.default mm.default
     mul.Scalar narrow.default ne.Scalar neg.default new_zeros.default ones.default ones_like.default pad.default
