@@ -95,7 +95,7 @@ def unpack(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         raise EvidenceError(f"This is not an evidence file: it holds {dtypes}, expected {_DTYPES}.")
     shape = tuple(int(side) for side in tensors["shape"].ravel()[:5])
     size = 4 * math.prod(shape)
-    if len(shape) != 4 or min(shape) < 0 or size > MAX_BYTES:
+    if len(shape) != 4 or min(shape) < 0 or size > MAX_BYTES or shape[:1] != tensors["indices"].shape:
         raise EvidenceError(f"The evidence file states the shape {shape}; at most {MAX_BYTES} bytes are unpacked.")
     planes = np.frombuffer(_inflate(tensors["packed"].tobytes(), size), dtype=np.uint8)
     adversarials = np.ascontiguousarray(planes.reshape(4, -1).T).view("<f4").reshape(shape).astype(np.float32)

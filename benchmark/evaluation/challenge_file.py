@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import math
 import zipfile
 import zlib
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 
 from benchmark.datasets import Dataset
 from benchmark.errors import InputError
+from benchmark.evaluation.container import parse_npy
 from models_zoo.errors import ZooError
 
 ARRAYS: Final = ("indices", "examples")
@@ -120,7 +120,7 @@ def _read_npz(path: Path, limit: int) -> dict[str, NDArray[Any]]:
             members = {m.filename.removesuffix(".npy"): m for m in archive.infolist()}
             names = {name: np.empty(0) for name in members}
             return names | {
-                name: _parse_npy(_bounded(archive, members[name], limit), f"{path.name}: {name}")
+                name: parse_npy(_bounded(archive, members[name], limit), f"{path.name}: {name}", kinds="fiu")
                 for name in ARRAYS
                 if name in members
             }
@@ -134,20 +134,3 @@ def _bounded(archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> b
     if len(data) > limit:
         raise InputError(f"{member.filename} unpacks to more than {limit} bytes, which is more than the whole dataset.")
     return data
-
-
-def _parse_npy(data: bytes, where: str) -> NDArray[Any]:
-    stream = io.BytesIO(data)
-    try:
-        version = np.lib.format.read_magic(stream)
-        reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, _, dtype = reader(stream)
-    except (ValueError, KeyError) as error:
-        raise InputError(f"{where} is no sound array: {error}.") from error
-    if dtype.kind not in "fiu":
-        raise InputError(f"{where} holds {dtype}; only numbers are read, never objects, which could run code.")
-    if math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
-        raise InputError(f"{where} states the shape {shape}, which its {len(data)} bytes do not fill.")
-    stream.seek(0)
-    array: NDArray[Any] = np.load(stream, allow_pickle=False)
-    return array

@@ -1,0 +1,49 @@
+"""``curveboard ingest``: a bundle into this database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmark.cli.options import Place, echo_json, json_option, place_options
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--device", default="cpu", metavar="cpu|cuda", help="Where the model runs.", show_default=True)
+@click.option("--trust-code", is_flag=True, help="Let the bundle's Python code run, in a process of its own.")
+@place_options
+@json_option
+def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json: bool) -> None:
+    """Verify the bundle FILE, then take into this board what is new in it.
+
+    Nothing is believed that forward passes can check. Scores that they cannot (CLEVER, certificates) are taken as the
+    bundle gives them, their provenance naming it. Exit code 4, and nothing is changed, where something is off.
+    """
+    from benchmark.cli.evaluate import check_device
+    from benchmark.cli.verify import print_report
+    from benchmark.evaluation.ingest import ingest
+
+    check_device(device)
+    outcome = ingest(place.database, place.workspace, file, device=device, trust_code=trust_code)
+    if as_json:
+        echo_json(
+            {
+                "model": outcome.slug,
+                "entered": outcome.entered,
+                "known": outcome.known,
+                "notes": outcome.notes,
+                "problems": [str(problem) for problem in outcome.report.problems],
+            }
+        )
+    else:
+        print_report(outcome.report, as_json=False)
+        for note in outcome.notes:
+            click.echo(f"Note: {note}")
+        if outcome.report.problems:
+            click.echo("Nothing was changed.")
+        else:
+            click.echo(f"{outcome.slug}: {outcome.entered} evaluations entered, {outcome.known} were here already.")
+    if outcome.report.problems:
+        click.get_current_context().exit(4)
