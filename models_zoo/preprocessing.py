@@ -31,6 +31,10 @@ VERSION: Final = 1
 """Raised whenever a transformation would give other images; part of the digest of the models that use one."""
 
 
+VERSION: Final = 1
+"""Raised whenever a card would give other images; part of a model's digest."""
+
+
 class _IdentityBackward(torch.autograd.Function):
     """Applies a transformation forward and the identity backward; can be differentiated any number of times."""
 
