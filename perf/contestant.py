@@ -44,8 +44,8 @@ def measure(task: dict[str, Any], work: Workload) -> dict[str, Any]:
     """Run one contestant.
 
     Args:
-        task: ``contestant``, ``model``, ``norm``, ``samples``, ``seed``, ``device``, ``threads``, ``cifar``; ``eps`` for
-            AutoAttack; ``effort`` for our engine (standard if left out).
+        task: ``contestant``, ``model``, ``norm``, ``samples``, ``seed``, ``device``, ``threads``, ``cifar``; ``eps``
+            for AutoAttack; ``effort`` for our engine (standard if left out).
         work: The model and images.
 
     Returns:

@@ -111,13 +111,13 @@ class Duel:
     @cached_property
     def best_of_peers(self) -> Floats:
         """The smallest distance that any peer found for each sample, ``inf`` where none did."""
-        return np.min([distances(result) for result in self.peers.values()], axis=0)
+        return np.asarray(np.min([distances(result) for result in self.peers.values()], axis=0))
 
     @cached_property
     def best_of_all(self) -> Floats:
         """The smallest distance that anybody found: peers, AutoAttack, and each of our seeds."""
         everybody = [*self.peers.values(), *self.ours, *([self.autoattack] if self.autoattack else [])]
-        return np.min([distances(result) for result in everybody], axis=0)
+        return np.asarray(np.min([distances(result) for result in everybody], axis=0))
 
     def mean_ratio(self, result: dict[str, Any]) -> float:
         """Mean distance ÷ mean of the peers' best, over the samples that a peer broke; ``inf`` if one is missing."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -91,20 +90,20 @@ def _batch(x: Tensor, size: int) -> Tensor:
 
 def _pass_seconds(model: nn.Module, x: Tensor, clock: Clock) -> tuple[float, float, float]:
     """Median seconds of a forward pass, of one that records a graph, and of a backward pass to the input."""
-    plain, graph, back = [], [], []
+    plain: list[float] = []
+    graph: list[float] = []
+    back: list[float] = []
     end = time.perf_counter() + _BUDGET
     while len(plain) < 5 or (time.perf_counter() < end and len(plain) < 200):
+        begin = clock.now()
         with torch.no_grad():
-            plain.append(_timed(lambda: model(x), clock)[0])
+            model(x)
+        plain.append(clock.now() - begin)
         leaf = x.detach().requires_grad_()
-        seconds, logits = _timed(lambda leaf=leaf: model(leaf), clock)
-        graph.append(seconds)
-        top = logits.sum()
-        back.append(_timed(lambda top=top, leaf=leaf: torch.autograd.grad(top, leaf)[0], clock)[0])
+        begin = clock.now()
+        top = model(leaf).sum()
+        graph.append(clock.now() - begin)
+        begin = clock.now()
+        torch.autograd.grad(top, leaf)
+        back.append(clock.now() - begin)
     return float(np.median(plain)), float(np.median(graph)), float(np.median(back))
-
-
-def _timed(call: Callable[[], Tensor], clock: Clock) -> tuple[float, Tensor]:
-    begin = clock.now()
-    result = call()
-    return clock.now() - begin, result

@@ -7,6 +7,7 @@ the model classifies correctly, and return candidates; what holds is decided, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,7 +18,8 @@ from torch import Tensor, nn
 from benchmark.errors import UnknownNameError
 from benchmark.threat import NORMS, Norm, distances
 
-Search = Callable[[nn.Module, Tensor, Tensor, Norm], Tensor]
+Search = Callable[[nn.Module, Tensor, Tensor, Norm], Any]
+"""``(model, x, y, norm) -> candidates``, a tensor of the shape of ``x``; the libraries are untyped."""
 
 _ORDER: Final[dict[str, float]] = {"linf": float("inf"), "l2": 2, "l1": 1}
 
@@ -30,7 +32,7 @@ class Peer:
         name: Its name on the command line and in the tables.
         library: The library it comes from.
         settings: What it is run with.
-        run: ``(model, x, y, norm) -> candidates``.
+        run: The attack.
         norms: The norms it minimises.
         default: Whether it is run when nothing is named.
     """
@@ -43,45 +45,45 @@ class Peer:
     default: bool = True
 
 
-def _fab_t(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    from adv_lib.attacks import fab
+def _fab_t(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
+    from adv_lib.attacks import fab  # type: ignore[import-not-found]
 
     return fab(model, x, y, norm=_ORDER[norm], n_iter=50, targeted_restarts=True)
 
 
-def _pdpgd(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _pdpgd(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     from adv_lib.attacks import pdpgd
 
     return pdpgd(model, x, y, norm=_ORDER[norm], num_steps=500)
 
 
-def _apgd_search(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
-    from adv_lib.attacks.auto_pgd import minimal_apgd
+def _apgd_search(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
+    from adv_lib.attacks.auto_pgd import minimal_apgd  # type: ignore[import-not-found]
 
     largest = _largest_eps(x, norm)
     return minimal_apgd(model, x, y, norm=_ORDER[norm], max_eps=largest, binary_search_steps=10, n_iter=50)
 
 
-def _fmn(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _fmn(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     from adv_lib.attacks import fmn
 
     return fmn(model, x, y, norm=_ORDER[norm], steps=300)
 
 
-def _ddn(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _ddn(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     from adv_lib.attacks import ddn
 
     return ddn(model, x, y, steps=300, levels=None)
 
 
-def _alma(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _alma(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     from adv_lib.attacks import alma
 
     first_step = {"l2": 1.0, "l1": 10.0}[norm]
     return alma(model, x, y, distance=norm, num_steps=1000, init_lr_distance=first_step)
 
 
-def _fab(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _fab(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     from pyautoattack.fab_pt import FABAttack_PT
 
     attack = FABAttack_PT(
@@ -91,19 +93,19 @@ def _fab(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
 
 
 def _foolbox(model: nn.Module, x: Tensor) -> Any:
-    import foolbox
+    import foolbox  # type: ignore[import-not-found]
 
     return foolbox.PyTorchModel(model, bounds=(0, 1), device=x.device)
 
 
-def _foolbox_ddn(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _foolbox_ddn(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     import foolbox
 
     return foolbox.attacks.DDNAttack(steps=300)(_foolbox(model, x), x, y, epsilons=None)[0]
 
 
 def _carlini_wagner(binary: int, steps: int, **settings: float) -> Search:
-    def run(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+    def run(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
         import foolbox
 
         attack = foolbox.attacks.L2CarliniWagnerAttack(binary_search_steps=binary, steps=steps, **settings)
@@ -113,7 +115,7 @@ def _carlini_wagner(binary: int, steps: int, **settings: float) -> Search:
 
 
 def _ead(binary: int, steps: int, **settings: Any) -> Search:
-    def run(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+    def run(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
         import foolbox
 
         attack = foolbox.attacks.EADAttack(binary_search_steps=binary, steps=steps, **settings)
@@ -122,7 +124,7 @@ def _ead(binary: int, steps: int, **settings: Any) -> Search:
     return run
 
 
-def _pgd_grid(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _pgd_grid(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     """PGD at each of 20 budgets, the nearest success kept; foolbox runs the budgets one after the other."""
     import foolbox
 
@@ -139,7 +141,7 @@ def _pgd_grid(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     return best
 
 
-def _paper(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
+def _paper(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     """What the robustness-curves paper ran (foolbox 2): C&W and EAD with 10 × 1000 steps; PGD for linf."""
     if norm == "l2":
         return _carlini_wagner(10, 1000, stepsize=5e-3, initial_const=1e-2)(model, x, y, norm)
@@ -151,7 +153,7 @@ def _paper(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
 def _largest_eps(x: Tensor, norm: Norm) -> float:
     """Where a search over eps ends; 28 × 28: linf 0.5, l2 5.6, l1 39; 3 × 32 × 32: linf 0.5, l2 11, l1 154."""
     size = x[0].numel()
-    return {"linf": 0.5, "l2": 0.2 * size**0.5, "l1": 0.05 * size}[norm]
+    return {"linf": 0.5, "l2": 0.2 * math.sqrt(size), "l1": 0.05 * size}[norm]
 
 
 PEERS: Final = (
