@@ -69,8 +69,9 @@ def command(
     with database.read() as session:
         plan = make_plan(session, wanted, rerun=rerun)
     _print_failed(plan)
-    if plan_only:
+    if plan_only or not as_json:
         _print_plan(place, plan, as_json=as_json)
+    if plan_only:
         return
     outcome = _run(
         place,
@@ -232,7 +233,6 @@ def _print_outcome(outcome: Outcome, plan: Plan, *, as_json: bool) -> None:
         echo_json(dataclasses.asdict(outcome) | {"wanted": len(plan.wanted), "failed_before": len(plan.failed)})
         return
     if not plan.jobs:
-        click.echo("Nothing to do: the database has all that the protocol wants.")
         return
     words = {
         "done": "done",
