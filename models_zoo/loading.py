@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models_zoo import architectures
 from models_zoo.cards import Entry, Weights
-from models_zoo.errors import WeightsError
+from models_zoo.errors import CodeError, WeightsError
 from models_zoo.fetch import fetch, verify
 from models_zoo.weights import apply_layout, read_arrays
 
@@ -21,7 +21,7 @@ def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module
     Raises:
         ZooError: If its files cannot be had, verified or read, or do not fit.
     """
-    network = _weighted(entry)
+    network = _network(entry, device)
     if entry.preprocessing:
         from models_zoo.preprocessing import build as build_preprocessing
 
@@ -45,6 +45,32 @@ def local_file(entry: Entry, weights: Weights) -> Path:
         )
     verify(path, name=f"{entry.slug}: {weights.name}", size=weights.size, sha256=weights.sha256)
     return path
+
+
+def _network(entry: Entry, device: str | torch.device) -> nn.Module:
+    """The network alone, however it comes."""
+    if entry.form == "weights":
+        return _weighted(entry)
+    if entry.form == "code":
+        return _coded(entry, device)
+    from models_zoo.programs import load_program
+
+    program = entry.weights[0]
+    return load_program(local_file(entry, program), program.name)
+
+
+def _coded(entry: Entry, device: str | torch.device) -> nn.Module:
+    """The model of submitted code, in a process of its own, if the maintainer trusts exactly this code."""
+    from models_zoo.sandbox import SandboxedModel
+
+    files = {weights.name: local_file(entry, weights) for weights in entry.weights}
+    stated = next((w.sha256 for w in entry.weights if w.name == entry.code), None)
+    if stated is None or entry.trusted != stated:
+        raise CodeError(
+            f"{entry.slug} is Python code ({entry.code}) that nobody here has said to trust, so it was not run. "
+            "Read it, then submit it again with: curveboard submit --trust-code FOLDER"
+        )
+    return SandboxedModel(files[entry.code], entry.factory, folder=entry.folder, device=device)
 
 
 def _weighted(entry: Entry) -> nn.Module:

@@ -28,10 +28,6 @@ from torch import Tensor, nn
 from models_zoo.errors import CardError
 
 VERSION: Final = 1
-"""Raised whenever a transformation would give other images; part of the digest of the models that use one."""
-
-
-VERSION: Final = 1
 """Raised whenever a card would give other images; part of a model's digest."""
 
 
