@@ -1,4 +1,4 @@
-"""Adversarial examples on disk: small, bit-exact, named by their content. numpy, safetensors and zlib; no torch.
+"""Adversarial examples on disk: small, bit-exact, named by their content. numpy, safetensors and lzma; no torch.
 
 A file holds the examples of one chunk. Its name is the SHA-256 of its bytes, which is checked before anything in it is
 parsed. ``docs/evidence.md`` states the format, so that a file can be read without this package.
@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import lzma
 import math
 import os
 import re
 import tempfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +35,9 @@ MAX_BYTES: Final = 1 << 30
 """Unpacked size, in bytes, above which a file is refused: no chunk of real images comes near it."""
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
-_LEVEL = 6
+_FILTERS: Final = [{"id": lzma.FILTER_LZMA2, "preset": 6, "lc": 0, "lp": 2, "pb": 2}]
+_MEMORY: Final = 64 << 20
+"""Bytes of working memory that unpacking may take; our own files need 9 MB."""
 _DTYPES = {"indices": "int64", "shape": "int64", "packed": "uint8"}
 
 
@@ -57,8 +59,8 @@ class StoredEvidence:
 def pack(indices: NDArray[np.int64], adversarials: NDArray[np.float32]) -> bytes:
     """The bytes of an evidence file.
 
-    The bytes of each float32 are split into four planes (all lowest bytes first, all highest last) and deflated: the
-    sign and exponent planes of images shrink to little, and nothing is rounded.
+    The floats are packed losslessly, as xz with its settings for 4-byte values: on the evidence of real attacks a
+    quarter smaller than deflate, with or without splitting the floats into planes of bytes.
 
     Args:
         indices: The samples' positions in the dataset, shape (m,), int64, each once.
@@ -68,12 +70,12 @@ def pack(indices: NDArray[np.int64], adversarials: NDArray[np.float32]) -> bytes
         EvidenceError: If shapes or types are not these.
     """
     _check(indices, adversarials)
-    floats = np.ascontiguousarray(adversarials, dtype="<f4")
-    planes = np.ascontiguousarray(floats.view(np.uint8).reshape(-1, 4).T)
+    floats = np.ascontiguousarray(adversarials, dtype="<f4").tobytes()
+    packed = lzma.compress(floats, format=lzma.FORMAT_XZ, check=lzma.CHECK_NONE, filters=_FILTERS)
     tensors: dict[str, NDArray[Any]] = {
         "indices": np.ascontiguousarray(indices),
         "shape": np.array(adversarials.shape, dtype=np.int64),
-        "packed": np.frombuffer(zlib.compress(planes.tobytes(), _LEVEL), dtype=np.uint8),
+        "packed": np.frombuffer(packed, dtype=np.uint8),
     }
     return safetensors.numpy.save(tensors, metadata={"format": FORMAT})
 
@@ -97,8 +99,8 @@ def unpack(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     size = 4 * math.prod(shape)
     if len(shape) != 4 or min(shape) < 0 or size > MAX_BYTES or shape[:1] != tensors["indices"].shape:
         raise EvidenceError(f"The evidence file states the shape {shape}; at most {MAX_BYTES} bytes are unpacked.")
-    planes = np.frombuffer(_inflate(tensors["packed"].tobytes(), size), dtype=np.uint8)
-    adversarials = np.ascontiguousarray(planes.reshape(4, -1).T).view("<f4").reshape(shape).astype(np.float32)
+    floats = np.frombuffer(_expand(tensors["packed"].tobytes(), size), dtype="<f4")
+    adversarials = floats.reshape(shape).astype(np.float32)  # a copy that may be written to
     indices = tensors["indices"]
     _check(indices, adversarials)
     return indices, adversarials
@@ -211,14 +213,16 @@ def _check(indices: NDArray[Any], adversarials: NDArray[Any]) -> None:
         raise EvidenceError("Indices are positions in the dataset, each at most once and none negative.")
 
 
-def _inflate(packed: bytes, size: int) -> bytes:
+def _expand(packed: bytes, size: int) -> bytes:
     """Exactly ``size`` bytes out of ``packed``; never more than one byte beyond them is unpacked."""
-    inflater = zlib.decompressobj()
+    expander = lzma.LZMADecompressor(format=lzma.FORMAT_XZ, memlimit=_MEMORY)
     try:
-        data = inflater.decompress(packed, size + 1)
-    except zlib.error as error:
+        data = expander.decompress(packed, size + 1)
+        while len(data) <= size and not expander.eof and not expander.needs_input:
+            data += expander.decompress(b"", size + 1 - len(data))
+    except (lzma.LZMAError, EOFError) as error:
         raise EvidenceError(f"The evidence file cannot be unpacked: {error}.") from error
-    if len(data) != size or not inflater.eof or inflater.unused_data:
+    if len(data) != size or not expander.eof or expander.unused_data:
         raise EvidenceError(f"The evidence file does not unpack to the {size} bytes that its shape needs.")
     return data
 
