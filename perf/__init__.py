@@ -47,7 +47,7 @@ class Options:
         threads: Threads of each process.
         cifar: The CIFAR-10 sample, an ``.npz`` with ``x`` uint8 (n, h, w, c) and ``y``.
         quick: Whether a smoke run is wanted: every part works, the figures mean little.
-        resume: Whether contestants whose result lies in the folder of an interrupted run are not run again.
+        resume: Whether peers whose result lies in the folder of an interrupted run are not run again.
     """
 
     models: tuple[str, ...] | None = None

@@ -39,7 +39,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each process.")
 @click.option("--cifar", type=click.Path(path_type=Path, dir_okay=False), help="CIFAR-10 sample, .npz with x and y.")
 @click.option("--quick", is_flag=True, help="A smoke run; the documents stay as they are.")
-@click.option("--resume", is_flag=True, help="Take the results that an interrupted run left in --out.")
+@click.option("--resume", is_flag=True, help="Take the peers' results that an interrupted run left in --out.")
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=ROOT / "build" / "perf")
 @click.option("--document", type=click.Path(path_type=Path), default=ROOT / "docs" / "performance.md")
 def main(names: tuple[str, ...], out: Path, document: Path, **values: Any) -> None:
