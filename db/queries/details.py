@@ -24,13 +24,13 @@ class EvaluationData:
         detail: Its circumstances.
         arrays: Each named array's values, shape (k, ...), in the order of ``samples[name]``.
         samples: For each array the indices of its samples in the dataset, shape (k,), int64.
-        evidence: Digests of the files of its adversarial examples, in the order of its chunks.
+        evidence: (first sample, one past the last, digest) of the files of its adversarial examples, by chunk.
     """
 
     detail: EvaluationDetail
     arrays: Mapping[str, NDArray[Any]]
     samples: Mapping[str, NDArray[np.int64]]
-    evidence: tuple[str, ...]
+    evidence: tuple[tuple[int, int, str], ...]
 
 
 def row_data(session: Session, evaluation_ids: Sequence[int]) -> dict[int, EvaluationData]:
@@ -45,14 +45,14 @@ def row_data(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
     )
     for evaluation_id, start, name, data in session.execute(query):
         pieces[evaluation_id][name].append((start, data))
-    evidence: dict[int, list[str]] = defaultdict(list)
+    evidence: dict[int, list[tuple[int, int, str]]] = defaultdict(list)
     digests = (
-        select(Chunk.evaluation_id, Chunk.evidence_digest)
+        select(Chunk.evaluation_id, Chunk.start, Chunk.stop, Chunk.evidence_digest)
         .where(Chunk.evaluation_id.in_(evaluation_ids), Chunk.evidence_digest.is_not(None))
         .order_by(Chunk.evaluation_id, Chunk.start)
     )
-    for evaluation_id, digest in session.execute(digests):
-        evidence[evaluation_id].append(str(digest))
+    for evaluation_id, start, stop, digest in session.execute(digests):
+        evidence[evaluation_id].append((start, stop, str(digest)))
     return {
         key: EvaluationData(
             details[key],

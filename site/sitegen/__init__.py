@@ -1,1 +1,13 @@
-"""The static site generator."""
+"""The site generator: a static leaderboard from the database. Never imports torch.
+
+::
+
+    from sitegen import build
+    build(database, Path("public"), artifacts=Path("artifacts"))
+"""
+
+from sitegen.build import BuildReport, build
+from sitegen.facts import CrossingError
+from sitegen.links import BrokenLinkError
+
+__all__ = ["BrokenLinkError", "BuildReport", "CrossingError", "build"]

@@ -1,0 +1,117 @@
+"""The changelog's entries as sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from db.queries import ChangeInfo
+from sitegen.axes import SYMBOLS
+from sitegen.words import number, percent
+
+
+@dataclass(frozen=True)
+class Move:
+    """What a change did at one published budget of one board."""
+
+    board: str
+    norm: str
+    eps: float
+    accuracy_before: float | None
+    accuracy_after: float | None
+    rank_before: int | None
+    rank_after: int | None
+
+
+@dataclass(frozen=True)
+class Story:
+    """A change, told.
+
+    Attributes:
+        id: The entry's number.
+        at: When.
+        kind: Its kind, as stored.
+        model: The model's slug, if it is about one.
+        dataset: The dataset's name.
+        title: One line.
+        sentences: What happened.
+        moves: What it did to accuracies and ranks.
+    """
+
+    id: int
+    at: datetime
+    kind: str
+    model: str | None
+    dataset: str | None
+    title: str
+    sentences: tuple[str, ...]
+    moves: tuple[Move, ...]
+
+
+def story(change: ChangeInfo) -> Story:
+    """The entry as sentences and a table of moves."""
+    detail = change.detail
+    by = str(detail.get("by") or change.measure or "")
+    model = change.model or "the board"
+    titles = {
+        "model-added": f"{model} joined the board",
+        "distances-lowered": f"{by} lowered {model}",
+        "challenge-accepted": f"{by} was accepted against {model}",
+        "transfer-lowered": f"Another model's examples lowered {model}",
+    }
+    sentences = [text for norm, found in sorted(detail.get("norms", {}).items()) if (text := _lowered(norm, found))]
+    if change.kind == "challenge-accepted" and not sentences:
+        sentences = ["Its examples hold, but none is nearer than what was known."]
+    return Story(
+        id=change.id,
+        at=change.at,
+        kind=change.kind,
+        model=change.model,
+        dataset=change.dataset,
+        title=titles.get(change.kind, f"{change.kind.replace('-', ' ')}: {model}"),
+        sentences=tuple(sentences),
+        moves=tuple(_moves(detail)),
+    )
+
+
+def _lowered(norm: str, found: Mapping[str, Any]) -> str:
+    lowered, first = int(found.get("lowered", 0)), int(found.get("found", 0))
+    if not lowered + int(found.get("new", 0)):
+        return ""
+    text = f"In {SYMBOLS.get(norm, norm)}, {lowered + int(found.get('new', 0))} samples have a nearer example"
+    if first:
+        text += f", {first} of them had none before"
+    if largest := found.get("largest"):
+        before, after = number(largest["before"]), number(largest["after"])
+        text += f"; the largest fall is sample {largest['index']}, from {before} to {after}"
+    return text + "."
+
+
+def _moves(detail: Mapping[str, Any]) -> list[Move]:
+    moves = []
+    for board in detail.get("boards", ()):
+        name = f"{board['protocol']} v{board['version']}, {board['n']} samples"
+        for norm, points in board["norms"].items():
+            for point in points:
+                before, after = point.get("before") or {}, point.get("after") or {}
+                move = Move(
+                    name,
+                    norm,
+                    float(point["eps"]),
+                    before.get("robust_accuracy"),
+                    after.get("robust_accuracy"),
+                    before.get("rank"),
+                    after.get("rank"),
+                )
+                if move.accuracy_before != move.accuracy_after:
+                    moves.append(move)
+    return moves
+
+
+def move_text(move: Move) -> str:
+    """``ℓ∞ 0.1: 85.3 → 81.0 %, rank 1 → 2``."""
+    was = f"{percent(move.accuracy_before)} → " if move.accuracy_before is not None else ""
+    ranked = f"{move.rank_before} → " if move.rank_before not in (None, move.rank_after) else ""
+    return f"{SYMBOLS.get(move.norm, move.norm)} {move.eps:g}: {was}{percent(move.accuracy_after)} %, rank {ranked}{move.rank_after}"

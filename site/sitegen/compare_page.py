@@ -1,0 +1,133 @@
+"""The compare page of a board: chosen by script; without one, the highlighted models."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.curve import Floats
+from sitegen.axes import Axis
+from sitegen.board_page import BoardView
+from sitegen.crossings import CrossingLine, crossing_lines
+from sitegen.plots import Area, Chart, Line
+from sitegen.render import Frame, render
+from sitegen.rows import BuiltRow
+
+MOST: Final = 6
+DIFFERING: Final = 12
+Z95: Final = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The chosen models in one norm."""
+
+    axis: Axis
+    curves: Chart
+    difference: Chart
+    crossings: Sequence[CrossingLine]
+    samples: Sequence[tuple[int, float, float]]
+
+
+def compare_pages(views: Sequence[BoardView], *, as_of: datetime | None) -> dict[str, bytes]:
+    """The compare page of each board."""
+    return {f"{view.folder}/compare.html": _page(view, as_of) for view in views}
+
+
+def _page(view: BoardView, as_of: datetime | None) -> bytes:
+    by_slug = {built.slug: built for built in view.rows}
+    chosen = [by_slug[slug] for slug in view.highlighted[:MOST]]
+    frame = Frame(
+        title=f"Compare, {view.title}",
+        description=f"Two to six models of {view.title} over each other: curves, differences, crossings, samples.",
+        root="../../",
+        section="Boards",
+        crumbs=(("Boards", "../index.html"), (view.title, "index.html")),
+        scripts=("../../static/charts.js", "../../static/compare.js", "models.js", *(f"{n}.js" for n in view.axes)),
+        as_of=as_of,
+        wide=True,
+    )
+    comparisons = [_comparison(view, norm, chosen) for norm in view.axes] if len(chosen) > 1 else []
+    return render("compare.html", frame, view=view, chosen=chosen, comparisons=comparisons)
+
+
+def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Comparison:
+    axis, n = view.axes[norm], view.board.n
+    first, second = chosen[:2]
+    lines = [
+        Line(f"{view.letter(b.slug)}  {b.title}", axis.grid, b.counts[norm] / n, f"{view.style(b.slug)} thick")
+        for b in chosen
+    ]
+    curves = Chart(
+        title=f"Curves in {axis.symbol}",
+        description=f"Robust accuracy of {len(chosen)} models against ε.",
+        x_label=axis.label,
+        y_label="robust accuracy",
+        x_range=(0.0, axis.maximum),
+        x_ticks=axis.ticks,
+        marks=axis.published,
+        lines=lines,
+        css="board",
+    )
+    a, b = first.distances[norm], second.distances[norm]
+    return Comparison(
+        axis=axis,
+        curves=curves,
+        difference=difference_chart(first.title, second.title, a, b, axis),
+        crossings=crossing_lines(chosen, norm, maximum=axis.maximum),
+        samples=_differing(a, b, axis.maximum),
+    )
+
+
+def paired_difference(a: Floats, b: Floats, eps: Floats) -> tuple[Floats, Floats]:
+    """Difference of two robust accuracies on the same samples, and the half width of its 95 % interval.
+
+    With p and q the shares of samples that only the first, only the second is robust on: the difference is p − q, its
+    variance (p + q − (p − q)²) / n, as in McNemar's test. Point by point, not for the whole curve at once.
+
+    Args:
+        a: Distances of the first, shape (n,).
+        b: Distances of the second, shape (n,).
+        eps: Where, shape (g,).
+    """
+    n = len(a)
+    first = np.array([np.count_nonzero((a > e) & (b <= e)) for e in eps]) / n
+    second = np.array([np.count_nonzero((b > e) & (a <= e)) for e in eps]) / n
+    gap = first - second
+    return gap, Z95 * np.sqrt(np.maximum(first + second - gap**2, 0) / n)
+
+
+def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) -> Chart:
+    """How much more robust the first of two models is, with its band."""
+    every = max(len(axis.grid) // 200, 1)
+    eps = np.unique(np.concatenate((axis.grid[::every], axis.published)))
+    gap, half = paired_difference(a, b, eps)
+    reach = max(0.05, math.ceil(20 * float(np.abs(gap).max(initial=0) + half.max(initial=0))) / 20)
+    tick = reach / 2
+    return Chart(
+        title=f"{first} minus {second}",
+        description=f"Difference of robust accuracies in {axis.symbol}; above zero the first is more robust.",
+        x_label=axis.label,
+        y_label="difference",
+        x_range=(0.0, axis.maximum),
+        y_range=(-reach, reach),
+        x_ticks=axis.ticks,
+        y_ticks=[(k * tick, f"{100 * k * tick:+.3g}" if k else "0") for k in range(-2, 3)],
+        marks=axis.published,
+        areas=[Area("95 % interval, point by point, paired", eps, gap - half, gap + half, "s6")],
+        lines=[Line("", eps, gap, "s7 thick")],
+        css="board",
+    )
+
+
+def _differing(a: Floats, b: Floats, maximum: float) -> list[tuple[int, float, float]]:
+    """Samples whose distances differ most: (index, first's, second's)."""
+    gap = np.abs(np.minimum(a, maximum) - np.minimum(b, maximum))
+    order: NDArray[np.int64] = np.argsort(-gap, kind="stable")[:DIFFERING]
+    return [(int(i), float(a[i]), float(b[i])) for i in order if gap[i] > 0]

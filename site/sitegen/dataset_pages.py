@@ -1,0 +1,224 @@
+"""A page for each dataset: how far its classes lie apart, what an ε is on that scale, samples that break every model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from benchmark.curve import Floats, RobustnessCurve
+from db import queries
+from db.queries import DatasetInfo
+from sitegen.axes import NORMS, SYMBOLS
+from sitegen.board_page import BoardView
+from sitegen.pictures import png, strip, to_pixels
+from sitegen.plots import Chart, Line
+from sitegen.render import Frame, render
+from sitegen.words import number
+
+PAIRS: Final = 4
+BROKEN: Final = 12
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two images of different classes that are near each other."""
+
+    file: str
+    alt: str
+    first: int
+    second: int
+    labels: tuple[str, str]
+    distance: float
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class NormScale:
+    """How far the classes lie apart in a norm.
+
+    Attributes:
+        symbol: The norm.
+        smallest: Distance of the nearest pair of different classes.
+        median: Median over images of the distance to the nearest image of another class.
+        largest: The largest of those.
+        shares: (published eps, its share of the smallest, of the median).
+        chart: Their distribution.
+        pairs: The nearest pairs.
+    """
+
+    symbol: str
+    smallest: float
+    median: float
+    largest: float
+    shares: Sequence[tuple[float, float, float]]
+    chart: Chart
+    pairs: Sequence[Pair]
+
+
+@dataclass(frozen=True)
+class Hopeless:
+    """Samples of a board that every model loses at the reference budget of a norm."""
+
+    view: BoardView
+    symbol: str
+    eps: float
+    count: int
+    misclassified: int
+    samples: Sequence[tuple[int, str, float, str]]
+
+
+def dataset_pages(session: Session, views: Sequence[BoardView], *, as_of: datetime | None) -> dict[str, bytes]:
+    """The datasets' pages and their list."""
+    by_id: dict[int, list[BoardView]] = {}
+    for view in views:
+        by_id.setdefault(view.board.dataset.id, []).append(view)
+    names = {dataset_id: _page_name(own[0].board.dataset, views) for dataset_id, own in by_id.items()}
+    listing = [(own[0].board.dataset, names[dataset_id], own) for dataset_id, own in by_id.items()]
+    index = Frame("Datasets", "The datasets of the boards.", "../", "Datasets", as_of=as_of)
+    pages = {"datasets/index.html": render("datasets.html", index, datasets=listing)}
+    for dataset_id, own in by_id.items():
+        pages.update(_dataset_page(session, own, names[dataset_id], as_of))
+    return pages
+
+
+def _page_name(dataset: DatasetInfo, views: Sequence[BoardView]) -> str:
+    """The newest dataset of a name has the plain address."""
+    newest = max(view.board.dataset.id for view in views if view.board.dataset.name == dataset.name)
+    return dataset.name if dataset.id == newest else f"{dataset.name}-{dataset.digest[:8]}"
+
+
+def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of: datetime | None) -> dict[str, bytes]:
+    dataset = views[0].board.dataset
+    files: dict[str, bytes] = {}
+    images = queries.dataset_array(session, dataset.id, "images")
+    labels = queries.dataset_array(session, dataset.id, "labels")
+    picture = _Pictures(dataset, images, labels, f"datasets/{name}", files)
+    scales = []
+    for norm in NORMS:
+        nearest = queries.dataset_array(session, dataset.id, f"nearest_{norm}")
+        indices = queries.dataset_array(session, dataset.id, f"nearest_index_{norm}")
+        if nearest is not None:
+            scales.append(_scale(views[0], norm, nearest, indices, picture))
+    frame = Frame(
+        dataset.title,
+        f"How far the classes of {dataset.name} lie apart, and what its published budgets are on that scale.",
+        "../",
+        "Datasets",
+        crumbs=(("Datasets", "index.html"),),
+        as_of=as_of,
+    )
+    hopeless = [found for view in views for norm in NORMS if (found := _hopeless(view, norm, picture)) is not None]
+    files[f"datasets/{name}.html"] = render(
+        "dataset.html", frame, dataset=dataset, views=views, scales=scales, hopeless=hopeless
+    )
+    return files
+
+
+@dataclass(frozen=True)
+class _Pictures:
+    """Makes the pictures of samples."""
+
+    dataset: DatasetInfo
+    images: NDArray[Any] | None
+    labels: NDArray[Any] | None
+    folder: str
+    files: dict[str, bytes]
+
+    def label(self, sample: int) -> str:
+        """Name of a sample's class."""
+        names = self.dataset.card.get("classes") or []
+        if self.labels is None or sample >= len(self.labels):
+            return "?"
+        value = int(self.labels[sample])
+        return str(names[value]) if value < len(names) else str(value)
+
+    def pair(self, first: int, second: int, distance: float, symbol: str) -> Pair | None:
+        """Two samples side by side."""
+        if self.images is None or max(first, second) >= len(self.images):
+            return None
+        pixels = strip([to_pixels(self.images[first]), to_pixels(self.images[second])])
+        file = f"pair-{first}-{second}.png"
+        self.files[f"{self.folder}/{file}"] = png(pixels)
+        labels = (self.label(first), self.label(second))
+        alt = f"Sample {first}, a {labels[0]}, and sample {second}, a {labels[1]}: {symbol} distance {number(distance)}"
+        return Pair(
+            f"{self.folder.removeprefix('datasets/')}/{file}",
+            alt,
+            first,
+            second,
+            labels,
+            distance,
+            pixels.shape[1],
+            pixels.shape[0],
+        )
+
+    def single(self, sample: int) -> str:
+        """A sample's picture; empty without images."""
+        if self.images is None or sample >= len(self.images):
+            return ""
+        file = f"sample-{sample}.png"
+        self.files[f"{self.folder}/{file}"] = png(to_pixels(self.images[sample]))
+        return f"{self.folder.removeprefix('datasets/')}/{file}"
+
+
+def _scale(view: BoardView, norm: str, nearest: Floats, indices: NDArray[Any] | None, picture: _Pictures) -> NormScale:
+    finite = nearest[np.isfinite(nearest)]
+    smallest, median, largest = float(finite.min()), float(np.median(finite)), float(finite.max())
+    axis = view.axes[norm]
+    pairs: list[Pair] = []
+    seen: set[frozenset[int]] = set()
+    for first in np.argsort(nearest, kind="stable"):
+        if indices is None or len(pairs) == PAIRS:
+            break
+        both = frozenset((int(first), int(indices[first])))
+        if both not in seen:
+            seen.add(both)
+            found = picture.pair(int(first), int(indices[first]), float(nearest[first]), SYMBOLS[norm])
+            pairs += [found] if found else []
+    return NormScale(
+        symbol=axis.symbol,
+        smallest=smallest,
+        median=median,
+        largest=largest,
+        shares=[(eps, eps / smallest, eps / median) for eps in axis.published],
+        chart=_distribution(norm, finite, axis.published),
+        pairs=pairs,
+    )
+
+
+def _distribution(norm: str, nearest: Floats, published: Sequence[float]) -> Chart:
+    steps = RobustnessCurve(nearest, "linf").thin(200)
+    top = float(nearest.max()) * 1.05
+    ticks = [float(f"{t:.2g}") for t in np.linspace(0, top, 6)]
+    return Chart(
+        title=f"Distance to the nearest image of another class in {SYMBOLS[norm]}",
+        description=f"From {number(float(nearest.min()))} to {number(float(nearest.max()))}, "
+        f"median {number(float(np.median(nearest)))}.",
+        x_label=f"distance in {SYMBOLS[norm]}; dotted: published ε",
+        y_label="share of images",
+        x_range=(0.0, top),
+        x_ticks=ticks,
+        marks=[eps for eps in published if eps <= top],
+        lines=[Line("", np.append(steps.eps, top), np.append(steps.robust_error, 1.0), style="s0 thick")],
+    )
+
+
+def _hopeless(view: BoardView, norm: str, picture: _Pictures) -> Hopeless | None:
+    if not view.rows:
+        return None
+    best = np.zeros(view.board.n)
+    for built in view.rows:
+        np.maximum(best, built.distances[norm], out=best)
+    axis = view.axes[norm]
+    eps = axis.published[0]
+    lost = np.flatnonzero(best <= eps)
+    order = lost[np.argsort(best[lost], kind="stable")][:BROKEN]
+    samples = [(int(i), picture.label(int(i)), float(best[i]), picture.single(int(i))) for i in order]
+    return Hopeless(view, axis.symbol, eps, len(lost), int((best == 0).sum()), samples)

@@ -1,0 +1,84 @@
+"""Links of pages: found with the standard parser, checked against what is there. A broken one fails the build."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from typing import Final
+from urllib.parse import unquote, urlsplit
+
+from benchmark.errors import BenchmarkError
+
+_ATTRIBUTES: Final = {"href", "src", "action", "poster"}
+SHOWN: Final = 10
+
+
+class BrokenLinkError(BenchmarkError):
+    """Pages of the site that would be published link to what is not there."""
+
+
+@dataclass
+class Links:
+    """What a page links to, and the fragments it offers."""
+
+    targets: set[str] = field(default_factory=set)
+    ids: set[str] = field(default_factory=set)
+
+
+class _Finder(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found = Links()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note what the tag links to and its id."""
+        for name, value in attrs:
+            if value and name in _ATTRIBUTES:
+                self.found.targets.add(value)
+            elif value and name == "id":
+                self.found.ids.add(value)
+
+
+def of(html: bytes) -> Links:
+    """The links of a page."""
+    finder = _Finder()
+    finder.feed(html.decode())
+    finder.close()
+    return finder.found
+
+
+def check(pages: Mapping[str, Links], files: Iterable[str]) -> None:
+    """Check every internal link of every page.
+
+    Args:
+        pages: Path from the site's root -> its links.
+        files: Every file of the site, by its path from the root.
+
+    Raises:
+        BrokenLinkError: Naming the first broken ones.
+    """
+    present = set(files)
+    broken = sorted(
+        f"{page} -> {target}"
+        for page, found in pages.items()
+        for target in found.targets
+        if not _holds(page, target, pages, present)
+    )
+    if broken:
+        more = f" … and {len(broken) - SHOWN} more" if len(broken) > SHOWN else ""
+        raise BrokenLinkError(
+            f"{len(broken)} internal links lead nowhere, so the old site was kept: {'; '.join(broken[:SHOWN])}{more}."
+        )
+
+
+def _holds(page: str, target: str, pages: Mapping[str, Links], present: set[str]) -> bool:
+    parts = urlsplit(target)
+    if parts.scheme in {"http", "https", "mailto", "data"} or parts.netloc:
+        return True
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(page), unquote(parts.path))) if parts.path else page
+    if path not in present or parts.path.startswith("/"):
+        return False
+    fragment = unquote(parts.fragment)
+    return not fragment or path not in pages or fragment in pages[path].ids

@@ -1,0 +1,100 @@
+"""Pictures of samples: clean image, adversarial example and their difference, as small PNGs. No imaging library."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.errors import EvidenceError
+from benchmark.evidence import EvidenceStore
+
+Image = NDArray[np.uint8]
+
+
+def png(pixels: Image) -> bytes:
+    """A PNG file.
+
+    Args:
+        pixels: Shape (h, w) or (h, w, 3), uint8.
+    """
+    height, width = pixels.shape[:2]
+    kind = 0 if pixels.ndim == 2 else 2
+    rows = np.zeros((height, 1 + width * (1 if kind == 0 else 3)), dtype=np.uint8)
+    rows[:, 1:] = pixels.reshape(height, -1)
+    chunks = (
+        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)),
+        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
+        (b"IEND", b""),
+    )
+    body = b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+def to_pixels(image: NDArray[np.generic]) -> Image:
+    """An image of shape (c, h, w), uint8 or float in [0, 1], as pixels: grey for one channel, else the first three."""
+    values = image if image.dtype == np.uint8 else np.rint(np.clip(image.astype(np.float64), 0, 1) * 255)
+    values = values.astype(np.uint8)
+    if values.shape[0] < 3:
+        return np.ascontiguousarray(values[0])
+    return np.ascontiguousarray(values[:3].transpose(1, 2, 0))
+
+
+def difference(clean: Image, adversarial: NDArray[np.float32]) -> Image:
+    """The perturbation, shape (h, w) or (h, w, 3): mid-grey where nothing changed, stretched to its largest change."""
+    delta = adversarial.astype(np.float64) - clean.astype(np.float64) / 255
+    scale = np.abs(delta).max() or 1.0
+    return to_pixels(0.5 + 0.5 * delta / scale)
+
+
+def strip(images: Iterable[Image], *, gap: int = 1) -> Image:
+    """Images of one height side by side with a white gap."""
+    pieces: list[Image] = []
+    for image in images:
+        if pieces:
+            pieces.append(np.full((image.shape[0], gap, *image.shape[2:]), 255, dtype=np.uint8))
+        pieces.append(image)
+    return np.concatenate(pieces, axis=1)
+
+
+class Examples:
+    """Adversarial examples by evaluation and sample, from the evidence files.
+
+    Args:
+        artifacts: Folder of the evidence.
+    """
+
+    def __init__(self, artifacts: Path) -> None:
+        self._store = EvidenceStore(artifacts)
+        self._files: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]] | None] = {}
+
+    def get(self, evidence: Iterable[tuple[int, int, str]], sample: int) -> NDArray[np.float32] | None:
+        """The example of a sample, shape (c, h, w), or None where its file is not at hand.
+
+        Args:
+            evidence: (first sample, one past the last, digest) of the evaluation's files.
+            sample: Index in the dataset.
+        """
+        for start, stop, digest in evidence:
+            if not start <= sample < stop:
+                continue
+            if digest not in self._files:
+                self._files[digest] = self._load(digest)
+            loaded = self._files[digest]
+            if loaded is not None and (found := np.flatnonzero(loaded[0] == sample)).size:
+                example: NDArray[np.float32] = loaded[1][int(found[0])]
+                return example
+        return None
+
+    def _load(self, digest: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """A damaged or missing file costs the page its pictures, not the site; `curveboard verify` finds it."""
+        try:
+            return self._store.get(digest)
+        except EvidenceError:
+            return None

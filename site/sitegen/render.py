@@ -1,0 +1,74 @@
+"""Jinja: one environment, autoescape on, every undefined name an error."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from sitegen import plots, words
+from sitegen.changes import move_text
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+STATIC: Final = Path(__file__).parent / "static"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """What every page needs.
+
+    Attributes:
+        title: The page's title.
+        description: One sentence for search engines and link previews.
+        root: The way from the page to the site's root: ``""``, ``"../"``, ``"../../"`` …
+        section: The entry of the navigation that is current.
+        crumbs: (title, address) of the pages above.
+        scripts: Scripts of the page besides the common one, relative to the page.
+        as_of: The moment the site shows, if it is not the present.
+    """
+
+    title: str
+    description: str
+    root: str
+    section: str = ""
+    crumbs: tuple[tuple[str, str], ...] = ()
+    scripts: tuple[str, ...] = ()
+    as_of: datetime | None = None
+    wide: bool = field(default=False)
+
+
+@cache
+def environment() -> Environment:
+    """The environment of all templates."""
+    env = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    env.filters.update(
+        percent=words.percent,
+        number=words.number,
+        duration=words.duration,
+        count=words.count,
+        date=words.date,
+        listed=words.listed,
+        measure_title=words.measure_title,
+        move_text=move_text,
+        parameters_text=words.parameters_text,
+    )
+    env.globals.update(chart_html=plots.html, flag_meaning=words.flag_meaning)
+    return env
+
+
+def render(template: str, frame: Frame, **context: Any) -> bytes:
+    """A page."""
+    values: Mapping[str, Any] = {"frame": frame, **context}
+    return environment().get_template(template).render(values).encode()

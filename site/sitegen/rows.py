@@ -1,0 +1,256 @@
+"""A row's part of the site, computed once and kept until something it depends on changes.
+
+Each row is built into a folder of its own in the cache: its page with all files, and the numbers that the pages of the
+whole board need. The folder's name is the digest of everything the row depends on, this program's text included.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import vl_convert
+from numpy.typing import NDArray
+
+import benchmark.curve
+import benchmark.statistics
+from benchmark.curve import Floats
+from db import queries
+from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
+from db.session import Database
+from sitegen import links
+from sitegen.axes import axes
+from sitegen.facts import RowFacts, row_facts
+from sitegen.model_page import ModelPage, flags_of, model_page, page_bytes
+from sitegen.pictures import Examples
+from sitegen.ranking import resampled_counts
+
+PAGE: Final = "page"
+"""Subfolder of the files that go into the site."""
+
+
+@dataclass(frozen=True)
+class RowTask:
+    """What a row is built from; plain values, to be sent to another process."""
+
+    url: str
+    dataset: DatasetInfo
+    n: int
+    board_title: str
+    row: Row
+    changes: tuple[ChangeInfo, ...]
+    artifacts: Path
+    as_of: datetime | None
+    cache: Path
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of everything the row's page depends on."""
+        model, evaluations = self.row.model, (*self.row.cells, *self.row.others)
+        facts = [
+            program_digest(),
+            [self.dataset.name, self.dataset.digest, self.dataset.title, self.dataset.card],
+            [self.n, self.board_title, self.row.status, self.row.protocol.name, self.row.protocol.version],
+            [model.slug, model.digest, model.title, model.card, model.added_at],
+            [[e.key, e.state, e.reason, e.finished_at] for e in sorted(evaluations, key=lambda e: e.id)],
+            [[change.id, change.at, change.detail] for change in self.changes],
+            self.as_of,
+        ]
+        text = json.dumps(facts, sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:40]
+
+    @property
+    def folder(self) -> Path:
+        """Where the row is kept."""
+        return self.cache / self.fingerprint
+
+
+@cache
+def program_digest() -> str:
+    """Digest of the program's text: a changed template or formula makes every page anew."""
+    home = Path(__file__).parent
+    files = [p for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
+    files += [Path(str(module.__file__)) for module in (benchmark.curve, benchmark.statistics)]
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class BuiltRow:
+    """What the board's pages need of a row.
+
+    Attributes:
+        row: The row.
+        folder: Where its files are.
+        summary: Figures and card, as JSON values (see `_summary`).
+        counts: norm -> robust samples at each position of the norm's axis, shape (g,).
+        resampled: norm -> resampled counts at the axis' ranked positions, shape (r, resamples).
+        distances: norm -> the ledger, shape (n,).
+    """
+
+    row: Row
+    folder: Path
+    summary: Mapping[str, Any]
+    counts: Mapping[str, NDArray[np.int64]]
+    resampled: Mapping[str, NDArray[np.int32]]
+    distances: Mapping[str, Floats]
+
+    @property
+    def page_folder(self) -> str:
+        """The folder of its page below its board's ``models/``; older weights have their digest in it."""
+        model = self.row.model
+        return f"{model.slug}-{model.digest[:8]}" if self.row.status is RowStatus.SUPERSEDED else model.slug
+
+    @property
+    def slug(self) -> str:
+        """The model's slug."""
+        return self.row.model.slug
+
+    @property
+    def title(self) -> str:
+        """The model's title."""
+        return self.row.model.title
+
+
+def build_row(task: RowTask) -> None:
+    """Build a row into its folder, unless it is there."""
+    target = task.folder
+    if target.is_dir():
+        return
+    beside = target.with_name(f".{target.name}-{id(task)}")
+    shutil.rmtree(beside, ignore_errors=True)
+    (beside / PAGE).mkdir(parents=True)
+    try:
+        _build(task, beside)
+        beside.rename(target)
+    except FileExistsError:  # another process was faster
+        shutil.rmtree(beside)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+
+
+def _build(task: RowTask, folder: Path) -> None:
+    axis_of = axes(task.dataset.card)
+    database = _database(task.url)
+    with database.read() as session:
+        data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
+    facts = row_facts(task.row, data, n=task.n, axes=axis_of)
+    files: dict[str, bytes] = {}
+    labels, images = (_dataset_array(task.url, task.dataset.id, name) for name in ("labels", "images"))
+    page = model_page(
+        facts,
+        task.dataset,
+        task.changes,
+        labels=None if labels is None else labels[: task.n],
+        images=images,
+        examples=Examples(task.artifacts),
+        files=files,
+    )
+    html = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
+    files["index.html"] = html
+    for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
+        files[name.removesuffix(".svg") + ".pdf"] = vl_convert.svg_to_pdf(files[name].decode())
+    for name, content in files.items():
+        (folder / PAGE / name).write_bytes(content)
+    _keep_numbers(folder, facts)
+    found = links.of(html)
+    summary = _summary(page) | {"links": sorted(found.targets), "ids": sorted(found.ids), "files": sorted(files)}
+    (folder / "summary.json").write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
+
+
+def _keep_numbers(folder: Path, facts: RowFacts) -> None:
+    for norm, found in facts.norms.items():
+        np.save(folder / f"counts-{norm}.npy", found.counts)
+        np.save(folder / f"resampled-{norm}.npy", resampled_counts(found.curve.distances, found.axis.ranked))
+        np.save(folder / f"distances-{norm}.npy", found.curve.distances)
+
+
+def load_row(task: RowTask) -> BuiltRow:
+    """A built row; its distances are mapped, not read."""
+    folder = task.folder
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    norms = list(summary["norms"])
+    return BuiltRow(
+        row=task.row,
+        folder=folder,
+        summary=summary,
+        counts={norm: np.load(folder / f"counts-{norm}.npy") for norm in norms},
+        resampled={norm: np.load(folder / f"resampled-{norm}.npy") for norm in norms},
+        distances={norm: np.load(folder / f"distances-{norm}.npy", mmap_mode="r") for norm in norms},
+    )
+
+
+@lru_cache(maxsize=4)
+def _database(url: str) -> Database:
+    return Database(url)
+
+
+@lru_cache(maxsize=4)
+def _dataset_array(url: str, dataset_id: int, name: str) -> NDArray[Any] | None:
+    with _database(url).read() as session:
+        return queries.dataset_array(session, dataset_id, name)
+
+
+def forget_connections() -> None:
+    """Close what `build_row` has opened in this process."""
+    if _database.cache_info().currsize:
+        _database.cache_clear()
+    _dataset_array.cache_clear()
+
+
+def _summary(page: ModelPage) -> dict[str, Any]:
+    """The row's figures for the board, as JSON values."""
+    card = page.card
+    norms: dict[str, Any] = {}
+    for section in (*page.sections, *([page.union] if page.union else [])):
+        facts = section.facts
+        norms[facts.axis.norm] = {
+            "published": [list(p.accuracy) for p in section.published],
+            "certified": [p.certified for p in section.published],
+            "area": list(section.area),
+            "median": _finite(section.median),
+            "censored": facts.curve.censored,
+            "clever": section.clever_mean,
+            "violations": section.violations,
+            "decided": section.decided,
+            "points": [list(point) for point in facts.points],
+            "credits": [
+                [c.source.slug, c.source.title, c.decided, c.alone, c.lowered, c.optimality, c.seconds, c.passes]
+                for c in section.credits
+            ],
+        }
+    newest = max((e.finished_at for e in page.evaluations if e.finished_at), default=None)
+    return {
+        "clean": list(page.clean) if page.clean else None,
+        "flags": [code for code, _, _ in flags_of(page.facts)],
+        "problems": [[e.measure, e.norm, e.state.value, reason] for e, reason in page.problems],
+        "norms": norms,
+        "parameters": _parameters(page.facts),
+        "seconds": page.seconds,
+        "finished": newest.isoformat() if newest else None,
+        "architecture": str(card.get("architecture") or ""),
+    }
+
+
+def _parameters(facts: RowFacts) -> int | None:
+    """Number of the model's parameters, as its conformance report counts them."""
+    for evaluation in reversed(facts.row.done):
+        for score in facts.data[evaluation.id].detail.scores:
+            if score.name == "parameters" and score.value is not None:
+                return int(score.value)
+    return None
+
+
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
