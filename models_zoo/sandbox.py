@@ -33,6 +33,7 @@ from models_zoo.errors import CodeError
 
 FORWARD: Final = b"F"
 BACKWARD: Final = b"B"
+INNER: Final = b"I"
 MAX_NUMBERS: Final = 1 << 28
 """Most float32 numbers that one answer may have."""
 
@@ -96,6 +97,11 @@ class SandboxedModel(nn.Module):
         )
         weakref.finalize(self, _stop, self._child, home)
         self.n_parameters = int(self._answer(self._limits.start_seconds, "start").item())
+
+    @property
+    def inner_passes(self) -> int:
+        """Backward passes that the last forward pass ran inside the child."""
+        return int(self.call(INNER).item())
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of ``x``, shape (n, k)."""

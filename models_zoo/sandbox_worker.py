@@ -76,9 +76,11 @@ def _build(code: Path, factory: str, folder: Path) -> Any:
 def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int, IO[bytes]], None]:
     import torch
 
-    from models_zoo.sandbox import FORWARD, pack, unpack
+    from models_zoo.inner_passes import counted_backward_passes
+    from models_zoo.sandbox import FORWARD, INNER, pack, unpack
 
     model.to(device)
+    inner = 0
     last: tuple[int, Any, Any] | None = None
 
     def send(result: Any) -> None:
@@ -86,12 +88,17 @@ def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int,
         answers.flush()
 
     def serve(operation: bytes, number: int, questions: IO[bytes]) -> None:
-        nonlocal last
+        nonlocal inner, last
+        if operation == INNER:
+            send(torch.tensor([float(inner)]))
+            return
         x = unpack(questions.read).to(device)
         gradient = None if operation == FORWARD else unpack(questions.read).to(device)
         if not number:
-            with torch.no_grad():
-                send(model(x))
+            with torch.no_grad(), counted_backward_passes() as count:
+                logits = model(x)
+            inner = count.passes
+            send(logits)
             return
         if last is None or last[0] != number:
             x.requires_grad_()

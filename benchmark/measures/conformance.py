@@ -1,0 +1,78 @@
+"""The conformance report as a measure: stored, and shown beside the results it qualifies."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from benchmark.conformance import IMAGES, check_conformance
+from benchmark.errors import InputError
+from benchmark.measures import Arrays, Measure, Result, Task
+from benchmark.results import Flag, Score
+
+UNITS: Final = {
+    "accuracy": "share",
+    "batch_independent": "relative",
+    "classes": "classes",
+    "deterministic": "relative",
+    "extreme_inputs": "images",
+    "finite_outputs": "images",
+    "inner_optimisation": "passes",
+    "input_gradients": "share",
+    "input_range": "share",
+    "input_shape": "images",
+    "logits": "distance",
+    "parameters": "parameters",
+    "seconds": "s/image",
+}
+"""The checks, and the units of the values they see."""
+
+
+@dataclass(frozen=True)
+class ConformanceParameters:
+    """The report has no parameters."""
+
+
+class Conformance(Measure[ConformanceParameters]):
+    """The conformance report."""
+
+    name = "conformance"
+    version = 1
+    title = "Conformance: whether the model can be evaluated, and what is unusual about it"
+    unit = ""
+    direction = "none"
+    chunk = IMAGES
+    Parameters = ConformanceParameters
+
+    def samples(self, parameters: ConformanceParameters, n: int) -> int:
+        """The first 500."""
+        return min(n, IMAGES)
+
+    def run(self, task: Task, parameters: ConformanceParameters) -> Result:
+        """Check the module.
+
+        Raises:
+            InputError: If a check refuses it.
+        """
+        with_classes = task.module(task.x[:1]).shape[-1]
+        report = check_conformance(task.module, task.x, task.y, classes=with_classes)
+        refused = [check.message for check in report.checks if check.verdict == "refuse"]
+        if refused:
+            raise InputError(" ".join(refused))
+        return Result(
+            arrays={check.name: np.full(len(task.x), check.value) for check in report.checks},
+            flags=[
+                Flag(check.name.replace("_", "-"), check.message, check.value)
+                for check in report.checks
+                if check.verdict == "flag"
+            ],
+        )
+
+    def summarise(self, arrays: Arrays, parameters: ConformanceParameters) -> list[Score]:
+        """The value that each check saw."""
+        return [Score(name, float(arrays[name][0]), unit=unit) for name, unit in UNITS.items() if name in arrays]
+
+
+MEASURE = Conformance()
