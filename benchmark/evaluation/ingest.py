@@ -412,14 +412,9 @@ def _enter_cells(
             session.add(row)
             session.flush()
         protocols[row.name, row.version] = row.id
-    present = {
-        row._tuple()
-        for row in session.execute(
-            select(Cell.protocol_id, Cell.n, Cell.evaluation_id).where(
-                Cell.model_id == model_id, Cell.dataset_id == dataset_id
-            )
-        )
-    }
+    query = select(Cell.protocol_id, Cell.n, Cell.evaluation_id)
+    mine = query.where(Cell.model_id == model_id, Cell.dataset_id == dataset_id)
+    present = {tuple(row) for row in session.execute(mine)}
     for name, version, n, evaluation_id in cells:
         cell = (protocols[name, version], n, evaluation_id)
         if cell not in present:

@@ -67,10 +67,10 @@ def needs(session: Session, *, model_id: int, dataset_id: int) -> Needs:
         .where(Evaluation.model_id == model_id, Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE)
         .order_by(Chunk.evaluation_id, Chunk.start)
     )
-    return Needs(ledgers, dict(samples), [Part(*row._tuple()) for row in session.execute(query)])
+    return Needs(ledgers, dict(samples), [Part(*row) for row in session.execute(query)])
 
 
 def rows_with_evidence(session: Session) -> list[tuple[int, int]]:
     """All (model, dataset) pairs that have finished evaluations, by id."""
     query = select(Evaluation.model_id, Evaluation.dataset_id).where(Evaluation.state == State.DONE).distinct()
-    return sorted(row._tuple() for row in session.execute(query))
+    return sorted((model_id, dataset_id) for model_id, dataset_id in session.execute(query))

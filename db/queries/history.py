@@ -48,6 +48,6 @@ def changes(
         query = query.limit(limit)
     found: list[ChangeInfo] = []
     for row in session.execute(query):
-        key, at, kind, slug, model_id, dataset, dataset_id, measure, parameters, detail = row._tuple()
+        key, at, kind, slug, model_id, dataset, dataset_id, measure, parameters, detail = row
         found.append(ChangeInfo(key, at, kind, slug, model_id, dataset, dataset_id, measure, parameters or {}, detail))
     return found
