@@ -242,11 +242,11 @@ def _curve(view: BoardView, ranking: Ranking, index: int, *, points: int) -> Lin
     share = ranking.counts[index] / view.board.n
     kept = _thinned(share, points, keep=np.searchsorted(axis.grid, axis.published))
     letter = view.letter(built.slug)
-    at = None
+    at: tuple[float, ...] = ()
     if letter:
         place = view.highlighted.index(built.slug)
         level = float(share[0]) * (0.86 - 0.66 * place / max(len(view.highlighted) - 1, 1))
-        at = float(axis.grid[int(np.argmax(share <= level))]) if (share <= level).any() else float(axis.maximum)
+        at = (float(axis.grid[int(np.argmax(share <= level))] if (share <= level).any() else axis.maximum),)
     style = f"{view.style(built.slug)} thick" if letter else "faint"
     return Line(built.title if letter else "", axis.grid[kept], share[kept], style, True, letter, at, built.slug)
 
@@ -275,12 +275,10 @@ def ranks_chart(view: BoardView, norm: str) -> Chart:
         built = ranking.rows[i]
         letter = view.letter(built.slug)
         style = f"{view.style(built.slug)} thick" if letter else "faint"
-        lines.append(Line("", x, places[i], style, False, letter, None, built.slug))
-    ends = [
-        (float(y), f"{view.letter(ranking.rows[i].slug)}", view.style(ranking.rows[i].slug))
-        for i in front
-        if np.isfinite(y := places[i, _last(places)]) and y <= top
-    ]
+        ends: tuple[float, ...] = ()
+        if letter and (inside := np.flatnonzero(places[i] <= top)).size:
+            ends = (float(x[inside[0]]), float(x[inside[-1]]))
+        lines.append(Line("", x, places[i], style, False, letter, ends, built.slug))
     starts = {i: float(places[i, 0]) for i in front}
     said = ", ".join(f"{ranking.rows[i].title} {place:.0f}" for i, place in sorted(starts.items(), key=lambda s: s[1]))
     return Chart(
@@ -294,14 +292,8 @@ def ranks_chart(view: BoardView, norm: str) -> Chart:
         y_ticks=[(place, str(place)) for place in range(1, top + 1)],
         marks=[reign.start for reign in ranking.reigns[1:]],
         lines=lines,
-        end_labels=ends,
         css="board ranks",
     )
-
-
-def _last(places: Floats) -> int:
-    """The last position at which anyone has a place."""
-    return int(np.flatnonzero(np.isfinite(places).any(axis=0))[-1])
 
 
 def rank_positions(ranking: Ranking) -> NDArray[np.int64]:

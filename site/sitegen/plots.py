@@ -37,7 +37,7 @@ class Line:
             ``dashdot``, ``faint``, ``thick`` the strokes.
         step: Whether the value holds until the next x.
         badge: A letter put on the line, to know it by without its colour.
-        badge_at: Where (in x).
+        badge_at: Where (in x): one place or several.
         key: Identifies the line to scripts.
     """
 
@@ -47,7 +47,7 @@ class Line:
     style: str = "s0"
     step: bool = True
     badge: str = ""
-    badge_at: float | None = None
+    badge_at: tuple[float, ...] = ()
     key: str = ""
 
 
@@ -88,7 +88,6 @@ class Chart:
         lines: The curves, those in front last.
         areas: Drawn behind the lines.
         points: Drawn on top.
-        end_labels: (y, text, style) at the right edge.
         css: Further classes of the figure.
     """
 
@@ -110,7 +109,6 @@ class Chart:
     lines: Sequence[Line] = ()
     areas: Sequence[Area] = ()
     points: Sequence[Point] = ()
-    end_labels: Sequence[tuple[float, str, str]] = ()
     css: str = ""
     legend: bool = True
 
@@ -191,20 +189,22 @@ def html(chart: Chart) -> Markup:
     parts += [
         f'<span class="yt" style="top:{_percent(chart.fy(y))}">{escape(text)}</span>' for y, text in chart.y_ticks
     ]
-    for line in chart.lines:
-        if line.badge and line.badge_at is not None:
-            y = value_at(line, line.badge_at)
-            where = f"left:{_percent(chart.fx(line.badge_at))};top:{_percent(chart.fy(y))}"
-            parts.append(
-                f'<span class="badge {line.style}" style="{where}" aria-hidden="true">{escape(line.badge)}</span>'
-            )
-    for y, text, style in chart.end_labels:
-        parts.append(f'<span class="end {style}" style="top:{_percent(chart.fy(y))}">{escape(text)}</span>')
+    for line, x, y in _badges(chart):
+        where = f"left:{_percent(chart.fx(x))};top:{_percent(chart.fy(y))}"
+        parts.append(f'<span class="badge {line.style}" style="{where}" aria-hidden="true">{escape(line.badge)}</span>')
     parts.append(f'</div><div class="xlabel">{escape(chart.x_label)}</div>')
     if chart.legend:
         parts.append(_legend(chart))
     parts.append("</div>")
     return Markup("".join(parts))  # noqa: S704 - every text above went through escape()
+
+
+def _badges(chart: Chart) -> Iterable[tuple[Line, float, float]]:
+    for line in chart.lines:
+        for x in line.badge_at if line.badge else ():
+            y = value_at(line, x)
+            if math.isfinite(y):
+                yield line, x, y
 
 
 def value_at(line: Line, x: float) -> float:
@@ -269,14 +269,13 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
         for x, y in point.points:
             at = f'cx="{chart.fx(x) * w:.1f}" cy="{chart.fy(y) * h:.1f}"'
             out.append(f'<circle {at} r="3.5" fill="#fff" stroke-width="1.5" stroke="{colour(point.style)}"/>')
-    for line in chart.lines:
-        if line.badge and line.badge_at is not None:
-            x, y = chart.fx(line.badge_at) * w, chart.fy(value_at(line, line.badge_at)) * h
-            out.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="7" fill="{colour(line.style)}"/>')
-            out.append(
-                f'<text x="{x:.1f}" y="{y + 3.5:.1f}" text-anchor="middle" font-size="10" font-weight="bold" '
-                f'fill="#fff">{escape(line.badge)}</text>'
-            )
+    for line, at_x, at_y in _badges(chart):
+        cx, cy = chart.fx(at_x) * w, chart.fy(at_y) * h
+        out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="7" fill="{colour(line.style)}"/>')
+        out.append(
+            f'<text x="{cx:.1f}" y="{cy + 3.5:.1f}" text-anchor="middle" font-size="10" font-weight="bold" '
+            f'fill="#fff">{escape(line.badge)}</text>'
+        )
     out.append("</g>")
     out += _svg_legend(labelled, rows, left=left, top=height)
     out.append("</svg>\n")

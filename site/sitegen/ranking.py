@@ -19,6 +19,10 @@ from benchmark.curve import Floats
 
 RESAMPLES: Final = 400
 CONFIDENCE: Final = 0.95
+SHORTEST: Final = 0.03
+"""Shortest range of ε, as a share of the axis, that counts as a lead of its own."""
+MOST: Final = 6
+"""Changes of the lead that are told at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +117,9 @@ class Reign:
 def reigns(counts: NDArray[Any], grid: Floats, n: int) -> list[Reign]:
     """Who leads where, at the positions of the axis.
 
-    A tie goes on with whoever led before, so that two models that are level here and there do not read as ten changes.
+    A tie goes on with whoever led before. Reigns shorter than `SHORTEST` of the axis, and the shortest beyond the
+    `MOST` longest, go to the reign before them (the first to the one after): two models that run close together for a
+    while do not read as ten changes.
 
     Args:
         counts: Robust samples, shape (models, g).
@@ -123,17 +129,37 @@ def reigns(counts: NDArray[Any], grid: Floats, n: int) -> list[Reign]:
     if len(counts) == 0:
         return []
     top = counts.max(axis=0)
-    found: list[Reign] = []
-    current: tuple[int, ...] = ()
-    for i, eps in enumerate(grid):
+    found: list[tuple[int, tuple[int, ...]]] = []
+    for i in range(len(grid)):
         if top[i] == 0:
             break
         best = tuple(int(m) for m in np.flatnonzero(counts[:, i] == top[i]))
-        still = tuple(m for m in current if m in best)
+        still = tuple(m for m in found[-1][1] if m in best) if found else ()
         if still:
-            current = still
-            found[-1] = Reign(found[-1].start, float(eps), current, found[-1].accuracy)
+            found[-1] = (found[-1][0], still)
         else:
-            current = best
-            found.append(Reign(float(eps), float(eps), current, float(top[i]) / n))
-    return found
+            found.append((i, best))
+    end = int(np.flatnonzero(top)[-1]) if top.any() else 0
+    found = _without_short(found, grid, float(grid[end]))
+    ends = [start for start, _ in found[1:]] + [end]
+    return [
+        Reign(float(grid[start]), float(grid[stop]), leaders, float(counts[leaders[0], start]) / n)
+        for (start, leaders), stop in zip(found, ends, strict=True)
+    ]
+
+
+def _without_short(
+    found: list[tuple[int, tuple[int, ...]]], grid: Floats, end: float
+) -> list[tuple[int, tuple[int, ...]]]:
+    kept = list(found)
+    while len(kept) > 1:
+        starts = np.array([grid[start] for start, _ in kept])
+        lengths = np.diff(np.append(starts, end))
+        weak = int(np.argmin(lengths))
+        if lengths[weak] >= SHORTEST * grid[-1] and len(kept) <= MOST:
+            break
+        if weak == 0:
+            kept[1] = (kept[0][0], kept[1][1])
+        del kept[weak]
+        kept = [k for i, k in enumerate(kept) if i == 0 or not set(k[1]) & set(kept[i - 1][1])]
+    return kept

@@ -176,6 +176,20 @@ def _keep_numbers(folder: Path, facts: RowFacts) -> None:
         np.save(folder / f"distances-{norm}.npy", found.curve.distances)
 
 
+def numbers_of(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
+    """A row's numbers without its page, for a single figure."""
+    page = model_page(facts, dataset, (), labels=None, images=None, examples=Examples(Path()), files={})
+    norms = facts.norms
+    return BuiltRow(
+        row=facts.row,
+        folder=Path(),
+        summary=_summary(page),
+        counts={norm: found.counts for norm, found in norms.items()},
+        resampled={n: resampled_counts(found.curve.distances, found.axis.ranked) for n, found in norms.items()},
+        distances={norm: found.curve.distances for norm, found in norms.items()},
+    )
+
+
 def load_row(task: RowTask) -> BuiltRow:
     """A built row; its distances are mapped, not read."""
     folder = task.folder

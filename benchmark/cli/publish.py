@@ -1,0 +1,77 @@
+"""``curveboard publish``: build the site."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.cli.options import Place, echo_json, json_option, place_options
+
+if TYPE_CHECKING:
+    from sitegen import BuildReport
+
+
+class Moment(click.ParamType):  # type: ignore[type-arg]
+    """A day or a moment in ISO 8601; a day means its end, a time without a zone is UTC."""
+
+    name = "date"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> datetime:
+        """Read it."""
+        if isinstance(value, datetime):
+            return value
+        text = str(value)
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            self.fail(f"{text!r} is no date; give one like 2026-03-01 or 2026-03-01T12:00.", param, ctx)
+        if len(text) <= len("2026-03-01"):
+            moment = datetime.combine(moment, time.max)
+        return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+@click.command()
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to (default: public/ in the workspace).")
+@click.option("--as-of", type=Moment(), metavar="DATE", help="The boards as they stood on that day.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes (default: one for each processor).")
+@place_options
+@json_option
+def command(place: Place, output: Path | None, as_of: datetime | None, jobs: int | None, as_json: bool) -> None:
+    """Build the site: static pages that need no server and no network.
+
+    The new site takes the old one's place when it is complete; a build that fails changes nothing.
+    """
+    report = publish(place, output=output, as_of=as_of, jobs=jobs)
+    if as_json:
+        echo_json(
+            {
+                "index": str(report.index),
+                "boards": report.boards,
+                "rows": report.rows,
+                "rows_built": report.built,
+                "pages": report.pages,
+                "files": report.files,
+                "bytes": report.bytes,
+            }
+        )
+        return
+    kept = f", {report.rows - report.built} rows unchanged" if report.rows > report.built else ""
+    click.echo(
+        f"{report.boards} boards, {report.rows} rows, {report.pages} pages, {report.bytes / 1e6:.1f} MB{kept}.\n"
+        f"Open {report.index}"
+    )
+
+
+def publish(
+    place: Place, *, output: Path | None = None, as_of: datetime | None = None, jobs: int | None = None
+) -> BuildReport:
+    """Build the site of a workspace (by default into its ``public/``)."""
+    import sitegen
+    from benchmark.evaluation.dataset_facts import store_dataset_facts
+
+    database, workspace = place.database, place.workspace
+    store_dataset_facts(database)
+    return sitegen.build(database, output or workspace.public, artifacts=workspace.artifacts, as_of=as_of, jobs=jobs)

@@ -1,0 +1,92 @@
+"""``curveboard serve``: show the site, and build it again whenever the database changes."""
+
+from __future__ import annotations
+
+import functools
+import http.server
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from benchmark.cli.options import Place, place_options
+
+if TYPE_CHECKING:
+    from db.session import Database
+
+LOOPBACK = "127.0.0.1"
+
+
+@click.command()
+@click.option(
+    "--host", default=LOOPBACK, show_default=True, help="Address to listen on; the default is this machine only."
+)
+@click.option("--port", default=8765, show_default=True, type=click.IntRange(0, 65535), help="0 takes any free port.")
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Where the site is (default: public/).")
+@click.option("--every", default=2.0, show_default=True, type=click.FloatRange(min=0.1), help="Seconds between looks.")
+@place_options
+def command(place: Place, host: str, port: int, output: Path | None, every: float) -> None:
+    """Show the site in a browser, and build it again whenever the database changes.
+
+    It listens on this machine only, unless --host says otherwise.
+    """
+    from benchmark.cli.publish import publish
+
+    folder = output or place.workspace.public
+    seen = signature(place.database)
+    publish(place, output=folder)
+    handler = functools.partial(Quiet, directory=str(folder))
+    with http.server.ThreadingHTTPServer((host, port), handler) as server:
+        shown = f"[{host}]" if ":" in host else host
+        click.echo(f"Serving http://{shown}:{server.server_address[1]}/ – stop with Ctrl-C.")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            while True:
+                time.sleep(every)
+                now = signature(place.database)
+                if now != seen:
+                    seen = now
+                    _rebuild(place, folder)
+        finally:
+            server.shutdown()
+
+
+def _rebuild(place: Place, folder: Path) -> None:
+    from benchmark.cli.publish import publish
+    from benchmark.errors import BenchmarkError
+    from db.errors import DatabaseError
+
+    try:
+        report = publish(place, output=folder)
+    except (BenchmarkError, DatabaseError) as error:
+        click.echo(f"The old site stays: {error}", err=True)
+    else:
+        click.echo(f"Built again: {report.built} of {report.rows} rows.")
+
+
+def signature(database: Database) -> tuple[object, ...]:
+    """Something that differs whenever the site would: what has finished, what is wanted, what is in the changelog."""
+    from sqlalchemy import func, select
+
+    from db.schema import Cell, Change, Evaluation, Model
+
+    with database.read() as session:
+        states = select(Evaluation.state, func.count(), func.max(Evaluation.finished_at)).group_by(Evaluation.state)
+        counts = [tuple(row) for row in session.execute(states.order_by(Evaluation.state))]
+        newest = [session.scalar(select(func.max(table.id))) for table in (Cell, Change, Model)]
+        cells = session.scalar(select(func.count()).select_from(Cell))
+    return (*counts, *newest, cells)
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files, says nothing, and lets no browser keep an old page."""
+
+    def end_headers(self) -> None:
+        """Ask the browser to look again each time."""
+        self.send_header("Cache-Control", "no-cache")
+        super().end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Say nothing."""

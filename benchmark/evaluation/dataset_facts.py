@@ -1,0 +1,100 @@
+"""What a dataset says about ε: how far each image is from the nearest image of another class; for the site's pages."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+
+from benchmark.datasets import get_dataset
+from benchmark.errors import BenchmarkError
+from db.schema import Dataset, DatasetArray
+from db.session import Database
+from models_zoo.errors import ZooError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WANTED: Final = frozenset({"images", "labels", *(f"nearest_{n}" for n in ("linf", "l2", "l1"))})
+_PAIRS: Final = 2**21
+"""Pairs of images whose distances are held at once."""
+
+
+def dataset_facts(x: Tensor, y: Tensor) -> dict[str, NDArray[Any]]:
+    """Images, labels, and each image's nearest image of another class (Risse et al. 2020: the scale of ε).
+
+    Args:
+        x: Images, shape (n, c, h, w), float32 in [0, 1], on any device.
+        y: Labels, shape (n,), int64.
+
+    Returns:
+        ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64, and for each norm ``nearest_<norm>`` (n,) float64, measured in
+        float64 on the float32 images, and ``nearest_index_<norm>`` (n,) int64. With a single class they are ``inf`` and
+        -1.
+    """
+    from benchmark.threat import NORMS, distances
+
+    facts: dict[str, NDArray[Any]] = {
+        "images": (x * 255).round().to("cpu").numpy().astype(np.uint8),
+        "labels": y.cpu().numpy().astype(np.int64),
+    }
+    for norm in NORMS:
+        index = _nearest_of_another_class(x.flatten(1), y, power={"linf": float("inf"), "l2": 2.0, "l1": 1.0}[norm])
+        found = distances(x, x[index.clamp(min=0)], norm)
+        found[index < 0] = float("inf")
+        facts[f"nearest_{norm}"] = found.cpu().numpy()
+        facts[f"nearest_index_{norm}"] = index.cpu().numpy()
+    return facts
+
+
+def _nearest_of_another_class(flat: Tensor, y: Tensor, *, power: float) -> Tensor:
+    """Index of each row's nearest row of another label, shape (n,); -1 where there is none."""
+    import torch
+
+    n = len(flat)
+    rows = max(_PAIRS // n, 1)
+    found = []
+    for start in range(0, n, rows):
+        part = slice(start, start + rows)
+        gaps = torch.cdist(flat[part], flat, p=power)
+        gaps[y[part, None] == y[None]] = torch.inf
+        nearest, index = gaps.min(dim=1)
+        found.append(torch.where(nearest.isinf(), -1, index))
+    return torch.cat(found)
+
+
+def store_dataset_facts(database: Database) -> list[str]:
+    """Compute and store the facts of the datasets that have none yet; returns their names.
+
+    A dataset that is not at hand (its files cannot be fetched, or it is not registered here) is left without: its page
+    says so.
+    """
+    with database.read() as session:
+        stored = {
+            row.id: {array for (array,) in session.execute(select(DatasetArray.name).filter_by(dataset_id=row.id))}
+            for row in session.scalars(select(Dataset))
+        }
+    done = []
+    for dataset_id in [key for key, names in stored.items() if not names >= WANTED]:
+        with database.read() as session:
+            row = session.get_one(Dataset, dataset_id)
+            name, digest = row.name, row.digest
+        try:
+            dataset = get_dataset(name)
+            if dataset.digest != digest:
+                continue
+            x, y = dataset.load()
+        except (BenchmarkError, ZooError, OSError):
+            continue
+        facts = dataset_facts(x, y)
+        with database.write() as session:
+            present = set(session.scalars(select(DatasetArray.name).filter_by(dataset_id=dataset_id)))
+            session.add_all(
+                DatasetArray(dataset_id=dataset_id, name=key, data=data)
+                for key, data in facts.items()
+                if key not in present
+            )
+        done.append(name)
+    return done

@@ -1,0 +1,101 @@
+"""The site's figures on demand, as SVG, PDF or PNG."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import vl_convert
+
+from benchmark.errors import InputError, UnknownNameError
+from db import queries
+from db.queries import Board
+from db.session import Database
+from sitegen.axes import axes
+from sitegen.board_page import BoardView, board_title, board_view, curves_chart, ranks_chart
+from sitegen.facts import row_facts
+from sitegen.model_page import curve_chart
+from sitegen.plots import Chart, svg
+from sitegen.rows import BuiltRow, numbers_of
+
+
+def draw(
+    database: Database,
+    *,
+    form: str,
+    board: str | None,
+    models: Sequence[str],
+    norm: str,
+    kind: str,
+    size: tuple[int, int],
+    scale: float,
+) -> bytes:
+    """A figure's bytes.
+
+    Args:
+        database: The database.
+        form: ``svg``, ``pdf`` or ``png``.
+        board: The board's slug; may be None if there is only one.
+        models: Slugs; empty for all ranked ones.
+        norm: ``linf``, ``l2``, ``l1`` or ``union``.
+        kind: ``curves``, ``ranks``, or ``band`` (of one model).
+        size: Width and height in points.
+        scale: Pixels a point of a PNG.
+    """
+    chosen = _board(database, board)
+    chart = _band(database, chosen, models, norm) if kind == "band" else _many(database, chosen, models, norm, kind)
+    drawn = svg(chart, width=size[0], height=size[1])
+    if form == "svg":
+        return drawn.encode()
+    found: bytes = vl_convert.svg_to_pdf(drawn) if form == "pdf" else vl_convert.svg_to_png(drawn, scale=scale)
+    return found
+
+
+def _board(database: Database, name: str | None) -> Board:
+    with database.read() as session:
+        if name is not None:
+            return queries.board_named(session, name)
+        found = queries.boards(session)
+    if len(found) != 1:
+        names = ", ".join(board.slug for board in found)
+        raise InputError(
+            f"There are {len(found)} boards; name one with --board: {names}." if found else "There is no board yet."
+        )
+    return found[0]
+
+
+def _chosen(board: Board, models: Sequence[str]) -> Board:
+    known = {row.model.slug for row in board.ranked}
+    for slug in models:
+        if slug not in known:
+            raise UnknownNameError("ranked model on this board", slug, known)
+    rows = tuple(row for row in board.ranked if not models or row.model.slug in models)
+    if not rows:
+        raise InputError(f"The board {board.slug} has no complete row yet. Run: curveboard evaluate.")
+    return replace(board, rows=rows)
+
+
+def _band(database: Database, board: Board, models: Sequence[str], norm: str) -> Chart:
+    rows = _chosen(board, models).rows
+    if len(rows) != 1:
+        raise InputError(f"A band is of one model, {len(rows)} were chosen; name one with --model.")
+    with database.read() as session:
+        data = queries.row_data(session, [evaluation.id for evaluation in rows[0].done])
+    facts = row_facts(rows[0], data, n=board.n, axes=axes(board.dataset.card))
+    return curve_chart(rows[0].model.title, facts.norms[norm])
+
+
+def _many(database: Database, board: Board, models: Sequence[str], norm: str, kind: str) -> Chart:
+    view = _view(database, _chosen(board, models))
+    chart = curves_chart(view, norm) if kind == "curves" else ranks_chart(view, norm)
+    return replace(chart, title=f"{board_title(board)}: {chart.title}")
+
+
+def _view(database: Database, board: Board) -> BoardView:
+    axis_of = axes(board.dataset.card)
+    built: list[BuiltRow] = []
+    for row in board.rows:
+        with database.read() as session:
+            data = queries.row_data(session, [evaluation.id for evaluation in row.done])
+        built.append(numbers_of(row_facts(row, data, n=board.n, axes=axis_of), board.dataset))
+    return board_view(board, built, axis_of)
