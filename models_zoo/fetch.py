@@ -84,7 +84,7 @@ def verify(path: Path, *, name: str, size: int, sha256: str) -> None:
     if seen != size:
         short = "It is truncated; " if seen < size else ""
         raise DigestError(
-            f"{name} ({path}) has {seen} bytes, expected {size}. {short}{_html_hint(path)}"
+            f"{name} ({path}) has {seen} bytes, expected {size}. {short}{html_hint(path)}"
             "replace it by the right file, or correct its size and digest where they are stated."
         )
     digest = sha256_of(path)
@@ -280,13 +280,13 @@ def _transfer(url: str, file: RemoteFile, part: Path, *, progress: bool) -> None
                 _copy(answer, out, have=have, limit=limit, advance=advance)
             except FetchError as error:
                 out.flush()
-                page = _html_hint(part)
+                page = html_hint(part)
                 part.unlink()
                 raise DigestError(f"{page}{error}") from error
     have = part.stat().st_size
     if total is not None and have < total:
         raise http.client.IncompleteRead(b"", total - have)
-    if page := _html_hint(part):
+    if page := html_hint(part):
         part.unlink()
         raise DigestError(page + "the address is no direct link any more.")
 
@@ -330,7 +330,7 @@ def _gunzip(path: Path, out: Path, *, limit: int) -> None:
         raise DigestError(f"it is no whole gzip file ({error}).") from error
 
 
-def _html_hint(path: Path) -> str:
+def html_hint(path: Path) -> str:
     """A sentence if the file is an HTML page, as expired and sign-in links give; else nothing."""
     with path.open("rb") as stream:
         start = stream.read(2048)

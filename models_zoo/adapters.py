@@ -1,0 +1,117 @@
+"""Models that people have elsewhere, brought into the form of a submission: weights as safetensors, and a card.
+
+``timm:<name>`` and ``robustbench:<dataset>/<threat model>/<name>``; both packages are optional. Their networks are the
+packages' own code, which is installed and so trusted; their weights are read as arrays like everybody's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from models_zoo.cards import Entry, Weights, check_slug
+from models_zoo.errors import CardError, FetchError, WeightsError, ZooError
+from models_zoo.submission import write_card
+
+FILE = "weights.safetensors"
+
+
+def adapt(source: str, target: Path, *, dataset: str | None, classes: int | None, slug: str | None) -> None:
+    """Write the submission of a model that another library has.
+
+    Args:
+        source: ``timm:<name>`` or ``robustbench:<dataset>/<threat model>/<name>``.
+        target: An empty folder.
+        dataset: The dataset it classifies, if the source does not say.
+        classes: Number of classes of that dataset.
+        slug: Its slug; by default made from the source's name.
+
+    Raises:
+        ZooError: If the package is not installed.
+        CardError: If the source cannot be understood, or has no such model.
+        WeightsError: If its weights do not fit its network.
+    """
+    library, _, name = source.partition(":")
+    if library == "timm" and name:
+        _from_timm(name, target, dataset=dataset, classes=classes, slug=slug)
+    elif library == "robustbench" and name.count("/") == 2:
+        _from_robustbench(*name.split("/"), target=target, slug=slug)
+    else:
+        raise CardError(
+            f"--from {source!r} is not understood; it is timm:<name>, for instance timm:resnet50, or "
+            "robustbench:<dataset>/<threat model>/<name>, for instance robustbench:cifar10/Linf/Carmon2019Unlabeled."
+        )
+
+
+def _from_timm(name: str, target: Path, *, dataset: str | None, classes: int | None, slug: str | None) -> None:
+    try:
+        import timm
+    except ImportError as error:
+        raise ZooError(f"timm:{name} needs an optional package: pip install 'curveboard[timm]'.") from error
+    if dataset is None or classes is None:
+        raise CardError(f"timm:{name} classifies ImageNet or what it was tuned on: name the dataset with --dataset.")
+    network = timm.create_model(name, pretrained=True, num_classes=classes)
+    configuration = network.pretrained_cfg
+    _write(
+        target,
+        network.state_dict(),
+        slug=check_slug(slug or _slug("timm", name)),
+        title=f"{name} (timm)",
+        dataset=dataset,
+        paper="https://github.com/huggingface/pytorch-image-models",
+        licence=str(configuration.get("license") or ""),
+        architecture="timm",
+        arguments={"name": name, "classes": classes},
+        preprocessing=({"kind": "normalise", "mean": list(configuration["mean"]), "std": list(configuration["std"])},),
+    )
+
+
+def _from_robustbench(dataset: str, threat_model: str, name: str, *, target: Path, slug: str | None) -> None:
+    from models_zoo.architectures.robustbench import build, facts_of
+    from models_zoo.fetch import html_hint
+    from models_zoo.weights import read_arrays
+
+    facts = facts_of(dataset, threat_model, name)
+    import gdown  # comes with robustbench
+
+    file = target / "download.pt"
+    gdown.download(id=facts["gdrive_id"], output=str(file), quiet=True)
+    if not file.is_file():
+        raise FetchError(f"RobustBench's address of {name} gives no file; its quota may be used up. Try again later.")
+    if page := html_hint(file):
+        raise FetchError(f"RobustBench's address of {name}: {page}try again later.")
+    state = read_arrays(file, file.name)
+    # Checkpoints name the network `module.` or `model.`, as RobustBench's own loader knows.
+    state = {key.removeprefix("module.").removeprefix("model."): value for key, value in state.items()}
+    expected = build(dataset=dataset, threat_model=threat_model, name=name).state_dict()
+    if all(key.startswith("model.") or key not in state for key in expected):
+        state = {f"model.{key}" if f"model.{key}" in expected else key: value for key, value in state.items()}
+    missing = sorted(set(expected) - set(state))
+    if missing:
+        raise WeightsError(
+            f"RobustBench's weights of {name} lack {missing[0]} and {len(missing) - 1} more; export it as a program."
+        )
+    file.unlink()
+    _write(
+        target,
+        {key: state[key] for key in expected},
+        slug=check_slug(slug or _slug("robustbench", dataset, threat_model, name)),
+        title=f"{name} (RobustBench, {threat_model})",
+        dataset=dataset,
+        paper="https://robustbench.github.io",
+        architecture="robustbench",
+        arguments={"dataset": dataset, "threat_model": threat_model, "name": name},
+        training_norm={"Linf": "linf", "L2": "l2"}.get(threat_model),
+    )
+
+
+def _write(target: Path, state: Mapping[str, Any], **facts: Any) -> None:
+    from safetensors.torch import save
+
+    (target / FILE).write_bytes(save({key: value.detach().cpu().contiguous() for key, value in state.items()}))
+    write_card(Entry(form="weights", folder=target, weights=(Weights(FILE, "", 0),), **facts))
+
+
+def _slug(*parts: str) -> str:
+    return "-".join(parts).lower().replace("_", "-")

@@ -1,0 +1,61 @@
+"""Figures that others report, taken from the cards they publish: shown beside ours, never ranked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from models_zoo.cards import MAX_CARD_BYTES, Claim
+from models_zoo.errors import CardError
+
+NORMS = {"Linf": "linf", "L2": "l2", "L1": "l1"}
+
+
+def robustbench_claims(path: Path, *, norm: str | None = None) -> tuple[Claim, ...]:
+    """The claims of a RobustBench card (a JSON file of its ``model_info``).
+
+    Args:
+        path: The file; it usually lies as ``model_info/<dataset>/<threat model>/<name>.json``.
+        norm: ``linf``, ``l2`` or ``l1``; by default what the file's folder says.
+
+    Raises:
+        CardError: If it cannot be read, or has no figure.
+    """
+    try:
+        if path.stat().st_size > MAX_CARD_BYTES:
+            raise CardError(f"{path} has {path.stat().st_size} bytes; a card has at most {MAX_CARD_BYTES}.")
+        info = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise CardError(f"The RobustBench card {path} cannot be read: {error}.") from error
+    if not isinstance(info, dict):
+        raise CardError(f"The RobustBench card {path} is a {type(info).__name__}, expected an object.")
+    norm = norm or NORMS.get(path.parent.name)
+    eps = _number(path, info, "eps")
+    figures = (
+        ("clean_accuracy", "clean_acc", "RobustBench", False),
+        ("robust_accuracy", "reported", "reported by the authors, after RobustBench", True),
+        ("robust_accuracy", "autoattack_acc", "AutoAttack, after RobustBench", True),
+        ("robust_accuracy", "external", "an external evaluation, after RobustBench", True),
+    )
+    claims = []
+    for name, key, source, robust in figures:
+        value = _number(path, info, key)
+        if value is not None:
+            claims.append(Claim(name, value / 100, source, norm if robust else None, eps if robust else None))
+    if not claims:
+        raise CardError(f"The RobustBench card {path} has none of {', '.join(key for _, key, _, _ in figures)}.")
+    return tuple(claims)
+
+
+def _number(path: Path, info: Mapping[str, Any], key: str) -> float | None:
+    """A number that RobustBench writes as text: "95.28", "8/255"; None for what is missing or "---"."""
+    value = info.get(key)
+    if value in (None, "", "---", "-") or isinstance(value, bool):
+        return None
+    try:
+        return float(Fraction(str(value)[:40]))
+    except (ValueError, ZeroDivisionError) as error:
+        raise CardError(f"The RobustBench card {path} has {key} = {str(value)[:40]!r}; that is no number.") from error
