@@ -144,3 +144,19 @@ def _create(server: str, name: str, template: str = "template1") -> str:
 
 def _named(server: str, name: str) -> str:
     return make_url(server).set(database=name).render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def made_board(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A small evaluated board on SQLite, made once; not to be changed."""
+    import boards
+
+    return boards.new_board(tmp_path_factory.mktemp("made") / "board")
+
+
+@pytest.fixture
+def board(made_board: Workspace, tmp_path: Path) -> Workspace:
+    """A copy of the small board, to be changed."""
+    import boards
+
+    return boards.copied(made_board, tmp_path / "copied")
