@@ -1,0 +1,70 @@
+"""Certificates: per-sample radii within which no adversarial example exists.
+
+Each method takes the classifier as a `benchmark.certificates.graph.Graph`; `certificate` traces it and picks one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.certificates import crown
+from benchmark.certificates.graph import Graph, trace
+from benchmark.errors import InputError, UnsupportedModelError
+from benchmark.threat import NORMS, Norm
+
+__all__ = ["METHODS", "Graph", "certificate", "trace"]
+
+
+class GraphMethod(Protocol):
+    """A certificate: the radii (n,) float64 of images (n, c, h, w) with labels (n,)."""
+
+    def __call__(self, graph: Graph, x: Tensor, y: Tensor, *, norm: Norm) -> Tensor:
+        """Certify."""
+
+
+METHODS: Final[Mapping[str, GraphMethod]] = {
+    "crown": partial(crown.radius, method="crown"),
+    "ibp": partial(crown.radius, method="ibp"),
+}
+"""Certificates by name."""
+
+
+@torch.no_grad()
+def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: str = "crown") -> Tensor:
+    """Radii within which the classifier provably keeps the label.
+
+    Args:
+        module: Classifier of images in [0, 1]; traced, not only called.
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        norm: The norm of the radii.
+        method: One of `METHODS`, or ``"best"``: per sample the largest of all that apply.
+
+    Returns:
+        Shape (n,), float64, on the images' device; 0 where the image is misclassified.
+
+    Raises:
+        InputError: On an unknown norm or method.
+        UnsupportedModelError: If the method does not apply to the model; the message names the operation.
+    """
+    if norm not in NORMS:
+        raise InputError(f"There is no norm {norm!r}; certificates are given in {', '.join(NORMS)}.")
+    if method != "best" and method not in METHODS:
+        raise InputError(f"There is no certificate {method!r}; choose one of {', '.join(METHODS)}, best.")
+    graph = trace(module, x)
+    if method != "best":
+        return METHODS[method](graph, x, y, norm=norm)
+    radii, refusals = [], []
+    for name, function in METHODS.items():
+        try:
+            radii.append(function(graph, x, y, norm=norm))
+        except UnsupportedModelError as refusal:
+            refusals.append(f"{name}: {refusal}")
+    if not radii:
+        raise UnsupportedModelError("No certificate applies to this model. " + " ".join(refusals))
+    return torch.stack(radii).amax(dim=0)

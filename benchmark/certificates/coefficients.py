@@ -1,0 +1,239 @@
+"""Coefficients of linear functions of one layer's output, and how they are carried back through the layers below.
+
+A batch of linear functions ("rows") of a layer of shape (c, h, w) is held densely, or, while each row sees only a
+window of the layer, as patches: the windows of all rows of one channel lie on a regular grid, as a convolution's do.
+Patches make the bounds of convolutional layers affordable (Xu et al. 2020, arXiv:2002.12920, do the same).
+
+The leading dimension is the samples; it is 1 while the coefficients do not depend on the sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from benchmark.certificates.ball import Ball
+from benchmark.certificates.operations import Affine, Convolution, Elementwise, Linear
+
+MATRIX_ELEMENTS: Final = 2**23
+"""Largest matrix that a convolution on windows is written out as."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """Rows of full length.
+
+    Attributes:
+        data: Shape (n or 1, rows, *shape of the layer).
+    """
+
+    data: Tensor
+
+    def dot(self, values: Tensor) -> Tensor:
+        """Each row's product with a layer's values, shape (n or 1, *shape): (n or 1, rows)."""
+        return torch.einsum("brd,bd->br", *_same_batch(self.data.flatten(2), values.flatten(1)))
+
+    def negative(self) -> Dense:
+        """The coefficients below 0, the others 0."""
+        return Dense(self.data.clamp(max=0))
+
+    def positive(self) -> Dense:
+        """The coefficients above 0, the others 0."""
+        return Dense(self.data.clamp(min=0))
+
+    def scaled(self, positive: Tensor, negative: Tensor) -> Dense:
+        """Multiply coefficients above 0 by ``positive``, others by ``negative``: shape (n, *shape) or with rows."""
+        if positive.ndim == self.data.ndim - 1:
+            positive = positive[:, None]
+        if negative.ndim == self.data.ndim - 1:
+            negative = negative[:, None]
+        return Dense(self.data * torch.where(self.data > 0, positive, negative))
+
+    def spread_over(self, size: int) -> Dense:
+        """Repeat each channel's coefficients for the ``size`` channels it is the maximum of."""
+        return Dense(self.data.repeat_interleave(size, dim=2))
+
+    def through(self, layer: Affine, shape: torch.Size) -> tuple[Dense, Tensor]:
+        """Carry back through an affine layer whose input has ``shape``; also each row's constant, (n or 1, rows)."""
+        lead = self.data.shape[:2]
+        flat = self.data.flatten(0, 1)
+        match layer:
+            case Linear():
+                return Dense(layer.transpose(flat).view(*lead, *shape)), self.data @ layer.bias
+            case Convolution():
+                back = layer.transpose(flat, shape).view(*lead, *shape)
+                return Dense(back), self.data.sum(dim=(3, 4)) @ layer.bias
+            case Elementwise():
+                return Dense(self.data * layer.scale), (self.data * layer.shift).flatten(2).sum(dim=2)
+
+    def reshaped(self, shape: torch.Size) -> Dense:
+        """The same coefficients of the same numbers in another shape."""
+        return Dense(self.data.reshape(*self.data.shape[:2], *shape))
+
+    def smallest(self, ball: Ball) -> Tensor:
+        """Lower bounds over each ball of the image: (n, rows)."""
+        return ball.smallest(self.data.flatten(2), ball.x.flatten(1)[:, None])
+
+
+@dataclass(frozen=True, eq=False)
+class Patches:
+    """Rows that see a window of the layer each.
+
+    The row of channel ``r`` at grid position (i, j) sees the window whose upper left corner is
+    (i · stride - padding, j · stride - padding); what lies outside the layer counts for nothing.
+
+    Attributes:
+        data: Shape (n or 1, channels of rows, grid rows or 1, grid columns or 1, c, kh, kw); 1 while all
+            positions have the same coefficients.
+        grid: Grid rows, columns.
+        layer: Height and width of the layer.
+        stride: Rows, columns.
+        padding: Rows, columns.
+    """
+
+    data: Tensor
+    grid: tuple[int, int]
+    layer: tuple[int, int]
+    stride: tuple[int, int] = (1, 1)
+    padding: tuple[int, int] = (0, 0)
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of a window."""
+        return self.data.shape[5], self.data.shape[6]
+
+    def _overhang(self, axis: int) -> tuple[int, int]:
+        """How far the windows reach beyond the layer, before and after; negative where they leave some of it out."""
+        end = (self.grid[axis] - 1) * self.stride[axis] + self.window[axis]
+        return self.padding[axis], end - self.padding[axis] - self.layer[axis]
+
+    def windows(self, values: Tensor) -> Tensor:
+        """A layer's values (n, c, h, w) as the rows see them: (n, grid rows, grid columns, c, kh, kw); 0 outside."""
+        padded = functional.pad(values, (*self._overhang(1), *self._overhang(0)))
+        seen = padded.unfold(2, self.window[0], self.stride[0]).unfold(3, self.window[1], self.stride[1])
+        return seen.permute(0, 2, 3, 1, 4, 5)
+
+    def _masked(self) -> Tensor:
+        """The coefficients, 0 outside the layer."""
+        if all(beyond <= 0 for axis in range(2) for beyond in self._overhang(axis)):
+            return self.data
+        return self.data * self.windows(self.data.new_ones(1, 1, *self.layer))[:, None]
+
+    def _flat(self, rows: Tensor) -> Tensor:
+        """(n, channels of rows, grid or 1) as (n, rows)."""
+        return rows.expand(*rows.shape[:2], *self.grid).flatten(1)
+
+    def dot(self, values: Tensor) -> Tensor:
+        """Each row's product with a layer's values, shape (n or 1, c, h, w): (n or 1, rows)."""
+        data, seen = _same_batch(self.data, self.windows(values))
+        return self._flat(torch.einsum("brhwcij,bhwcij->brhw", data.expand(-1, -1, *self.grid, -1, -1, -1), seen))
+
+    def negative(self) -> Patches:
+        """The coefficients below 0, the others 0."""
+        return replace(self, data=self.data.clamp(max=0))
+
+    def positive(self) -> Patches:
+        """The coefficients above 0, the others 0."""
+        return replace(self, data=self.data.clamp(min=0))
+
+    def scaled(self, positive: Tensor, negative: Tensor) -> Patches:
+        """Multiply coefficients above 0 by ``positive``, others by ``negative``: shape (n, c, h, w)."""
+        factors = torch.where(self.data > 0, self.windows(positive)[:, None], self.windows(negative)[:, None])
+        return replace(self, data=self.data * factors)
+
+    def spread_over(self, size: int) -> Patches:
+        """Repeat each channel's coefficients for the ``size`` channels it is the maximum of."""
+        return replace(self, data=self.data.repeat_interleave(size, dim=4))
+
+    def through(self, layer: Convolution | Elementwise, shape: torch.Size) -> tuple[Patches, Tensor]:
+        """Carry back through an affine layer whose input has ``shape``; also each row's constant, (n or 1, rows)."""
+        data = self._masked()
+        if isinstance(layer, Elementwise):
+            scale, shift = (
+                t.expand(len(t), *[max(s, 1) for s in t.shape[1:]])[None] for t in (layer.scale, layer.shift)
+            )
+            if scale.shape[2:] == (1, 1):
+                factor, added = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+                return replace(self, data=data * factor), self._flat((data * added).sum(dim=(4, 5, 6)))
+            return replace(self, data=data * self.windows(scale)[:, None]), replace(self, data=data).dot(shift)
+        constant = self._flat(data.sum(dim=(5, 6)) @ layer.bias)
+        seen = [(w - 1) * layer.stride[i] + layer.window[i] for i, w in enumerate(self.window)]
+        lead, flat = data.shape[:4], data.flatten(0, 3)
+        if data[0, 0, 0, 0].numel() * shape[0] * seen[0] * seen[1] <= MATRIX_ELEMENTS:
+            # Many small windows: one product of matrices is an order of magnitude faster than that many convolutions.
+            back = flat.flatten(1) @ layer.window_matrix(*self.window)
+        else:
+            back = functional.conv_transpose2d(
+                flat, layer.weight, None, layer.stride, 0, 0, layer.groups, layer.dilation
+            )
+        back = back.view(*lead, shape[0], *seen)
+        stride, padding = ((a[0] * layer.stride[0], a[1] * layer.stride[1]) for a in (self.stride, self.padding))
+        padding = (padding[0] + layer.padding[0], padding[1] + layer.padding[1])
+        return Patches(back, self.grid, (shape[1], shape[2]), stride, padding), constant
+
+    def smallest(self, ball: Ball) -> Tensor:
+        """Lower bounds over each ball of the image: (n, rows)."""
+        data = self.data.expand(-1, -1, *self.grid, -1, -1, -1).flatten(4)
+        x = self.windows(ball.x).flatten(3)[:, None]
+        inside = self.windows(torch.ones_like(ball.x[:1])).flatten(3)[:, None]
+        return ball.smallest(data, x, inside).flatten(1)
+
+    def dense(self) -> Dense:
+        """The same rows at full length."""
+        n, rows, _, _, c, kh, kw = self.data.shape
+        h, w = self.layer
+        (top, bottom), (left, right) = self._overhang(0), self._overhang(1)
+        canvas = self.data.new_zeros(
+            n, rows, *self.grid, c, h + max(top, 0) + max(bottom, 0), w + max(left, 0) + max(right, 0)
+        )
+        data = self.data.expand(-1, -1, *self.grid, -1, -1, -1)
+        for i in range(self.grid[0]):
+            for j in range(self.grid[1]):
+                a, b = i * self.stride[0], j * self.stride[1]
+                canvas[:, :, i, j, :, a : a + kh, b : b + kw] = data[:, :, i, j]
+        return Dense(canvas[..., top : top + h, left : left + w].flatten(1, 3))
+
+
+Coefficients = Dense | Patches
+
+
+def add(a: Coefficients, b: Coefficients) -> Coefficients:
+    """The sum of two functions of one layer, row by row."""
+    if isinstance(a, Patches) and isinstance(b, Patches) and a.stride == b.stride:
+        before = [max(a.padding[i], b.padding[i]) for i in range(2)]
+        after = [max(p.window[i] - p.padding[i] for p in (a, b)) for i in range(2)]
+        data = [
+            functional.pad(
+                p.data,
+                (
+                    before[1] - p.padding[1],
+                    after[1] - p.window[1] + p.padding[1],
+                    before[0] - p.padding[0],
+                    after[0] - p.window[0] + p.padding[0],
+                ),
+            )
+            for p in (a, b)
+        ]
+        return replace(a, data=data[0] + data[1], padding=(before[0], before[1]))
+    return Dense(to_dense(a).data + to_dense(b).data)
+
+
+def to_dense(c: Coefficients) -> Dense:
+    """The same rows at full length."""
+    return c.dense() if isinstance(c, Patches) else c
+
+
+def simplest(c: Coefficients) -> Coefficients:
+    """Dense once the windows are no smaller than the layer."""
+    if isinstance(c, Patches) and c.window[0] * c.window[1] >= c.layer[0] * c.layer[1]:
+        return c.dense()
+    return c
+
+
+def _same_batch(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    n = max(len(a), len(b))
+    return a.expand(n, *a.shape[1:]), b.expand(n, *b.shape[1:])
