@@ -12,11 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from sqlalchemy import create_engine, make_url
 
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.session import Database
+
+# The tests run side by side, on tiny networks: threads inside each would only wait for one another.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
