@@ -23,7 +23,7 @@ from benchmark.attacks.starts import bisect, nearest_other
 from benchmark.results import Flag
 from benchmark.threat import Norm
 
-FAMILIES: Final = ("linearised", "neighbour", "shrinking", "primal-dual", "polish")
+FAMILIES: Final = ("linearised", "neighbour", "shrinking", "primal-dual", "endgame", "polish")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Budget:
         linearise: Linearisations from the clean image.
         neighbours: Starts near images of other classes.
         shrink: Steps of each shrinking search.
-        primal_dual: Steps of the primal–dual search.
+        primal_dual: Steps of each primal–dual search.
+        endgame: Steps of each round of the endgame.
+        rounds: Most rounds of the endgame.
         polish: Linearisations of the final polish.
     """
 
@@ -42,59 +44,76 @@ class Budget:
     neighbours: int
     shrink: int
     primal_dual: int
+    endgame: int
+    rounds: int
     polish: int
 
 
 BUDGETS: Final[dict[Effort, Budget]] = {
-    "quick": Budget(linearise=5, neighbours=2, shrink=30, primal_dual=100, polish=3),
-    "standard": Budget(linearise=10, neighbours=4, shrink=60, primal_dual=300, polish=10),
-    "thorough": Budget(linearise=20, neighbours=8, shrink=120, primal_dual=1000, polish=20),
+    "quick": Budget(linearise=5, neighbours=1, shrink=30, primal_dual=60, endgame=25, rounds=1, polish=3),
+    "standard": Budget(linearise=5, neighbours=2, shrink=50, primal_dual=100, endgame=40, rounds=2, polish=5),
+    "thorough": Budget(linearise=10, neighbours=8, shrink=100, primal_dual=300, endgame=50, rounds=8, polish=20),
 }
 
 
-@dataclass
 class Search:
-    """One run of the engine.
+    """One run of the engine on samples that the model classifies correctly.
 
     Attributes:
         oracle: The model.
-        x: Images that the model classifies correctly, shape (n, c, h, w).
-        y: Their labels, shape (n,).
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
         norm: The norm to be small.
-        budget: Steps of each family.
+        scale: How far the label leads on each clean image, shape (n,).
         best: The nearest examples so far.
     """
 
-    oracle: Oracle
-    x: Tensor
-    y: Tensor
-    norm: Norm
-    budget: Budget
-    best: Best
+    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, norm: Norm, scale: Tensor, generator: torch.Generator):
+        self.oracle, self.x, self.y, self.norm, self.scale = oracle, x, y, norm, scale
+        self.best = Best.empty(x, norm)
+        self.everyone = torch.arange(len(x), device=x.device)
+        self.generator = generator
 
-    def everyone(self) -> Tensor:
-        """Indices of all samples."""
-        return torch.arange(len(self.x), device=self.x.device)
-
-    def run(self, family: str, rows: Rows, search: Callable[[Rows], None]) -> None:
+    def run(self, family: str, rows: Rows, search: Callable[[Rows], None]) -> Rows:
         """Run a family's searches and keep what they found."""
         search(rows)
         self.best.merge(rows, FAMILIES.index(family))
+        return rows
+
+    def clean(self) -> Rows:
+        """One row a sample, from the clean image."""
+        return Rows(self.everyone, self.x, self.y)
+
+    def resume(self, sample: Tensor) -> Rows:
+        """One row for each of some samples, from its best example."""
+        rows = Rows(sample, self.x, self.y)
+        rows.delta.copy_(self.best.delta[sample])
+        rows.best.copy_(rows.delta)
+        rows.distance.copy_(self.best.distance[sample])
+        return rows
+
+    def known(self) -> Tensor:
+        """The best distance of each sample, or the median one where none is known; shape (n,)."""
+        found = torch.isfinite(self.best.distance)
+        typical = self.best.distance[found].median() if bool(found.any()) else torch.ones((), device=self.x.device)
+        return torch.where(found, self.best.distance, typical)
 
 
 def engine(
     model: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, effort: Effort, seed: int, pool: Tensor | None
 ) -> AttackResult:
     """The registered attack; see `benchmark.attacks.AttackFunction`."""
-    budget = BUDGETS[effort]
     with frozen(model):
-        oracle = Oracle(model, batch_size=500)
-        attacked = (oracle.margins(x, y) <= 0).nonzero().squeeze(1)
+        oracle = Oracle(model, batch_size=128)
+        margin = oracle.margins(x, y)
+        attacked = (margin <= 0).nonzero().squeeze(1)
         adversarials = x.clone()
         origin = [""] * len(x)
         if len(attacked):
-            search = Search(oracle, x[attacked], y[attacked], norm, budget, Best.empty(x[attacked], norm))
-            _run(search, x if pool is None else pool)
+            generator = torch.Generator(x.device).manual_seed(seed)
+            scale = margin[attacked].neg().clamp_(min=1e-12)
+            search = Search(oracle, x[attacked], y[attacked], norm, scale, generator)
+            _run(search, x if pool is None else pool, BUDGETS[effort])
             found = torch.isfinite(search.best.distance)
             images = (search.best.x + search.best.delta).clamp_(0, 1).view_as(search.x)
             adversarials[attacked[found]] = images[found]
@@ -104,26 +123,65 @@ def engine(
     return AttackResult(adversarials, flags, origin)
 
 
-def _run(search: Search, pool: Tensor) -> None:
-    oracle, x, y, norm, budget = search.oracle, search.x, search.y, search.norm, search.budget
-    everyone = search.everyone()
-    search.run("linearised", Rows(everyone, x, y), lambda r: linearise(oracle, r, norm, steps=budget.linearise))
-    if norm != "linf":
-        search.run(
-            "primal-dual", Rows(everyone, x, y), lambda r: primal_dual(oracle, r, norm, steps=budget.primal_dual)
-        )
+def _run(search: Search, pool: Tensor, budget: Budget) -> None:
+    oracle, norm = search.oracle, search.norm
+    search.run("linearised", search.clean(), lambda r: linearise(oracle, r, norm, steps=budget.linearise))
+    _neighbours(search, pool, budget)
+    if norm == "linf":
+        for factor in (1.0, 3.0):
+            radius = search.known() * factor
+            search.run(
+                "shrinking", search.clean(), lambda r, e=radius: shrink(oracle, r, norm, steps=budget.shrink, radius=e)
+            )
+    else:
+        _primal_dual(search, budget)
+    _endgame(search, budget)
+    found = torch.isfinite(search.best.distance).nonzero().squeeze(1)
+    search.run("polish", search.resume(found), lambda r: polish(oracle, r, norm, steps=budget.polish))
+
+
+def _neighbours(search: Search, pool: Tensor, budget: Budget) -> None:
+    oracle, norm = search.oracle, search.norm
     predicted = oracle.logits(pool).argmax(dim=1)
-    near = nearest_other(x, y, pool, predicted, norm, count=budget.neighbours)
+    near = nearest_other(search.x, search.y, pool, predicted, norm, count=budget.neighbours)
     sample, which = (near >= 0).nonzero(as_tuple=True)
-    rows = Rows(sample, x, y, start=pool[near[sample, which]])
+    rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
     search.run("neighbour", rows, lambda r: bisect(oracle, r, norm))
     if norm != "l1":
         search.run("shrinking", rows, lambda r: shrink(oracle, r, norm, steps=budget.shrink))
-    found = torch.isfinite(search.best.distance).nonzero().squeeze(1)
-    rows = Rows(found, x, y)
-    rows.best.copy_(search.best.delta[found])
-    rows.distance.copy_(search.best.distance[found])
-    search.run("polish", rows, lambda r: polish(oracle, r, norm, steps=budget.polish))
+
+
+def _primal_dual(search: Search, budget: Budget) -> None:
+    oracle, norm = search.oracle, search.norm
+    for step, ratio in PRIMAL_DUAL[norm]:
+        known = search.known()
+        search.run(
+            "primal-dual",
+            search.clean(),
+            lambda r, s=step, q=ratio, k=known: primal_dual(
+                oracle, r, norm, steps=budget.primal_dual, scale=search.scale, known=k, step=(s, 0.003), dual_ratio=q
+            ),
+        )
+
+
+PRIMAL_DUAL = {"l2": ((0.3, 1.0), (0.6, 3.0)), "l1": ((0.3, 0.03), (1.0, 0.03))}
+
+
+def _endgame(search: Search, budget: Budget) -> None:
+    """Go on from each sample's best, round by round, for as long as that pays; samples that stand still leave."""
+    oracle, norm = search.oracle, search.norm
+    active = torch.isfinite(search.best.distance).nonzero().squeeze(1)
+    for _ in range(budget.rounds):
+        before = search.best.distance[active].clone()
+        step, rate = ((2.0, 0.02), (0.05, 0.001)) if norm == "l1" else ((0.3, 0.003), (0.03, 0.0005))
+        search.run(
+            "endgame",
+            search.resume(active),
+            lambda r, s=step, q=rate: shrink(oracle, r, norm, steps=budget.endgame, step=s, rate=q),
+        )
+        active = active[search.best.distance[active] < before * (1 - 2e-3)]
+        if not len(active):
+            break
 
 
 ATTACK = Attack(

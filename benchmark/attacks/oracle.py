@@ -78,7 +78,8 @@ class Oracle:
                 best other class.
 
         Returns:
-            The margin against the best other class, shape (n,), and the gradient, shape (n, d).
+            The margin against the best other class, shape (n,), and the gradient, shape (n, d), with 0 for what is not
+            finite.
         """
         margins, gradients = [], []
 
@@ -88,7 +89,7 @@ class Oracle:
                 margin, lead = self._margin(self._call(image), y[i:j], None if target is None else target[i:j])
                 (gradient,) = torch.autograd.grad(lead.sum(), image)
             margins.append(margin.detach())
-            gradients.append(gradient.flatten(1))
+            gradients.append(gradient.flatten(1).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0))
             return margin.detach()
 
         self._batched(one, len(x))

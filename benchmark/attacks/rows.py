@@ -43,9 +43,13 @@ class Rows:
 
     def images(self) -> Tensor:
         """The current images, clamped to the box; shape (m, c, h, w). `delta` is brought in line with them."""
+        return self.clip_().view(-1, *self._shape)
+
+    def clip_(self) -> Tensor:
+        """Bring `delta` inside the box; returns the images, shape (m, d)."""
         flat = (self.x + self.delta).clamp_(0, 1)
         torch.sub(flat, self.x, out=self.delta)
-        return flat.view(-1, *self._shape)
+        return flat
 
     def offer(self, margin: Tensor, norm: Norm) -> Tensor:
         """Keep the current perturbations where they are adversarial and nearer than the best so far.

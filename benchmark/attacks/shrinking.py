@@ -1,8 +1,9 @@
-"""Targeted shrinking projected gradient: a gradient step inside a ball whose radius follows success and failure.
+"""Shrinking projected gradient: a gradient step inside a ball whose radius follows success and failure.
 
 The radius of each search shrinks while it is adversarial and grows while it is not (DDN, Rony et al. 2019,
 arXiv:1811.09600; FMN, Pintor et al. 2021, arXiv:2102.12827), starting on the boundary near an image of another class
-(as Brendel et al. 2019, arXiv:1907.01003) or from the clean image.
+(as Brendel et al. 2019, arXiv:1907.01003), from the clean image, or from another search's best. In l1 the step is
+sparse, as in APGD-l1 (Croce & Hein 2021, arXiv:2103.01208).
 """
 
 from __future__ import annotations
@@ -11,22 +12,19 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from benchmark.attacks.oracle import Oracle
 from benchmark.attacks.rows import Rows
 from benchmark.threat import Norm, norms_of, project_ball_
 
+_SPARSITY = (0.02, 0.002)  # share of the coordinates that a step in l1 moves, at the start and the end
 
-def cosine(first: float, last: float, k: int, steps: int) -> float:
-    """The value of a cosine schedule from ``first`` to ``last`` at step ``k`` of ``steps``."""
+
+def cosine(ends: tuple[float, float], k: int, steps: int) -> float:
+    """The value at step ``k`` of ``steps`` of a cosine schedule from the first to the second of ``ends``."""
+    first, last = ends
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * k / max(1, steps - 1)))
-
-
-def ascent(gradient: Tensor, norm: Norm) -> Tensor:
-    """The direction of norm 1 (linf, l2) along which a linear function rises most; shape (m, d)."""
-    if norm == "linf":
-        return gradient.sign()
-    return torch.nn.functional.normalize(gradient, dim=1, eps=1e-30)
 
 
 def shrink(
@@ -36,7 +34,7 @@ def shrink(
     *,
     steps: int,
     step: tuple[float, float] = (0.5, 0.01),
-    rate: tuple[float, float] = (0.05, 0.002),
+    rate: tuple[float, float] = (0.2, 0.002),
     radius: Tensor | None = None,
 ) -> None:
     """Run the rows' searches for some steps; their nearest examples are kept in them.
@@ -44,9 +42,9 @@ def shrink(
     Args:
         oracle: The model.
         rows: The searches; `Rows.delta` is where they start.
-        norm: The norm to be small; ``l1`` is not served (`primal_dual` does it better).
+        norm: The norm to be small.
         steps: Gradient steps.
-        step: Step size at the start and the end, as a share of the radius.
+        step: Step size at the start and the end (a cosine schedule), as a share of the radius.
         rate: How fast the radius shrinks and grows, at the start and the end.
         radius: Radius at the start, shape (m,), or None for the norm of `Rows.delta`.
     """
@@ -55,9 +53,23 @@ def shrink(
         images = rows.images()
         margin, gradient = oracle.gradients(images, rows.y, rows.target)
         size = rows.offer(margin, norm)
-        change = cosine(*rate, k, steps)
+        change = cosine(rate, k, steps)
         shrunk = torch.minimum(eps, size).mul_(1 - change)
         grown = torch.minimum(eps * (1 + change), rows.distance * (1 - rate[1]))
         eps = torch.where(margin > 0, shrunk, grown)
-        rows.delta.addcmul_(ascent(gradient, norm), (eps * cosine(*step, k, steps))[:, None])
+        length = (eps * cosine(step, k, steps))[:, None]
+        if norm == "l1":
+            share = cosine(_SPARSITY, k, steps)
+            rows.delta.add_(_sparse_ascent(rows, gradient, max(1, int(share * gradient.shape[1]))).mul_(length))
+            rows.clip_()
+        else:
+            rows.delta.addcmul_(gradient.sign_() if norm == "linf" else normalize(gradient, eps=1e-30), length)
         project_ball_(rows.delta, norm, eps)
+
+
+def _sparse_ascent(rows: Rows, gradient: Tensor, count: int) -> Tensor:
+    """Direction of l1 norm 1: the signs of the largest gradients among coordinates that the box lets move."""
+    room = torch.where(gradient > 0, 1 - rows.x - rows.delta, rows.x + rows.delta)
+    slope = torch.where(room > 1e-4, gradient, 0)
+    where = slope.abs().topk(count, dim=1).indices
+    return torch.zeros_like(slope).scatter_(1, where, slope.gather(1, where).sign_().div_(count))
