@@ -1,0 +1,168 @@
+"""The conformance report: every kind of unusual model is named, and a sound one passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.conformance import Report, check_conformance
+from benchmark.datasets import get_dataset
+from benchmark.errors import InputError
+from benchmark.measures import Task, get_measure
+from models_zoo import load_model
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return get_dataset("digits").load(200)[0]
+
+
+@pytest.fixture(scope="module")
+def labels() -> Tensor:
+    return get_dataset("digits").load(200)[1]
+
+
+@pytest.fixture(scope="module")
+def sound() -> nn.Module:
+    return load_model("digits-adv-l2")
+
+
+class Changed(nn.Module):
+    """A sound model with something done to it."""
+
+    def __init__(self, model: nn.Module, forward: Callable[[nn.Module, Tensor], object]) -> None:
+        super().__init__()
+        self.model, self.change = model, forward
+
+    def forward(self, x: Tensor) -> object:
+        return self.change(self.model, x)
+
+
+class Noisy(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.model(x) + 0.1 * torch.randn(len(x), 10)
+
+
+def optimising(model: nn.Module, x: Tensor) -> Tensor:
+    """Purifies its input by a gradient step first."""
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(model(leaf).logsumexp(1).sum(), leaf)
+    return model(x + 0.0 * gradient)
+
+
+def optimising_by_backward(model: nn.Module, x: Tensor) -> Tensor:
+    with torch.enable_grad():
+        leaf = x.detach().clone().requires_grad_()
+        model(leaf).logsumexp(1).sum().backward()
+    return model(x)
+
+
+def verdicts(report: Report) -> dict[str, str]:
+    return {check.name: check.verdict for check in report.checks}
+
+
+def test_a_sound_model_passes_every_check(sound: nn.Module, images: Tensor, labels: Tensor) -> None:
+    report = check_conformance(sound, images, labels, classes=10, claimed_accuracy=0.92)
+    assert report.verdict == "pass"
+    names = (
+        "parameters input_shape classes seconds inner_optimisation finite_outputs extreme_inputs logits deterministic "
+        "batch_independent input_gradients accuracy input_range claimed_accuracy"
+    )
+    assert verdicts(report) == dict.fromkeys(names.split(), "pass")
+    assert all(check.message for check in report.checks)
+
+
+@pytest.mark.parametrize(
+    ("change", "name", "verdict"),
+    [
+        pytest.param(lambda m, x: m(x).softmax(1), "logits", "flag", id="softmax"),
+        pytest.param(lambda m, x: m(x) * torch.nan, "finite_outputs", "refuse", id="nan"),
+        pytest.param(lambda m, x: m(x)[:, :9], "classes", "refuse", id="nine classes"),
+        pytest.param(lambda m, x: m(x).argmax(1), "classes", "refuse", id="labels"),
+        pytest.param(lambda m, x: m(x).long(), "classes", "refuse", id="integers"),
+        pytest.param(lambda m, x: (m(x), x), "input_shape", "refuse", id="a tuple"),
+        pytest.param(lambda m, x: m(x[:, :, :4]), "input_shape", "refuse", id="another size"),
+        pytest.param(lambda m, x: m(x - x.mean(0)), "batch_independent", "refuse", id="batch statistics"),
+        pytest.param(lambda m, x: m(x.flip(0)), "batch_independent", "refuse", id="rows exchanged"),
+        pytest.param(lambda m, x: m(x).detach(), "input_gradients", "flag", id="no gradient"),
+        pytest.param(lambda m, x: m(x.round() + 0 * x), "input_gradients", "flag", id="zero gradient"),
+        pytest.param(
+            lambda m, x: m(x) + 0 * (x.amax() - 1).sqrt().sum(), "input_gradients", "refuse", id="nan gradient"
+        ),
+        pytest.param(lambda m, x: m(x / x.amax((1, 2, 3), keepdim=True)), "extreme_inputs", "flag", id="black is nan"),
+        pytest.param(lambda m, x: m(x / 255), "input_range", "flag", id="forgotten scale"),
+        pytest.param(lambda m, x: m(x).roll(1, dims=1), "accuracy", "flag", id="classes in another order"),
+        pytest.param(optimising, "inner_optimisation", "flag", id="purification"),
+        pytest.param(optimising_by_backward, "inner_optimisation", "flag", id="backward"),
+    ],
+)
+def test_what_is_wrong_is_named(sound, images, labels, change, name, verdict):  # noqa: PLR0917 - fixtures
+    report = check_conformance(Changed(sound, change), images, labels, classes=10)
+    assert verdicts(report)[name] == verdict
+    assert report.verdict == verdict
+
+
+def test_a_randomised_model_is_flagged_and_not_blamed_for_its_batches(
+    images: Tensor, labels: Tensor, sound: nn.Module
+) -> None:
+    found = verdicts(check_conformance(Noisy(sound), images, labels, classes=10))
+    assert found["deterministic"] == "flag"
+    assert found["batch_independent"] == "flag"
+
+
+def test_batch_normalisation_in_training_mode_is_refused(images: Tensor, labels: Tensor) -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Linear(64, 10)).train()
+    report = check_conformance(model, images, labels, classes=10)
+    assert report.verdict == "refuse"
+
+
+def test_a_program_of_one_batch_size_is_refused_with_the_way_out(
+    images: Tensor, labels: Tensor, sound: nn.Module
+) -> None:
+    def fixed(model: nn.Module, x: Tensor) -> Tensor:
+        return model(x.reshape(1, 1, 8, 8))
+
+    report = check_conformance(Changed(sound, fixed), images, labels, classes=10)
+    (refused,) = [check for check in report.checks if check.verdict == "refuse"]
+    assert "dynamic first dimension" in refused.message
+
+
+@pytest.mark.parametrize(("claimed", "verdict"), [(0.92, "pass"), (0.99, "flag"), (0.5, "flag")])
+def test_a_claim_is_held_against_the_interval_of_what_is_seen(
+    sound: nn.Module, images: Tensor, labels: Tensor, claimed: float, verdict: str
+) -> None:
+    report = check_conformance(sound, images, labels, classes=10, claimed_accuracy=claimed)
+    assert verdicts(report)["claimed_accuracy"] == verdict
+
+
+def test_parameters_are_counted(sound: nn.Module, images: Tensor, labels: Tensor) -> None:
+    report = check_conformance(sound, images, labels, classes=10)
+    assert {c.name: c.value for c in report.checks}["parameters"] == 64 * 128 + 128 + 128 * 10 + 10
+
+
+def test_the_measure_stores_what_the_report_says(sound: nn.Module, images: Tensor, labels: Tensor) -> None:
+    measure = get_measure("conformance")
+    module = Changed(sound, lambda m, x: m(x).softmax(1))
+    parameters = measure.Parameters()
+    result = measure.run(Task(model=module, module=module, x=images, y=labels), parameters)
+    assert [flag.code for flag in result.flags] == ["logits"]
+    assert all(array.shape == (200,) for array in result.arrays.values())
+    scores = {score.name: score.value for score in measure.summarise(result.arrays, parameters)}
+    report = check_conformance(module, images, labels, classes=10)
+    assert {**scores, "seconds": 0} == {check.name: check.value for check in report.checks} | {"seconds": 0}
+
+
+def test_the_measure_fails_on_what_the_report_refuses(sound: nn.Module, images: Tensor, labels: Tensor) -> None:
+    module = Changed(sound, lambda m, x: m(x.flip(0)))
+    measure = get_measure("conformance")
+    with pytest.raises(InputError, match="depend on the others of its batch"):
+        measure.run(Task(model=module, module=module, x=images, y=labels), measure.Parameters())
