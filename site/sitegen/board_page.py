@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -20,6 +18,7 @@ from sitegen.plots import Chart, Line
 from sitegen.ranking import RankTable, Reign, rank_table, reigns
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
+from sitegen.scripts_data import falls, push, words16
 
 PAGE_ROWS: Final = 200
 """Rows of a static page; the rest follow on pages of their own."""
@@ -200,8 +199,8 @@ def _highlighted(rankings: Mapping[str, Ranking], rows: Sequence[BuiltRow]) -> l
     return chosen
 
 
-def headline(view: BoardView, norm: str) -> list[tuple[str, str, str]]:
-    """Who leads where: (letter, title, the range in words) of each reign."""
+def headline(view: BoardView, norm: str) -> list[tuple[str, str, str, float]]:
+    """Who leads where: (letter, title, the range in words, where it begins) of each reign."""
     ranking = view.rankings[norm]
     found = []
     for k, reign in enumerate(ranking.reigns):
@@ -212,7 +211,7 @@ def headline(view: BoardView, norm: str) -> list[tuple[str, str, str]]:
         else:
             place = f"from {reign.start:g} to {until:g}" if until is not None else f"from {reign.start:g} on"
         title = words.listed(b.title for b in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        found.append((view.letter(names[0].slug), title + (" (tied)" if len(names) > 1 else ""), place))
+        found.append((view.letter(names[0].slug), title + (" (tied)" if len(names) > 1 else ""), place, reign.start))
     return found
 
 
@@ -223,7 +222,7 @@ def curves_chart(view: BoardView, norm: str) -> Chart:
     lines = [_curve(view, ranking, i, points=24 if len(drawn) > 40 else 60) for i in reversed(drawn)]
     front = [i for i in ranking.order if view.letter(ranking.rows[i].slug)]
     lines += [_curve(view, ranking, i, points=140) for i in reversed(front)]
-    leaders = "; ".join(f"{title} {place}" for _, title, place in headline(view, norm))
+    leaders = "; ".join(f"{title} {place}" for _, title, place, _ in headline(view, norm))
     return Chart(
         title=f"Robustness curves in {axis.symbol}",
         description=f"Robust accuracy of {len(ranking.rows)} models against ε. The best: {leaders or 'none'}.",
@@ -363,7 +362,7 @@ def _page(
         root="../../",
         section="Boards",
         crumbs=(("Boards", "../index.html"),),
-        scripts=("../../static/board.js", "models.js", *(f"{name}.js" for name in view.axes)) if page == 0 else (),
+        scripts=("../../static/charts.js", "../../static/board.js", "models.js", f"{norm}.js") if page == 0 else (),
         as_of=as_of,
         wide=True,
     )
@@ -382,11 +381,6 @@ def _page(
         curves=curves_chart(view, norm) if view.rows else None,
         ranks=ranks_chart(view, norm) if view.rows else None,
     )
-
-
-def _js(call: str, value: Any) -> bytes:
-    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return f"(window.curveboard ??= []).push([{json.dumps(call)},{text}]);\n".encode()
 
 
 def _models_js(view: BoardView) -> bytes:
@@ -411,7 +405,7 @@ def _models_js(view: BoardView) -> bytes:
                 "authors": words.listed(map(str, card.get("authors") or [])),
             }
         )
-    return _js("models", {"n": view.board.n, "highlighted": list(view.highlighted), "models": models})
+    return push("models", {"n": view.board.n, "highlighted": list(view.highlighted), "models": models})
 
 
 def _threat(card: Mapping[str, Any]) -> str:
@@ -423,7 +417,7 @@ def _norm_js(view: BoardView, norm: str) -> bytes:
     """The curves at every position of the slider, and the ranks' intervals."""
     ranking, axis = view.rankings[norm], view.axes[norm]
     figures = [built.summary["norms"][norm] for built in ranking.rows]
-    return _js(
+    return push(
         "norm",
         {
             "norm": norm,
@@ -433,29 +427,14 @@ def _norm_js(view: BoardView, norm: str) -> bytes:
             "ticks": list(axis.ticks),
             "published": list(axis.published),
             "ranked": [float(f"{eps:.10g}") for eps in axis.ranked],
-            "counts": [_falls(row) for row in ranking.counts],
-            "low": _base64(ranking.table.low),
-            "high": _base64(ranking.table.high),
+            "counts": [falls(row) for row in ranking.counts],
+            "low": words16(ranking.table.low),
+            "high": words16(ranking.table.high),
             "area": [f["area"] for f in figures],
             "median": [f["median"] for f in figures],
             "clever": [f["clever"] for f in figures],
             "certified": [f["certified"] for f in figures],
             "decided": [f["decided"] for f in figures],
-            "reigns": [[letter, title, place] for letter, title, place in headline(view, norm)],
+            "reigns": headline(view, norm),
         },
     )
-
-
-def _falls(counts: NDArray[np.int64]) -> str:
-    """A falling sequence of whole numbers as base64 of its first value and its falls, seven bits a byte (LEB128)."""
-    out = bytearray()
-    for value in (int(counts[0]), *(-np.diff(counts)).tolist()):
-        while value > 0x7F:
-            out.append(value & 0x7F | 0x80)
-            value >>= 7
-        out.append(value)
-    return base64.b64encode(bytes(out)).decode()
-
-
-def _base64(values: NDArray[np.int64]) -> str:
-    return base64.b64encode(np.ascontiguousarray(values, dtype="<u2").tobytes()).decode()

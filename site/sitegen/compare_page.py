@@ -49,7 +49,7 @@ def _page(view: BoardView, as_of: datetime | None) -> bytes:
         root="../../",
         section="Boards",
         crumbs=(("Boards", "../index.html"), (view.title, "index.html")),
-        scripts=("../../static/charts.js", "../../static/compare.js", "models.js", *(f"{n}.js" for n in view.axes)),
+        scripts=("../../static/charts.js", "../../static/compare.js", "models.js"),
         as_of=as_of,
         wide=True,
     )

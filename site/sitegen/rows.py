@@ -32,6 +32,7 @@ from sitegen.facts import RowFacts, row_facts
 from sitegen.model_page import ModelPage, flags_of, model_page, page_bytes
 from sitegen.pictures import Examples
 from sitegen.ranking import resampled_counts
+from sitegen.scripts_data import bins_js
 
 PAGE: Final = "page"
 """Subfolder of the files that go into the site."""
@@ -159,6 +160,7 @@ def _build(task: RowTask, folder: Path) -> None:
     )
     html = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
     files["index.html"] = html
+    files["bins.js"] = bins_js(facts)
     for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
         files[name.removesuffix(".svg") + ".pdf"] = vl_convert.svg_to_pdf(files[name].decode())
     for name, content in files.items():
