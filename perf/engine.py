@@ -175,9 +175,10 @@ _INTRODUCTION = """\
 Each contestant runs alone in its own process. Its candidates are re-verified and measured by `benchmark.verification`,
 in float64. *Mean* and *median* are over all images, a misclassified one counting 0; *mean* leaves out images where the
 contestant found nothing, and *found* says how many it did. *Near* is the share of images where it is within 1 % of the
-best that anybody found. *Forward* and *backward* are passes an image, counted around the model. *Seconds* are processor
-time on the CPU and wall time on a GPU, without loading and re-verifying. *÷ bare* divides them by what the same passes
-take, at the same batch sizes, if nothing but the model runs."""
+best that anybody found. *Refused* are claimed examples that do not hold: the label does not change, or by less than what
+rounding can undo elsewhere. *Forward* and *backward* are passes an image, counted around the model. *Seconds* are
+processor time on the CPU and wall time on a GPU, without loading and re-verifying. *÷ bare* divides them by what the
+same passes take, at the same batch sizes, if nothing but the model runs."""
 
 _AUTOATTACK = """\
 AutoAttack standard decides one eps; our curve decides all of them. Robust accuracy on the same images, and our passes
@@ -255,6 +256,7 @@ def _duel_table(duel: Duel) -> str:
                 f"{np.median(d):.4g}",
                 f"{100 * np.isfinite(d).mean():.0f} %",
                 f"{100 * duel.near(result):.0f} %",
+                str(result["claimed"]),
                 f"{result['forward']:.0f}",
                 f"{result['backward']:.0f}",
                 f"{result['seconds']:.1f}",
@@ -267,8 +269,9 @@ def _duel_table(duel: Duel) -> str:
         found = f"{100 * np.isfinite(best).mean():.0f} %"
         near = f"{100 * float((best <= NEAR * duel.best_of_all)[np.isfinite(duel.best_of_all)].mean()):.0f} %"
         medians = [f"{_finite_mean(best):.4g}", f"{np.median(best):.4g}"]
-        rows.append(["*best of all peers*", *medians, found, near, "", "", f"{total:.1f}", ""])
-    return table(["contestant", "mean", "median", "found", "near", "forward", "backward", "seconds", "÷ bare"], rows)
+        rows.append(["*best of all peers*", *medians, found, near, "", "", "", f"{total:.1f}", ""])
+    head = ["contestant", "mean", "median", "found", "near", "refused", "forward", "backward", "seconds", "÷ bare"]
+    return table(head, rows)
 
 
 def _finite_mean(values: Floats) -> float:
