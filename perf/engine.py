@@ -175,8 +175,8 @@ _INTRODUCTION = """\
 Each contestant runs alone in its own process. Its candidates are re-verified and measured by `benchmark.verification`,
 in float64. *Mean* and *median* are over all images, a misclassified one counting 0; *mean* leaves out images where the
 contestant found nothing, and *found* says how many it did. *Near* is the share of images where it is within 1 % of the
-best that anybody found. *Refused* are claimed examples that do not hold: the label does not change, or by less than what
-rounding can undo elsewhere. *Forward* and *backward* are passes an image, counted around the model. *Seconds* are
+best that anybody found. *Refused* are claimed examples that do not hold: the label does not change, or by so little
+that rounding could undo it. *Forward* and *backward* are passes an image, counted around the model. *Seconds* are
 processor time on the CPU and wall time on a GPU, without loading and re-verifying. *÷ bare* divides them by what the
 same passes take, at the same batch sizes, if nothing but the model runs."""
 
