@@ -110,20 +110,24 @@ def check(subject: Subject, needed: Needs, store: EvidenceStore, report: Report,
     report.models += 1
     _check_clean(subject, needed, report, chosen)
     seen: dict[int, dict[str, NDArray[np.float64]]] = {}
-    for (evaluation_id, digest), within in _files(needed, chosen).items():
-        measured = seen.setdefault(evaluation_id, {norm: np.full(len(chosen), np.nan) for norm in NORMS})
-        _check_file(subject, needed, store, report, digest=digest, within=within, measured=measured)
+    for digest, users in _files(needed, chosen).items():
+        within = np.any(list(users.values()), axis=0)
+        measured = _check_file(subject, needed, store, report, digest=digest, within=within)
+        for evaluation_id, mine in users.items():
+            known = seen.setdefault(evaluation_id, {norm: np.full(len(chosen), np.nan) for norm in NORMS})
+            for norm in NORMS:
+                known[norm][mine] = measured[norm][mine]
     for evaluation_id, samples in needed.samples.items():
-        measured = seen.get(evaluation_id) or {norm: np.full(len(chosen), np.nan) for norm in NORMS}
-        report.problems += _compare(subject.slug, needed, evaluation_id, samples & chosen, measured)
+        known = seen.get(evaluation_id) or {norm: np.full(len(chosen), np.nan) for norm in NORMS}
+        report.problems += _compare(subject.slug, needed, evaluation_id, samples & chosen, known)
 
 
-def _files(needed: Needs, chosen: NDArray[np.bool_]) -> dict[tuple[int, str], NDArray[np.bool_]]:
-    """The evidence files that concern chosen samples, each with those samples; chunks may share a file."""
-    files: dict[tuple[int, str], NDArray[np.bool_]] = {}
+def _files(needed: Needs, chosen: NDArray[np.bool_]) -> dict[str, dict[int, NDArray[np.bool_]]]:
+    """The evidence files that concern chosen samples: digest -> evaluation -> those samples. Files may be shared."""
+    files: dict[str, dict[int, NDArray[np.bool_]]] = {}
     for part in needed.parts:
         if part.digest is not None and chosen[part.start : part.stop].any():
-            within = files.setdefault((part.evaluation_id, part.digest), np.zeros_like(chosen))
+            within = files.setdefault(part.digest, {}).setdefault(part.evaluation_id, np.zeros_like(chosen))
             within[part.start : part.stop] = chosen[part.start : part.stop]
     return files
 
@@ -160,31 +164,26 @@ def _clean_text(wrong: bool, distance: float) -> str:
 
 
 def _check_file(
-    subject: Subject,
-    needed: Needs,
-    store: EvidenceStore,
-    report: Report,
-    *,
-    digest: str,
-    within: NDArray[np.bool_],
-    measured: dict[str, NDArray[np.float64]],
-) -> None:
-    """Re-check the examples of one file; enters the distances of those that hold into ``measured``."""
+    subject: Subject, needed: Needs, store: EvidenceStore, report: Report, *, digest: str, within: NDArray[np.bool_]
+) -> dict[str, NDArray[np.float64]]:
+    """Re-check the examples of one file; returns the distances of those that hold, NaN elsewhere, shape (size,)."""
+    measured = {str(norm): np.full(len(within), np.nan) for norm in NORMS}
     try:
         indices, examples = store.get(digest)
     except EvidenceError as error:
         report.problems.append(Problem(subject.slug, str(error)))
-        return
+        return measured
     report.files += 1
     if examples.shape[1:] != tuple(subject.images.shape[1:]) or (len(indices) and indices.max() >= len(within)):
         text = f"the evidence file {digest} holds examples of shape {examples.shape[1:]}, which are not of this dataset"
         report.problems.append(Problem(subject.slug, text))
-        return
+        return measured
     rows = np.flatnonzero(within[indices])
     report.examples += len(rows)
     for first in range(0, len(rows), 500):
         some = rows[first : first + 500]
         report.problems += _check_batch(subject, needed, indices[some], examples[some], measured)
+    return measured
 
 
 def _check_batch(
