@@ -19,6 +19,12 @@ import difflib
 from collections.abc import Iterable
 
 
+def shown(error: BaseException) -> str:
+    """Another library's error in one short line, without the control characters that a hostile file may put into it."""
+    text = " ".join(str(error).split())[:200]
+    return f"{type(error).__name__}: {''.join(c for c in text if c.isprintable())}"
+
+
 class ZooError(Exception):
     """An expected error of the zoo; its text is written for the user."""
 

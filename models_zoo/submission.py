@@ -79,10 +79,11 @@ def _copy(source: Path, target: Path) -> tuple[int, str]:
             f"The file {source} that the card names cannot be opened ({error.strerror}). It must be a plain file "
             "beside the card; links are not followed."
         ) from error
+    facts = os.fstat(handle)
+    if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
+        os.close(handle)
+        raise WeightsError(f"{source} is no plain file of at most {MAX_FILE_BYTES} bytes.")
     with open(handle, "rb") as reader, target.open("xb") as writer:  # noqa: PTH123 - a handle, not a path
-        facts = os.fstat(handle)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE_BYTES:
-            raise WeightsError(f"{source} is no plain file of at most {MAX_FILE_BYTES} bytes.")
         digest, size = hashlib.sha256(), 0
         while block := reader.read(min(BLOCK, MAX_FILE_BYTES + 1 - size)):
             size += len(block)

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from models_zoo.errors import CardError, WeightsError
+from models_zoo.errors import CardError, WeightsError, shown
 
 MAX_UNPACKED: Final = 4 << 30
 """Most bytes that a compressed ``.mat`` file may unpack to."""
@@ -98,7 +98,7 @@ def _read_safetensors(path: Path, name: str, wanted: Sequence[str]) -> dict[str,
     try:
         return load_file(path)
     except (SafetensorError, ValueError, KeyError, OSError, OverflowError, RuntimeError) as error:
-        raise WeightsError(f"{name} is no sound safetensors file: {error}. Is it truncated?") from error
+        raise WeightsError(f"{name} is no sound safetensors file: {shown(error)}. Is it truncated?") from error
 
 
 def _read_torch(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tensor]:
@@ -108,11 +108,11 @@ def _read_torch(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tenso
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{name} holds more than arrays, and such files can run code when they are read, so it was not read. "
-            f"Save the state dict alone. ({str(error).splitlines()[0][:200]})"
+            f"Save the state dict alone. ({shown(error)})"
         ) from error
     except Exception as error:  # a hostile or cut file fails in the unpickler in many ways; none of them is a bug here
         raise WeightsError(
-            f"{name} cannot be read by torch.load(weights_only=True): {type(error).__name__}: {str(error)[:200]}. "
+            f"{name} cannot be read by torch.load(weights_only=True): {shown(error)}. "
             "Is it truncated, or no state dict?"
         ) from error
     for key in WRAPPERS:
@@ -138,7 +138,7 @@ def refuse_packed_zip(path: Path, name: str) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise WeightsError(f"{name} is a damaged zip archive: {error}.") from error
+        raise WeightsError(f"{name} is a damaged zip archive: {shown(error)}.") from error
     unpacked = sum(member.file_size for member in members)
     if unpacked > path.stat().st_size or any(m.compress_type != zipfile.ZIP_STORED for m in members):
         raise WeightsError(
@@ -160,7 +160,7 @@ def _read_matlab(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tens
     except WeightsError:
         raise
     except Exception as error:  # scipy raises whatever a damaged byte leads to
-        raise WeightsError(f"{name} cannot be read as a MATLAB file: {type(error).__name__}: {error}.") from error
+        raise WeightsError(f"{name} cannot be read as a MATLAB file: {shown(error)}.") from error
     return {key: torch.from_numpy(np.asarray(content[key], dtype=np.float32)) for key in wanted}
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from models_zoo.errors import WeightsError, ZooError
+from models_zoo.errors import WeightsError, ZooError, shown
 from models_zoo.programs.builder import Builder, as_float32
 
 Value = fx.Node | Tensor | None
@@ -51,9 +51,7 @@ def load_onnx(path: Path, name: str) -> fx.GraphModule:
     except ZooError:
         raise
     except Exception as error:  # protobuf and the shapes of a hostile graph fail in many ways; none is a bug here
-        raise WeightsError(
-            f"{name} is no sound ONNX file: {type(error).__name__}: {str(error)[:200]}. Is it truncated?"
-        ) from error
+        raise WeightsError(f"{name} is no sound ONNX file: {shown(error)}. Is it truncated?") from error
 
 
 class _Reader:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, fx
 from torch.nn import functional
 
-from models_zoo.errors import WeightsError
+from models_zoo.errors import WeightsError, shown
 from models_zoo.programs.builder import Builder, as_float32
 from models_zoo.weights import refuse_packed_zip
 
@@ -176,7 +176,7 @@ def load_pt2(path: Path, name: str) -> fx.GraphModule:
         StopIteration, RuntimeError, AssertionError, NotImplementedError, OverflowError,
     ) as error:  # fmt: skip
         raise WeightsError(
-            f"{name} is no sound torch.export archive: {type(error).__name__}: {str(error)[:200]}. Is it truncated? "
+            f"{name} is no sound torch.export archive: {shown(error)}. Is it truncated? "
             "Save it again with torch.export.save."
         ) from error
 
