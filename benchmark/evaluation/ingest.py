@@ -135,6 +135,7 @@ def open_bundle(path: Path, *, trust_code: bool) -> Iterator[Contents]:
         if manifest.get("format") != FORMAT:
             raise InputError(f"{path} has the format {manifest.get('format')!r}; this program reads {FORMAT!r}.")
         with _sound(path):
+            _require_tables(manifest)
             entry = _unpack_model(container, Path(scratch), trust_code=trust_code)
             if entry.digest != manifest["model"]["digest"]:
                 raise InputError(
@@ -143,6 +144,23 @@ def open_bundle(path: Path, *, trust_code: bool) -> Iterator[Contents]:
                 )
             dataset, note = _dataset(container)
         yield Contents(container, entry, dataset, (note,) if note else ())
+
+
+def _require_tables(manifest: Mapping[str, Any]) -> None:
+    """Raise unless the manifest has the lists of tables that others walk through."""
+    evaluations = _tables(manifest["evaluations"])
+    chunks = [chunk for evaluation in evaluations for chunk in _tables(evaluation["chunks"])]
+    if any(chunk["evidence"] is not None and not isinstance(chunk["evidence"], str) for chunk in chunks):
+        raise TypeError("a chunk's evidence is no digest")
+    for protocol in _tables(manifest["protocols"]):
+        int(protocol["version"]), str(protocol["name"]), dict(protocol["spec"])
+    _tables(manifest["files"])
+
+
+def _tables(values: Any) -> list[dict[str, Any]]:
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise TypeError("what should be a list of tables is none")
+    return values
 
 
 @contextmanager
