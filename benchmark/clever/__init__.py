@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.clever.estimate import CleverEstimates, clever_estimates
+from benchmark.clever.estimate import clever_estimates
 from benchmark.clever.presets import PRESETS, Preset
 from benchmark.clever.radius import scores_by_radius
+from benchmark.clever.scores import CleverEstimates
 from benchmark.clever.weibull import ReverseWeibull, fit_reverse_weibull
 from benchmark.threat import Norm
 

@@ -4,91 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.clever.jacobian import cotangents, dual_norms
 from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.sampling import batch_seeds, draw
+from benchmark.clever.scores import CleverEstimates, Floats, Order, Sampled, score
 from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import Targets, choose_targets
-from benchmark.clever.weibull import bootstrap_location, fit_reverse_weibull
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.threat import NORMS, Norm, in_box
 
-Order = Literal[1, 2]
-
 POINTS = 512
 """Points a pass of the model, where the caller names no number."""
-
-
-@dataclass(frozen=True)
-class CleverEstimates:
-    """CLEVER scores of n images against T targets in Q norms, and what they come from.
-
-    A misclassified image has the score 0 and NaN elsewhere. All arrays are float64 unless said otherwise.
-
-    Attributes:
-        norms: The Q norms.
-        correct: Whether the image is given its label, shape (n,), bool.
-        targets: The target classes, shape (n, T), int64.
-        margins: g(x₀) = f_c − f_j, shape (n, T).
-        scores: Estimated distance to each target, shape (n, T, Q).
-        maxima: The largest dual norm (or curvature) of each batch, shape (n, T, Q, N_b).
-        location: Estimated local Lipschitz constant of g, of ∇g for order 2, shape (n, T, Q).
-        shape: c of the fitted law, shape (n, T, Q).
-        ks: Its Kolmogorov–Smirnov statistic, shape (n, T, Q).
-        p_value: The statistic's p-value, shape (n, T, Q).
-        low: Lower end of the bootstrap interval of the smallest score, with its target held, shape (n, Q); NaN without
-            resamples.
-        high: Its upper end.
-        constant: All maxima are equal: the model is linear in the ball, as far as seen; shape (n, T, Q), bool.
-        few: Fewer than ten maxima, bool.
-        unbounded: No finite endpoint is identified, bool.
-        replaced: The largest gradient stands in for a fit that was rejected, bool.
-        zero: All gradients are zero: nothing is known of the distance (a masked gradient, for instance), bool.
-        capped: The score is the radius of the ball, bool.
-    """
-
-    norms: tuple[Norm, ...]
-    correct: NDArray[np.bool_]
-    targets: NDArray[np.int64]
-    margins: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    maxima: NDArray[np.float64]
-    location: NDArray[np.float64]
-    shape: NDArray[np.float64]
-    ks: NDArray[np.float64]
-    p_value: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-    constant: NDArray[np.bool_]
-    few: NDArray[np.bool_]
-    unbounded: NDArray[np.bool_]
-    replaced: NDArray[np.bool_]
-    zero: NDArray[np.bool_]
-    capped: NDArray[np.bool_]
-
-    @property
-    def score(self) -> NDArray[np.float64]:
-        """The smallest score over the targets, shape (n, Q)."""
-        smallest: NDArray[np.float64] = self.scores.min(axis=1)
-        return smallest
-
-    @property
-    def nearest(self) -> NDArray[np.int64]:
-        """Position in the second axis of the target with the smallest score, shape (n, Q)."""
-        positions: NDArray[np.int64] = self.scores.argmin(axis=1)
-        return positions
-
-    def at_nearest(self, values: NDArray[Any]) -> NDArray[Any]:
-        """One of the (n, T, Q) arrays at the nearest target; shape (n, Q)."""
-        chosen: NDArray[Any] = np.take_along_axis(values, self.nearest[:, None, :], axis=1)[:, 0]
-        return chosen
 
 
 def clever_estimates(
@@ -160,65 +90,18 @@ def clever_estimates(
     finally:
         model.train(was_training)
     margins = logits.gather(1, labels[:, None]) - logits.gather(1, chosen)
-    shape = (int(correct.sum()), chosen.shape[1], len(norms))
-    maxima = torch.stack([m for m, _ in found]).double() if found else logits.new_zeros(*shape, settings.batches)
-    slopes = torch.stack([s for _, s in found]).double() if found else logits.new_zeros(shape)
-    fit = fit_reverse_weibull(
-        maxima, penalty=settings.penalty, starts=settings.starts, reject_below=settings.reject_below
+    q, kept = len(norms), correct.cpu().numpy()
+    maxima = torch.stack([m for m, _ in found]) if found else x.new_empty(0, chosen.shape[1], q, settings.batches)
+    slopes = torch.stack([s for _, s in found]) if found else x.new_empty(0, chosen.shape[1], q)
+    sampled = Sampled(
+        norms, order, kept, chosen.cpu().numpy(), margins.cpu().numpy(), _float64(maxima), _float64(slopes)
     )
-    radii = torch.tensor([settings.radius[n] for n in norms], dtype=torch.float64, device=maxima.device)
-
-    gaps = margins[correct][:, :, None].expand(shape)
-
-    def distance(margin: Tensor, location: Tensor, slope: Tensor) -> Tensor:
-        raw = _distance(margin, location, slope, order)
-        return torch.minimum(raw, radii) if settings.cap else raw
-
-    scores = distance(gaps, fit.location, slopes)
-    low = high = torch.full_like(slopes[:, 0], torch.nan)
-    if resamples and len(scores):
-        nearest = scores.argmin(dim=1, keepdim=True)
-        drawn = maxima.take_along_dim(nearest[..., None], dim=1)[:, 0]
-        ends = bootstrap_location(
-            drawn, resamples=resamples, confidence=confidence, penalty=settings.penalty, seed=seed
-        )
-        margin, slope = (values.take_along_dim(nearest, dim=1)[:, 0] for values in (gaps, slopes))
-        high, low = (distance(margin, end, slope) for end in ends)
-
-    def all_images(values: Tensor, elsewhere: float) -> NDArray[Any]:
-        full = torch.full((len(x), *values.shape[1:]), elsewhere, dtype=values.dtype, device=values.device)
-        full[correct] = values
-        filled: NDArray[Any] = full.cpu().numpy()
-        return filled
-
-    return CleverEstimates(
-        norms=norms,
-        correct=correct.cpu().numpy(),
-        targets=chosen.cpu().numpy(),
-        margins=margins.cpu().numpy(),
-        scores=all_images(scores, 0.0),
-        maxima=all_images(maxima, torch.nan),
-        location=all_images(fit.location, torch.nan),
-        shape=all_images(fit.shape, torch.nan),
-        ks=all_images(fit.ks, torch.nan),
-        p_value=all_images(fit.p_value, torch.nan),
-        low=all_images(low, torch.nan),
-        high=all_images(high, torch.nan),
-        constant=all_images(fit.constant, False),
-        few=all_images(fit.few, False),
-        unbounded=all_images(fit.unbounded, False),
-        replaced=all_images(fit.replaced, False),
-        zero=all_images((maxima.amax(dim=3) <= 0) & (slopes <= 0), False),
-        capped=all_images((scores >= radii) & settings.cap, False),
-    )
+    return score(sampled, settings, resamples=resamples, confidence=confidence, seed=seed)
 
 
-def _distance(margin: Tensor, location: Tensor, slope: Tensor, order: Order) -> Tensor:
-    """g(x₀)/â; for order 2 the root β of g(x₀) = ‖∇g(x₀)‖β + Lβ²/2 (arXiv:1810.08640, theorem 1) in a stable form."""
-    if order == 1:
-        return margin / location
-    bend = location.clamp_min(0)  # a convex g is at least its tangent: L = 0
-    return 2 * margin / (slope + (slope.square() + 2 * margin * bend).sqrt())
+def _float64(values: Tensor) -> Floats:
+    converted: Floats = values.double().cpu().numpy()
+    return converted
 
 
 def _checked_norms(norm: Norm | Sequence[Norm], order: Order) -> tuple[Norm, ...]:

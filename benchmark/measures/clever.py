@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.clever import CleverEstimates, clever_estimates, scores_by_radius
-from benchmark.clever.estimate import Order
 from benchmark.clever.presets import resolve
+from benchmark.clever.scores import Order
 from benchmark.clever.targets import Targets
 from benchmark.curve import t_half_width
 from benchmark.measures import Arrays, Measure, Result, Task
