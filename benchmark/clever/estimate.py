@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from benchmark.clever.jacobian import cotangents, dual_norms
 from benchmark.clever.presets import Preset, resolve
+from benchmark.clever.profile import Floats
 from benchmark.clever.sampling import batch_seeds, draw
-from benchmark.clever.scores import CleverEstimates, Floats, Order, Sampled, score
+from benchmark.clever.scores import CleverEstimates, Order, Sampled, score
 from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import Targets, choose_targets
 from benchmark.errors import InputError, UnknownNameError
@@ -93,9 +94,8 @@ def clever_estimates(
     q, kept = len(norms), correct.cpu().numpy()
     maxima = torch.stack([m for m, _ in found]) if found else x.new_empty(0, chosen.shape[1], q, settings.batches)
     slopes = torch.stack([s for _, s in found]) if found else x.new_empty(0, chosen.shape[1], q)
-    sampled = Sampled(
-        norms, order, kept, chosen.cpu().numpy(), margins.cpu().numpy(), _float64(maxima), _float64(slopes)
-    )
+    pairs = chosen.cpu().numpy(), margins.cpu().numpy()
+    sampled = Sampled(norms, order, kept, *pairs, _float64(maxima), _float64(slopes))
     return score(sampled, settings, resamples=resamples, confidence=confidence, seed=seed)
 
 

@@ -258,7 +258,7 @@ class Scan:
     def climb(self, start: float) -> NDArray[np.intp]:
         """Index of the local maximum of each row that is uphill from the gap where c first reaches ``start``."""
         last = len(LOG_GAPS) - 1
-        index = np.minimum((self.shape < start).sum(axis=1), last)
+        index: NDArray[np.intp] = np.minimum((self.shape < start).sum(axis=1), last).astype(np.intp)
         rows = np.arange(len(index))
         while True:
             here = self.value[rows, index]
@@ -266,7 +266,7 @@ class Scan:
             down = (self.value[rows, np.maximum(index - 1, 0)] > here) & ~up
             if not (up | down).any():
                 return index
-            index = index + up - down
+            index = (index + up - down).astype(np.intp)
 
 
 def refine(profile: Profile, scan: Scan, peak: NDArray[np.intp]) -> Fit:
