@@ -6,6 +6,7 @@ anything; ``flag`` that the figures need a warning beside them. `docs/submitting
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -88,16 +89,16 @@ def check_conformance(
         if check.verdict == "refuse":
             return Report(tuple(checks))
     assert isinstance(logits, Tensor)
-    rest: tuple[Callable[[], Check], ...] = (
-        lambda: _extreme_inputs(module, x[:FEW]),
-        lambda: _logits(logits),
-        lambda: _deterministic(module, x, logits),
-        lambda: _batch_independent(module, x[:FEW]),
-        lambda: _finite_gradients(module, x[:FEW], y[:FEW]),
-        lambda: _accuracy(logits, y, classes),
-        lambda: _input_range(module, x, y, logits),
-    )
-    checks += [_guarded(check) for check in rest]
+    rest: dict[str, Callable[[], Check]] = {
+        "extreme_inputs": lambda: _extreme_inputs(module, x[:FEW]),
+        "logits": lambda: _logits(logits),
+        "deterministic": lambda: _deterministic(module, x, logits),
+        "batch_independent": lambda: _batch_independent(module, x[:FEW]),
+        "input_gradients": lambda: _finite_gradients(module, x[:FEW], y[:FEW]),
+        "accuracy": lambda: _accuracy(logits, y, classes),
+        "input_range": lambda: _input_range(module, x, y, logits),
+    }
+    checks += [_guarded(name, check) for name, check in rest.items()]
     if claimed_accuracy is not None:
         checks.append(_claimed_accuracy(logits, y, claimed_accuracy))
     return Report(tuple(checks))
@@ -121,15 +122,15 @@ _BATCH_ADVICE: Final = (
 
 def _one_line(error: BaseException) -> str:
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:200]}"
+    return f"{type(error).__name__}: {text[:200].rstrip('.')}"
 
 
-def _guarded(check: Callable[[], Check]) -> Check:
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
     """A check, or its failure as a refusal: a model that breaks on some input cannot be evaluated."""
     try:
         return check()
     except Exception as error:  # the module is a stranger's and may raise anything
-        return Check("calls", "refuse", 0.0, "", f"The model fails: {_one_line(error)}. {_BATCH_ADVICE}")
+        return Check(name, "refuse", math.nan, "", f"The model fails at this: {_one_line(error)}. {_BATCH_ADVICE}")
 
 
 def _first_call(module: nn.Module, x: Tensor) -> tuple[Tensor | Exception, float, int]:

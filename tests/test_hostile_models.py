@@ -541,3 +541,10 @@ def test_only_what_the_card_names_is_copied(folder: Path, tmp_path: Path) -> Non
     target.mkdir()
     stage(folder, target)
     assert sorted(p.name for p in target.iterdir()) == ["model.toml", "w.safetensors"]
+
+
+def test_the_payload_is_a_working_one(folder: Path, outside: Path) -> None:
+    """Otherwise the tests above would prove nothing."""
+    pickled_tensors(folder, outside)
+    torch.load(folder / "w.pt", weights_only=False)
+    assert (outside / "pwned").exists()
