@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -190,3 +191,30 @@ def test_samples_are_drawn_with_replacement_each_as_often_as_the_others() -> Non
     assert (weights.sum(axis=1) == 20).all()
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.08)
     np.testing.assert_allclose(weights.var(axis=0), 1 - 1 / 20, atol=0.12)
+
+
+tied = st.one_of(st.sampled_from([0.0, 0.25, 0.5, 1.0, math.inf]), st.floats(0, 3))
+
+
+@settings(max_examples=60, deadline=None)
+@given(arrays(np.float64, (2, 18), elements=tied), st.floats(0.01, 0.99))
+def test_crossings_of_any_two_curves_alternate_and_lie_where_something_was_measured(
+    d: np.ndarray[tuple[int, int], np.dtype[np.float64]], confidence: float
+) -> None:
+    first, second = curve(d[0]), curve(d[1])
+    found = crossings(first, second, confidence=confidence, resamples=40)
+    finite = d[np.isfinite(d)]
+    for crossing in found:
+        assert 0 <= crossing.low <= crossing.eps <= crossing.high <= finite.max()
+        assert 0 <= crossing.support <= 1
+        gap = first.robust_accuracy(crossing.eps) - second.robust_accuracy(crossing.eps)
+        assert (gap > 0) == (crossing.ahead == "first")
+        assert gap != 0
+    assert all(a.eps < b.eps and a.ahead != b.ahead for a, b in pairwise(found))
+
+
+def test_many_leads_are_merged_before_they_are_resampled() -> None:
+    rng = np.random.default_rng(0)
+    base = rng.uniform(size=2000)
+    found = crossings(curve(base), curve(base + 0.001 * rng.normal(size=2000).clip(-0.5, 0.5) + 0.001), resamples=100)
+    assert len(found) <= 3
