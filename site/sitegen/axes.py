@@ -71,7 +71,7 @@ class Axis:
     @property
     def ranked(self) -> Floats:
         """Where intervals of ranks are computed, shape (r,): 0, the published budgets and equal steps between."""
-        return np.unique(np.concatenate(([0.0], self.published, np.linspace(0, self.maximum, 25))))
+        return np.unique(np.concatenate(([0.0], self.published, np.linspace(0, self.maximum, 19))))
 
 
 def axes(card: Mapping[str, Any]) -> dict[str, Axis]:

@@ -6,11 +6,9 @@ bytes. A build that fails leaves the old site as it was.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -26,7 +24,8 @@ from sitegen.axes import axes
 from sitegen.board_page import BoardView, board_pages, board_title, board_view
 from sitegen.other_pages import other_pages
 from sitegen.render import STATIC
-from sitegen.rows import PAGE, RowTask, build_row, forget_connections, load_row
+from sitegen.rows import PAGE, RowTask, is_built, load_row
+from sitegen.workers import build_rows
 
 MARKER: Final = ".curveboard-site"
 """A file in every built site: only a folder that has it, or an empty one, is ever replaced."""
@@ -141,19 +140,9 @@ def _tasks(
 
 def _build_rows(tasks: Sequence[RowTask], jobs: int | None) -> int:
     """Build the rows that are not there yet; returns how many."""
-    wanted = [task for task in tasks if not task.folder.is_dir()]
+    wanted = [task for task in tasks if not is_built(task)]
     workers = jobs or len(os.sched_getaffinity(0))
-    try:
-        if len(wanted) < ALONE or workers == 1:
-            for task in wanted:
-                build_row(task)
-        else:
-            context = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(workers, mp_context=context) as pool:
-                for _ in pool.map(build_row, wanted, chunksize=4):
-                    pass
-    finally:
-        forget_connections()
+    build_rows(wanted, workers=1 if len(wanted) < ALONE else min(workers, len(wanted)))
     return len(wanted)
 
 
@@ -168,9 +157,18 @@ def _write(folder: Path, pages: Mapping[str, bytes], views: Sequence[BoardView])
         target.write_bytes(content)
     for view in views:
         for built in view.everyone:
-            shutil.copytree(built.folder / PAGE, folder / view.folder / "models" / built.page_folder)
+            target = folder / view.folder / "models" / built.page_folder
+            shutil.copytree(built.folder / PAGE, target, copy_function=_link)
     shutil.copytree(STATIC, folder / "static")
     (folder / MARKER).write_text("This folder is a built site; curveboard publish replaces it.\n", encoding="utf-8")
+
+
+def _link(source: str, target: str) -> None:
+    """Give a file of the cache a second name in the site; copy it where that cannot be done."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _report(

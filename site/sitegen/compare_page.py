@@ -12,14 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
-from sitegen.axes import Axis
+from sitegen.axes import UNION, Axis
 from sitegen.board_page import BoardView
 from sitegen.crossings import CrossingLine, crossing_lines
 from sitegen.plots import Area, Chart, Line
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
 
-MOST: Final = 6
+MOST: Final = 4
+"""Models that are compared where there is no script."""
 DIFFERING: Final = 12
 Z95: Final = 1.959963984540054
 
@@ -80,7 +81,7 @@ def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Compa
         axis=axis,
         curves=curves,
         difference=difference_chart(first.title, second.title, a, b, axis),
-        crossings=crossing_lines(chosen, norm, maximum=axis.maximum),
+        crossings=crossing_lines(chosen, norm, maximum=axis.maximum) if norm != UNION else (),
         samples=_differing(a, b, axis.maximum),
     )
 

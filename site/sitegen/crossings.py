@@ -14,7 +14,7 @@ from sitegen.axes import UNION
 from sitegen.rows import BuiltRow
 
 PREFIX: Final = "crossings-"
-RESAMPLES: Final = 400
+RESAMPLES: Final = 300
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -650,22 +648,19 @@ def _json(value: Any) -> bytes:
 
 
 def _samples_csv(facts: RowFacts, labels: NDArray[np.int64] | None) -> bytes:
-    """The data behind the curves: one line a sample; empty where nothing was measured, ``inf`` where nothing was found."""
-    columns: list[tuple[str, Iterable[str]]] = [("sample", map(str, range(facts.n)))]
+    """The data behind the curves, a line a sample: ``nan`` where nothing was measured, ``inf`` where nothing was found."""
+    columns: list[tuple[str, str, NDArray[Any]]] = [("sample", "%d", np.arange(facts.n))]
     if labels is not None:
-        columns.append(("label", map(str, labels[: facts.n].tolist())))
+        columns.append(("label", "%d", labels[: facts.n]))
     if facts.prediction is not None:
-        columns.append(("prediction", map(str, facts.prediction.tolist())))
+        columns.append(("prediction", "%d", facts.prediction))
     for norm in NORMS:
         if norm in facts.norms:
             found = facts.norms[norm]
-            columns.append((f"distance_{norm}", map(repr, found.curve.distances.tolist())))
+            columns.append((f"distance_{norm}", "%r", found.curve.distances))
             for name, values in (("certificate", found.certificate), ("clever", found.clever)):
                 if values is not None:
-                    texts = ("" if v != v else f"{v:.8g}" for v in values.tolist())
-                    columns.append((f"{name}_{norm}", texts))
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow([name for name, _ in columns])
-    writer.writerows(zip(*(values for _, values in columns), strict=True))
-    return buffer.getvalue().encode()
+                    columns.append((f"{name}_{norm}", "%.6g", values))
+    line = ",".join(form for _, form, _ in columns)
+    lines = [line % row for row in zip(*(values.tolist() for _, _, values in columns), strict=True)]
+    return "\n".join([",".join(name for name, _, _ in columns), *lines, ""]).encode()

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 
-RESAMPLES: Final = 400
+RESAMPLES: Final = 300
 CONFIDENCE: Final = 0.95
 SHORTEST: Final = 0.03
 """Shortest range of ε, as a share of the axis, that counts as a lead of its own."""

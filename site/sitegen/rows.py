@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ from sitegen.pictures import Examples
 from sitegen.ranking import resampled_counts
 from sitegen.scripts_data import bins_js
 
+SUMMARY: Final = "summary.json"
 PAGE: Final = "page"
 """Subfolder of the files that go into the site."""
 
@@ -123,22 +125,31 @@ class BuiltRow:
         return self.row.model.title
 
 
+def is_built(task: RowTask) -> bool:
+    """Whether the row is in the cache, and as it was left.
+
+    The site's files are second names of the cache's: whoever edits one in place edits both, and its time tells.
+    """
+    try:
+        written = (task.folder / SUMMARY).stat().st_mtime_ns
+        with os.scandir(task.folder / PAGE) as entries:
+            return all(entry.stat().st_mtime_ns <= written for entry in entries)
+    except FileNotFoundError:
+        return False
+
+
 def build_row(task: RowTask) -> None:
-    """Build a row into its folder, unless it is there."""
+    """Build a row into its folder."""
     target = task.folder
-    if target.is_dir():
-        return
-    beside = target.with_name(f".{target.name}-{id(task)}")
+    beside = target.with_name(f".{target.name}-{os.getpid()}")
     shutil.rmtree(beside, ignore_errors=True)
     (beside / PAGE).mkdir(parents=True)
     try:
         _build(task, beside)
+        shutil.rmtree(target, ignore_errors=True)
         beside.rename(target)
-    except FileExistsError:  # another process was faster
-        shutil.rmtree(beside)
-    except BaseException:
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        raise
 
 
 def _build(task: RowTask, folder: Path) -> None:
@@ -168,7 +179,7 @@ def _build(task: RowTask, folder: Path) -> None:
     _keep_numbers(folder, facts)
     found = links.of(html)
     summary = _summary(page) | {"links": sorted(found.targets), "ids": sorted(found.ids), "files": sorted(files)}
-    (folder / "summary.json").write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
+    (folder / SUMMARY).write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
 def _keep_numbers(folder: Path, facts: RowFacts) -> None:
@@ -195,7 +206,7 @@ def numbers_of(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
 def load_row(task: RowTask) -> BuiltRow:
     """A built row; its distances are mapped, not read."""
     folder = task.folder
-    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
     norms = list(summary["norms"])
     return BuiltRow(
         row=task.row,
