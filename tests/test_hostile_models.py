@@ -426,6 +426,12 @@ ALL = [pytest.param(e, id=e.__name__) for e in EXPLOITS] + [pytest.param(e, id=n
 
 
 @pytest.fixture
+def backend() -> str:
+    """No exploit comes as far as the database, so one kind is enough."""
+    return "sqlite"
+
+
+@pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "submitted"
     made.mkdir()
