@@ -114,7 +114,8 @@ def distance_to_halfspace(rows: Tensor, offset: Tensor, x: Tensor, norm: Norm) -
         norm: The norm of the distance.
 
     Returns:
-        Shape (n, r): 0 where ``f(x) <= 0``, ``inf`` where the box holds no zero.
+        Shape (n, r): 0 where ``f(x) <= 0``, ``inf`` where the box holds no zero. Exact to rounding: attacks have an
+        iteration for this, which may stop above the distance; a certificate may not.
     """
     at = x[:, None, :]
     value = (rows * at).sum(dim=-1) + offset

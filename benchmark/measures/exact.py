@@ -1,0 +1,88 @@
+"""Exact minimal distances of small ReLU networks: the ground truth between certificate and attack."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmark.attacks import get_attack
+from benchmark.certificates.exact import ExactNorm, exact
+from benchmark.measures import Arrays, Measure, Result, Task
+from benchmark.results import Direction, Score
+from benchmark.verification import verify
+
+
+@dataclass(frozen=True)
+class ExactParameters:
+    """Parameters of `ExactMeasure`.
+
+    Attributes:
+        norm: ``"linf"`` or ``"l1"``.
+        time_limit: Seconds a sample; a time-out gives the two bounds reached.
+        samples: The first so many samples are solved.
+    """
+
+    norm: ExactNorm = "linf"
+    time_limit: float = 10.0
+    samples: int = 100
+
+
+class ExactMeasure(Measure[ExactParameters]):
+    """Bounds of the true distance by mixed-integer programming.
+
+    Arrays: ``lower`` (n,) float64; ``upper`` (n,) float64, the distance of the nearest verified example, ``inf``
+    without one; ``solved`` (n,) bool, whether they differ by the solver's tolerances only.
+    """
+
+    name: ClassVar[str] = "exact"
+    version: ClassVar[int] = 1
+    title: ClassVar[str] = "Exact minimal distance (mixed-integer program)"
+    unit: ClassVar[str] = "distance"
+    direction: ClassVar[Direction] = "higher"
+    chunk: ClassVar[int] = 10
+    Parameters = ExactParameters
+
+    def samples(self, parameters: ExactParameters, n: int) -> int:
+        """The first ``parameters.samples``."""
+        return min(n, parameters.samples)
+
+    def run(self, task: Task, parameters: ExactParameters) -> Result:
+        """Solve one chunk, within the ledger's distances or, without a ledger, a quick attack's."""
+        norm = parameters.norm
+        known = torch.tensor(task.distances.get(norm, np.full(len(task.x), np.inf)))
+        found: Tensor | None = None
+        if not torch.isfinite(known).all():
+            attack = get_attack("engine").run
+            found = attack(
+                task.model, task.x, task.y, norm=norm, effort="quick", seed=task.seed, pool=task.pool
+            ).adversarials
+            known = torch.minimum(known, verify(task.model, task.x, task.y, found).distances[norm])
+        answer = exact(task.module, task.x, task.y, norm=norm, within=known, time_limit=parameters.time_limit)
+        examples, upper = answer.adversarials, answer.upper
+        if found is not None:
+            # After a time-out the attack's example may be the best there is.
+            attacked = verify(task.model, task.x, task.y, found).distances[norm]
+            nearer = (attacked < upper).to(examples.device)
+            examples = torch.where(nearer.view(-1, *[1] * (examples.ndim - 1)), found, examples)
+            upper = torch.minimum(upper, attacked)
+        arrays = {"lower": answer.lower.numpy(), "upper": upper.numpy(), "solved": answer.solved.numpy()}
+        return Result(arrays=arrays, adversarials=examples)
+
+    def summarise(self, arrays: Arrays, parameters: ExactParameters) -> list[Score]:
+        """Share solved, and the mean of each bound (the upper one over the samples that have one)."""
+        lower, upper = arrays["lower"], arrays["upper"]
+        found = np.isfinite(upper)
+        scores = [
+            Score("solved", float(np.mean(arrays["solved"])), unit="share", direction="higher"),
+            Score("mean_lower", float(np.mean(lower)), unit="distance", direction="higher"),
+        ]
+        if found.any():
+            scores.append(Score("mean_upper", float(np.mean(upper[found])), unit="distance", direction="higher"))
+        return scores
+
+
+MEASURE = ExactMeasure()
