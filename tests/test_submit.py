@@ -412,3 +412,27 @@ def test_weights_are_stored_as_given(
     stored = load_file(workspace.models / "my-net" / "w.safetensors")
     assert stored.keys() == load_file(folder / "w.safetensors").keys()
     assert (workspace.models / "my-net" / "w.safetensors").read_bytes() == (folder / "w.safetensors").read_bytes()
+
+
+class TestDocumentation:
+    TEXT = (Path(__file__).parent.parent / "docs" / "submitting.md").read_text(encoding="utf-8")
+
+    def test_every_check_is_explained(self, submit: Callable[..., tuple[int, str]], folder: Path) -> None:
+        write(folder, claims=[{"name": "clean_accuracy", "value": 0.92}])
+        for check in json.loads(submit(folder, "--json")[1])["checks"]:
+            assert f"| {check['name'].replace('_', ' ')} |" in self.TEXT
+
+    def test_every_operation_of_a_program_is_listed(self) -> None:
+        from models_zoo.programs.onnx_file import OPERATORS
+        from models_zoo.programs.pt2 import ATEN, FUNCTIONS
+
+        listed = self.TEXT.partition("## Operations that a program may use")[2]
+        names = {word.strip("`") for word in listed.split() if word.startswith("`") and word.endswith("`")}
+        assert names - {"torch.export"} == {*ATEN, *FUNCTIONS, *OPERATORS}
+
+    def test_every_option_is_mentioned(self) -> None:
+        from benchmark.cli.submit import command
+
+        options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
+        shared = {"--workspace", "--database", "--json", "--device"}
+        assert [option for option in sorted(options - shared) if option not in self.TEXT] == []
