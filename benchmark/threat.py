@@ -103,56 +103,74 @@ def _soft_threshold(size: Tensor, radius: Tensor, *, iterations: int = 30) -> Te
     return threshold
 
 
-def cheapest_step(gradient: Tensor, gain: Tensor, room: Tensor, norm: Norm) -> Tensor:
-    """The smallest perturbation inside the box that raises a linear function by a wanted amount, in closed form.
+def cheapest_point(
+    gradient: Tensor, level: Tensor, low: Tensor, high: Tensor, norm: Norm, *, iterations: int = 50
+) -> Tensor:
+    """The smallest perturbation, between bounds, on which a linear function reaches a level; in closed form.
 
-    Solves ``min ‖d‖ subject to <gradient, d> >= gain and d inside the box`` for each row: the projection onto
-    a hyperplane intersected with the box (Croce & Hein 2020, arXiv:1907.02044, section 3.1). Where the box does not
-    allow the gain, the row is the corner of the box with the largest gain.
+    Solves ``min ‖d‖ subject to <gradient, d> >= level and low <= d <= high`` for each row. With the bounds of the box
+    this is the projection onto a hyperplane intersected with the box (Croce & Hein 2020, arXiv:1907.02044, section
+    3.1). Where the bounds do not allow the level, the row is their corner of the largest value.
 
     Args:
         gradient: Shape (n, d).
-        gain: Wanted increase, shape (n,); a row with gain <= 0 gets no perturbation.
-        room: How far each coordinate may move in the direction of its gradient's sign, shape (n, d), >= 0.
+        level: Wanted value, shape (n,).
+        low: Lower bounds, shape (n, d).
+        high: Upper bounds, shape (n, d), >= ``low``.
         norm: Which norm is to be small.
+        iterations: Most Newton steps (linf and l2); all are needed for the last digits of a few rows only.
 
     Returns:
         Perturbations, shape (n, d).
     """
-    slope = gradient.abs()
-    wanted = gain.to(gradient.dtype)[:, None].clamp(min=0)
-    size = _fill_best_first(slope, wanted, room) if norm == "l1" else _fill_evenly(slope, wanted, room, norm)
-    return size.mul_(gradient.sign())
+    sign, slope = gradient.sign(), gradient.abs()
+    # Turned so that every coordinate gains by growing; the bounds turn with them.
+    flipped = sign < 0
+    bottom, top = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
+    wanted = level.to(gradient.dtype)[:, None]
+    if norm == "l1":
+        point = _fill_best_first(slope, wanted, bottom, top)
+    else:
+        speed = slope if norm == "l2" else torch.ones_like(slope)
+        point = _fill_evenly(slope, speed, wanted, bottom, top, iterations=iterations)
+    # Where the slope is 0 nothing is gained: as near to 0 as the bounds allow.
+    return torch.where(flipped, -point, torch.where(slope > 0, point, torch.zeros_like(point).clamp_(low, high)))
 
 
-def _fill_best_first(slope: Tensor, wanted: Tensor, room: Tensor) -> Tensor:
-    """For l1: whole coordinates in the order of their slope, the last one partly."""
+def _fill_best_first(slope: Tensor, wanted: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
+    """For l1: from the point nearest to 0, whole coordinates in the order of their slope, the last one partly."""
+    nearest = torch.zeros_like(slope).clamp_(bottom, top)
     order = slope.argsort(dim=1, descending=True)
-    by_slope, by_room = slope.gather(1, order), room.gather(1, order)
-    gains = by_slope * by_room
-    before = gains.cumsum(dim=1).sub_(gains)
-    share = (wanted - before).div_(by_slope.clamp(min=1e-30)).clamp_(min=0)
-    filled = torch.minimum(share, by_room)
-    return torch.empty_like(filled).scatter_(1, order, filled)
+    by_slope = slope.gather(1, order)
+    room = (top - nearest).gather(1, order)
+    gains = by_slope * room
+    lacking = wanted - (slope * nearest).sum(dim=1, keepdim=True)
+    share = lacking.sub(gains.cumsum(dim=1)).add_(gains).div_(by_slope.clamp_(min=1e-30)).clamp_(min=0)
+    return nearest.scatter_add_(1, order, torch.minimum(share, room))
 
 
-def _fill_evenly(slope: Tensor, wanted: Tensor, room: Tensor, norm: Norm, *, iterations: int = 60) -> Tensor:
-    """For linf and l2: every coordinate grows (at speed 1, or its slope) until it meets the box.
+def _fill_evenly(
+    slope: Tensor, speed: Tensor, wanted: Tensor, bottom: Tensor, top: Tensor, *, iterations: int
+) -> Tensor:
+    """For linf and l2: every coordinate grows with a common level, times its speed, between its bounds.
 
-    The gain is a concave, piecewise linear, rising function of the level, so Newton's method from level 0 never
-    overshoots and is exact after finitely many steps, each O(d).
+    The gain rises piecewise linearly with the level; Newton's method, kept inside a bracket that every evaluation
+    narrows, finds the level, exactly once it is on the right piece. Each step is O(d).
     """
-    speed = torch.ones_like(slope) if norm == "linf" else slope
     rate = slope * speed
-    level = torch.zeros_like(wanted)
-    size = torch.zeros_like(slope)
+    low = torch.zeros_like(wanted)
+    high = torch.maximum(top, -bottom).div_(speed.clamp(min=1e-12)).mul_(slope > 0).amax(dim=1, keepdim=True)
+    at = torch.zeros_like(wanted)
     for _ in range(iterations):
-        free = speed * level < room
-        growth = (rate * free).sum(dim=1, keepdim=True)
-        lacking = wanted - (slope * size).sum(dim=1, keepdim=True)
-        step = torch.where(growth > 0, lacking / growth.clamp(min=1e-30), torch.zeros_like(level)).clamp_(min=0)
-        if not bool((step > 1e-7 * level).any()):
+        reached = speed * at
+        growth = (rate * ((reached >= bottom) & (reached < top))).sum(dim=1, keepdim=True)
+        point = reached.clamp_(bottom, top)
+        lacking = wanted - (slope * point).sum(dim=1, keepdim=True)
+        low = torch.where(lacking > 0, at, low)
+        high = torch.where(lacking > 0, high, at)
+        newton = at + lacking / growth.clamp(min=1e-30)
+        after = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        if not bool(((after - at).abs() > 1e-7 * after).any()):
             break
-        level = level + step
-        size = torch.minimum(speed * level, room)
-    return size
+        at = after
+    return point

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import brentq, linprog
 
-from benchmark.threat import DUAL, NORMS, cheapest_step, distances, in_box, norms_of, project_ball_
+from benchmark.threat import DUAL, NORMS, cheapest_point, distances, in_box, norms_of, project_ball_
 
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
-vectors = arrays(np.float32, (3, 7), elements=st.floats(-4, 4, width=32).map(lambda v: v if abs(v) > 1e-3 else 0.0))
-radii = arrays(np.float32, (3,), elements=st.floats(0, 6, width=32))
+vectors = arrays(np.float32, (2, 6), elements=st.floats(-4, 4, width=32).map(lambda v: v if abs(v) > 1e-3 else 0.0))
+radii = arrays(np.float32, (2,), elements=st.floats(0, 6, width=32))
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -36,7 +36,7 @@ def test_box_has_no_tolerance():
 
 @pytest.mark.parametrize("norm", NORMS)
 @given(v=vectors, r=radii)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_projection_is_the_nearest_point_of_the_ball(norm, v, r):
     p = project_ball_(torch.tensor(v), norm, torch.tensor(r)).double().numpy()
     size = np.linalg.norm(p, ord=ORDER[norm], axis=1)
@@ -50,39 +50,55 @@ def test_projection_is_the_nearest_point_of_the_ball(norm, v, r):
 
 
 @pytest.mark.parametrize("norm", NORMS)
-@given(w=vectors, room=arrays(np.float32, (3, 7), elements=st.floats(0, 1, width=32)), share=st.floats(0.01, 0.99))
-@settings(max_examples=60, deadline=None)
-def test_cheapest_step_is_optimal(norm, w, room, share):
-    room = np.where(room < 1e-3, 0, room).astype(np.float32)
-    most = (np.abs(w).astype(float) * room).sum(1)
-    gain = (most * share).astype(np.float32)
-    step = cheapest_step(torch.tensor(w), torch.tensor(gain), torch.tensor(room), norm).double().numpy()
-    assert (np.abs(step) <= room * (1 + 1e-6)).all()
-    np.testing.assert_allclose((w * step).sum(1), gain, rtol=1e-5, atol=1e-5)
+@given(
+    w=vectors,
+    middle=vectors.map(lambda v: v / 4),
+    width=arrays(np.float32, (2, 6), elements=st.floats(0.125, 1, width=32)),
+    share=st.floats(0.05, 0.95),
+)
+@settings(max_examples=25, deadline=None)
+def test_cheapest_point_is_optimal_between_any_bounds(norm, w, middle, width, share):
+    low, high = middle - width, middle + width
+    least = np.where(w > 0, w * low, w * high).astype(float).sum(1)
+    most = np.where(w > 0, w * high, w * low).astype(float).sum(1)
+    level = (least + (most - least) * share).astype(np.float32)
+    point = cheapest_point(*map(torch.tensor, (w, level, low, high)), norm).double().numpy()
+    assert (point >= low - 1e-5).all()
+    assert (point <= high + 1e-5).all()
+    assert ((w * point).sum(1) >= level - 1e-4 * (1 + np.abs(w).max())).all()
     for i in range(len(w)):
-        optimum = _optimum(np.abs(w[i]).astype(float), float(gain[i]), room[i].astype(float), norm)
-        np.testing.assert_allclose(np.linalg.norm(step[i], ord=ORDER[norm]), optimum, rtol=1e-4, atol=1e-5)
+        optimum = _optimum(w[i].astype(float), float(level[i]), low[i].astype(float), high[i].astype(float), norm)
+        assert np.linalg.norm(point[i], ord=ORDER[norm]) <= optimum * (1 + 1e-4) + 1e-4
 
 
-def _optimum(slope, gain, room, norm):
-    """Smallest norm of a step >= 0 of at most ``room`` with the gain, by a solver."""
-    if gain <= 0:
-        return 0.0
-    if norm == "l1":
-        return linprog(np.ones(len(slope)), A_ub=-slope[None], b_ub=[-gain], bounds=[(0, r) for r in room]).fun
-    speed = np.ones_like(slope) if norm == "linf" else slope
-    level = brentq(lambda t: slope @ np.minimum(speed * t, room) - gain * (1 - 1e-12), 0, 1e7, xtol=1e-14)
-    return np.linalg.norm(np.minimum(speed * level, room), ord=ORDER[norm])
+def _optimum(w, level, low, high, norm):
+    """Smallest norm of a point between the bounds that reaches the level: linear programs, or (l2) a dual ascent."""
+    d = len(w)
+    if norm == "l2":
+        # Where 0 itself reaches the level the multiplier is 0; otherwise it solves <w, clip(t w)> = level.
+        def value(t):
+            return w @ np.clip(t * w, low, high) - level
+
+        if value(0) >= 0:
+            return np.linalg.norm(np.clip(0 * w, low, high))
+        t = brentq(value, 0, 1e9, xtol=1e-14) if value(1e9) > 0 else 1e9
+        return np.linalg.norm(np.clip(t * w, low, high))
+    count = 1 if norm == "linf" else d  # |delta| is bounded by one variable, or by one for each coordinate
+    bound = np.ones((d, 1)) if norm == "linf" else np.eye(d)
+    rows = np.block([[np.eye(d), -bound], [-np.eye(d), -bound], [-w[None], np.zeros((1, count))]])
+    limits = np.r_[np.zeros(2 * d), -level + 1e-5]
+    bounds = [*zip(low, high, strict=True), *[(0, None)] * count]
+    return linprog(np.r_[np.zeros(d), np.ones(count)], A_ub=rows, b_ub=limits, bounds=bounds).fun
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_cheapest_step_goes_to_the_corner_where_the_box_forbids_the_gain(norm):
-    room = torch.tensor([[0.2, 0.0, 1.0]])
-    step = cheapest_step(torch.tensor([[1.0, -2.0, -0.5]]), torch.tensor([100.0]), room, norm)
-    torch.testing.assert_close(step, torch.tensor([[0.2, 0.0, -1.0]]))
+def test_cheapest_point_is_the_corner_where_the_bounds_forbid_the_level(norm):
+    low, high = torch.tensor([[-1.0, 0.0, -1.0]]), torch.tensor([[0.2, 1.0, 1.0]])
+    point = cheapest_point(torch.tensor([[1.0, -2.0, -0.5]]), torch.tensor([100.0]), low, high, norm)
+    torch.testing.assert_close(point, torch.tensor([[0.2, 0.0, -1.0]]))
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_no_gain_needs_no_step(norm):
-    step = cheapest_step(torch.tensor([[1.0, -2.0]]), torch.tensor([-1.0]), torch.ones(1, 2), norm)
-    assert float(norms_of(step, norm)) == 0
+def test_a_level_that_zero_reaches_needs_no_change(norm):
+    point = cheapest_point(torch.tensor([[1.0, -2.0]]), torch.tensor([-1.0]), -torch.ones(1, 2), torch.ones(1, 2), norm)
+    assert float(norms_of(point, norm)) == 0

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.linearised import linearise, polish
+from benchmark.attacks.linearised import descend, linearise, polish
 from benchmark.attacks.oracle import Oracle, frozen
 from benchmark.attacks.primal_dual import primal_dual
 from benchmark.attacks.rows import Best, Rows
@@ -23,7 +24,7 @@ from benchmark.attacks.starts import bisect, nearest_other
 from benchmark.results import Flag
 from benchmark.threat import Norm
 
-FAMILIES: Final = ("linearised", "neighbour", "shrinking", "primal-dual", "endgame", "polish")
+FAMILIES: Final = ("linearised", "neighbour", "shrinking", "primal-dual", "descent", "polish")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class Budget:
         neighbours: Starts near images of other classes.
         shrink: Steps of each shrinking search.
         primal_dual: Steps of each primal–dual search.
-        endgame: Steps of each round of the endgame.
+        descent: Steps of the descent along the boundary that follows a search.
+        endgame: Shrinking steps of each round of the endgame.
         rounds: Most rounds of the endgame.
         polish: Linearisations of the final polish.
     """
@@ -44,15 +46,20 @@ class Budget:
     neighbours: int
     shrink: int
     primal_dual: int
+    descent: int
     endgame: int
     rounds: int
     polish: int
 
 
 BUDGETS: Final[dict[Effort, Budget]] = {
-    "quick": Budget(linearise=5, neighbours=1, shrink=30, primal_dual=60, endgame=25, rounds=1, polish=3),
-    "standard": Budget(linearise=5, neighbours=2, shrink=50, primal_dual=100, endgame=40, rounds=2, polish=5),
-    "thorough": Budget(linearise=10, neighbours=8, shrink=100, primal_dual=300, endgame=50, rounds=8, polish=20),
+    "quick": Budget(linearise=5, neighbours=1, shrink=30, primal_dual=40, descent=15, endgame=20, rounds=1, polish=2),
+    "standard": Budget(
+        linearise=5, neighbours=2, shrink=50, primal_dual=80, descent=20, endgame=30, rounds=2, polish=3
+    ),
+    "thorough": Budget(
+        linearise=9, neighbours=8, shrink=99, primal_dual=250, descent=30, endgame=50, rounds=9, polish=9
+    ),
 }
 
 
@@ -68,17 +75,22 @@ class Search:
         best: The nearest examples so far.
     """
 
-    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, norm: Norm, scale: Tensor, generator: torch.Generator):
+    def __init__(
+        self, oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, scale: Tensor, generator: torch.Generator
+    ) -> None:
         self.oracle, self.x, self.y, self.norm, self.scale = oracle, x, y, norm, scale
         self.best = Best.empty(x, norm)
         self.everyone = torch.arange(len(x), device=x.device)
         self.generator = generator
 
-    def run(self, family: str, rows: Rows, search: Callable[[Rows], None]) -> Rows:
+    def run(self, family: str, rows: Rows, search: Callable[[Oracle, Rows, Norm], None]) -> None:
         """Run a family's searches and keep what they found."""
-        search(rows)
+        search(self.oracle, rows, self.norm)
         self.best.merge(rows, FAMILIES.index(family))
-        return rows
+
+    def found(self) -> Tensor:
+        """Indices of the samples with an example."""
+        return torch.isfinite(self.best.distance).nonzero().squeeze(1)
 
     def clean(self) -> Rows:
         """One row a sample, from the clean image."""
@@ -112,7 +124,7 @@ def engine(
         if len(attacked):
             generator = torch.Generator(x.device).manual_seed(seed)
             scale = margin[attacked].neg().clamp_(min=1e-12)
-            search = Search(oracle, x[attacked], y[attacked], norm, scale, generator)
+            search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
             _run(search, x if pool is None else pool, BUDGETS[effort])
             found = torch.isfinite(search.best.distance)
             images = (search.best.x + search.best.delta).clamp_(0, 1).view_as(search.x)
@@ -124,61 +136,65 @@ def engine(
 
 
 def _run(search: Search, pool: Tensor, budget: Budget) -> None:
-    oracle, norm = search.oracle, search.norm
-    search.run("linearised", search.clean(), lambda r: linearise(oracle, r, norm, steps=budget.linearise))
+    search.run("linearised", search.clean(), partial(linearise, steps=budget.linearise))
     _neighbours(search, pool, budget)
-    if norm == "linf":
+    if search.norm == "linf":
         for factor in (1.0, 3.0):
-            radius = search.known() * factor
             search.run(
-                "shrinking", search.clean(), lambda r, e=radius: shrink(oracle, r, norm, steps=budget.shrink, radius=e)
+                "shrinking", search.clean(), partial(shrink, steps=budget.shrink, radius=search.known() * factor)
             )
     else:
         _primal_dual(search, budget)
     _endgame(search, budget)
-    found = torch.isfinite(search.best.distance).nonzero().squeeze(1)
-    search.run("polish", search.resume(found), lambda r: polish(oracle, r, norm, steps=budget.polish))
+    search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
 
 
 def _neighbours(search: Search, pool: Tensor, budget: Budget) -> None:
-    oracle, norm = search.oracle, search.norm
-    predicted = oracle.logits(pool).argmax(dim=1)
-    near = nearest_other(search.x, search.y, pool, predicted, norm, count=budget.neighbours)
+    predicted = search.oracle.logits(pool).argmax(dim=1)
+    near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=budget.neighbours)
     sample, which = (near >= 0).nonzero(as_tuple=True)
     rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
-    search.run("neighbour", rows, lambda r: bisect(oracle, r, norm))
-    if norm != "l1":
-        search.run("shrinking", rows, lambda r: shrink(oracle, r, norm, steps=budget.shrink))
+    search.run("neighbour", rows, bisect)
+    if search.norm != "l1":
+        search.run("shrinking", rows, partial(shrink, steps=budget.shrink))
 
 
 def _primal_dual(search: Search, budget: Budget) -> None:
-    oracle, norm = search.oracle, search.norm
-    for step, ratio in PRIMAL_DUAL[norm]:
-        known = search.known()
+    for step, ratio, noise in PRIMAL_DUAL[search.norm]:
+        rows = search.clean()
+        if noise:
+            rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
+            rows.delta.mul_(2 * noise).sub_(noise)
         search.run(
             "primal-dual",
-            search.clean(),
-            lambda r, s=step, q=ratio, k=known: primal_dual(
-                oracle, r, norm, steps=budget.primal_dual, scale=search.scale, known=k, step=(s, 0.003), dual_ratio=q
+            rows,
+            partial(
+                primal_dual,
+                steps=budget.primal_dual,
+                scale=search.scale,
+                known=search.known(),
+                step=(step, 0.003),
+                dual_ratio=ratio,
             ),
         )
+        search.run("descent", rows, partial(descend, steps=budget.descent))
 
 
-PRIMAL_DUAL = {"l2": ((0.3, 1.0), (0.6, 3.0)), "l1": ((0.3, 0.03), (1.0, 0.03))}
+PRIMAL_DUAL = {
+    "l2": ((0.3, 1.0, 0.0), (0.6, 3.0, 0.0), (0.3, 1.0, 0.5)),
+    "l1": ((0.3, 0.05, 0.0), (1.0, 0.03, 0.0), (1.0, 0.1, 0.5)),
+}
 
 
 def _endgame(search: Search, budget: Budget) -> None:
     """Go on from each sample's best, round by round, for as long as that pays; samples that stand still leave."""
-    oracle, norm = search.oracle, search.norm
-    active = torch.isfinite(search.best.distance).nonzero().squeeze(1)
+    active = search.found()
+    step, rate = ((2.0, 0.02), (0.05, 0.001)) if search.norm == "l1" else ((0.3, 0.003), (0.03, 0.0005))
     for _ in range(budget.rounds):
         before = search.best.distance[active].clone()
-        step, rate = ((2.0, 0.02), (0.05, 0.001)) if norm == "l1" else ((0.3, 0.003), (0.03, 0.0005))
-        search.run(
-            "endgame",
-            search.resume(active),
-            lambda r, s=step, q=rate: shrink(oracle, r, norm, steps=budget.endgame, step=s, rate=q),
-        )
+        rows = search.resume(active)
+        search.run("shrinking", rows, partial(shrink, steps=budget.endgame, step=step, rate=rate))
+        search.run("descent", rows, partial(descend, steps=budget.descent))
         active = active[search.best.distance[active] < before * (1 - 2e-3)]
         if not len(active):
             break

@@ -2,9 +2,9 @@
 
 PDGD (l2) and PDPGD (l1, proximal) of Matyasko & Chau 2021, arXiv:2106.01538: Adam on the perturbation, whose steps
 are large in every coordinate at first and so leave regions where the gradient at the clean image misleads. Here
-logits are measured in units of the image's clean margin and the norm in units of a distance that is already known, so
-that nothing depends on how a model scales its logits, and a first step of a third of the box or more makes a fifth of the
-published number of steps enough.
+logits are measured in units of the image's clean margin and the norm in units of a distance that is already known,
+so that nothing depends on how a model scales its logits, and a first step of a third of the box or more makes a fifth
+of the published number of steps enough.
 """
 
 from __future__ import annotations
