@@ -13,13 +13,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import numpy as np
-from benchmark.evidence import EvidenceStore
-from db.schema import Array, Cell, Change, Chunk, Dataset, DatasetArray, Evaluation, Evidence, Flag, Model, Protocol
-from db.schema import Score, State
-from db.session import Database
 from numpy.typing import NDArray
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
+
+from benchmark.evidence import EvidenceStore
+from db.schema import (
+    Array,
+    Cell,
+    Change,
+    Chunk,
+    Dataset,
+    DatasetArray,
+    Evaluation,
+    Evidence,
+    Flag,
+    Model,
+    Protocol,
+    Score,
+    State,
+)
+from db.session import Database
 
 NORMS = ("linf", "l2", "l1")
 START = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -95,7 +109,7 @@ def populate(
     for first in range(0, models, 50):
         with database.write() as session:
             for index in range(first, min(first + 50, models)):
-                builder = _Row(session, board, index, rng, images, labels, store)
+                builder = _Row(session, board, index, rng=rng, images=images, labels=labels, store=store)
                 builder.add(title=title if index == 0 else None, attacks=attacks, exact=exact if index % 2 == 0 else 0)
     return board
 
@@ -106,7 +120,15 @@ def add_model(database: Database, board: Board, *, seed: int = 1, n: int | None 
     size = board.n if n is None else n
     images = rng.integers(90, 166, size=(size, 1, 8, 8), dtype=np.uint8)
     with database.write() as session:
-        row = _Row(session, board, len(board.models), rng, images, np.arange(size) % len(CLASSES), None)
+        row = _Row(
+            session,
+            board,
+            len(board.models),
+            rng=rng,
+            images=images,
+            labels=np.arange(size) % len(CLASSES),
+            store=None,
+        )
         row.add(title=None, attacks=("shrinking", "primal-dual"), exact=0)
     return row.slug
 
@@ -168,6 +190,7 @@ class _Row:
         session: Session,
         board: Board,
         index: int,
+        *,
         rng: np.random.Generator,
         images: NDArray[np.uint8],
         labels: NDArray[Any],
@@ -313,8 +336,7 @@ class _Row:
             }
         arrays: dict[str, NDArray[Any]] = {}
         for other, values in measured.items():
-            values = np.where(found, values, np.inf)
-            arrays[f"distance_{other}"] = np.where(self.wrong, 0.0, values)
+            arrays[f"distance_{other}"] = np.where(self.wrong, 0.0, np.where(found, values, np.inf))
         if adversarials is None or self.store is None:
             return arrays, None
         stored = self.store.put(np.flatnonzero(found).astype(np.int64), adversarials[found])

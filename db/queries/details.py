@@ -110,7 +110,7 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
     ).where(Evaluation.id.in_(evaluation_ids))
     details = {}
     for found in session.execute(query):
-        key, started_at, attempts, samples, provenance = found._tuple()
+        key, started_at, attempts, samples, provenance = found
         seconds, forward, backward = costs.get(key, (0.0, 0, 0))
         details[key] = EvaluationDetail(
             evaluation_id=key,

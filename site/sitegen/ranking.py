@@ -126,7 +126,7 @@ def reigns(counts: NDArray[Any], grid: Floats, n: int) -> list[Reign]:
         grid: The positions, shape (g,).
         n: Number of samples.
     """
-    if len(counts) == 0:
+    if counts.size == 0 or not counts.max():
         return []
     top = counts.max(axis=0)
     found: list[tuple[int, tuple[int, ...]]] = []
@@ -139,7 +139,7 @@ def reigns(counts: NDArray[Any], grid: Floats, n: int) -> list[Reign]:
             found[-1] = (found[-1][0], still)
         else:
             found.append((i, best))
-    end = int(np.flatnonzero(top)[-1]) if top.any() else 0
+    end = int(np.flatnonzero(top)[-1])
     found = _without_short(found, grid, float(grid[end]))
     ends = [start for start, _ in found[1:]] + [end]
     return [

@@ -1,0 +1,284 @@
+"""What the site computes: facts of rows, ranks, reigns, charts, pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import synthetic
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from sqlalchemy import update
+
+from benchmark.statistics import rank_intervals
+from db import queries
+from db.migrate import upgrade
+from db.queries import Board
+from db.schema import Array, Chunk, Evaluation
+from db.session import Database
+from sitegen import CrossingError, words
+from sitegen.axes import NORMS, UNION, axes, nice
+from sitegen.compare_page import paired_difference
+from sitegen.facts import RowFacts, credits_of, row_facts
+from sitegen.pictures import difference, png, strip, to_pixels
+from sitegen.plots import Area, Chart, Line, area_path, html, path, svg
+from sitegen.ranking import rank_table, reigns, resampled_counts
+from sitegen.scripts_data import falls, words16
+
+
+@pytest.fixture(scope="module")
+def populated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Database, Board]:
+    database = Database(f"sqlite:///{tmp_path_factory.mktemp('facts') / 'board.db'}")
+    upgrade(database)
+    synthetic.populate(database, models=4, n=40, exact=10)
+    with database.read() as session:
+        (board,) = queries.boards(session)
+    return database, board
+
+
+def facts_of(populated: tuple[Database, Board], index: int = 0) -> RowFacts:
+    database, board = populated
+    row = board.rows[index]
+    with database.read() as session:
+        data = queries.row_data(session, [e.id for e in row.done])
+    return row_facts(row, data, n=board.n, axes=axes(board.dataset.card))
+
+
+# Axes
+
+
+def test_an_axis_holds_every_published_budget_exactly_and_reaches_beyond_it() -> None:
+    found = axes({"eps": {"linf": [8 / 255, 4 / 255], "l2": [0.5], "l1": [12.0]}})
+    assert list(found) == [*NORMS, UNION]
+    linf = found["linf"]
+    assert linf.published == (4 / 255, 8 / 255)
+    assert set(linf.published) <= set(linf.grid.tolist())
+    assert set(linf.published) <= set(linf.ranked.tolist())
+    assert linf.maximum >= 1.5 * 8 / 255
+    assert 200 <= len(linf.grid) <= 600
+    assert found[UNION].reference == {"linf": 4 / 255, "l2": 0.5, "l1": 12.0}
+
+
+@given(st.floats(1e-6, 1e6))
+def test_nice_steps_are_just_below_what_was_asked(value: float) -> None:
+    step = nice(value)
+    assert 0.39 * value <= step <= value * (1 + 1e-6)
+    assert float(f"{step:.3g}") == step
+
+
+# Facts of a row
+
+
+def test_the_band_is_ordered_sample_by_sample(populated: tuple[Database, Board]) -> None:
+    facts = facts_of(populated)
+    for norm in NORMS:
+        found = facts.norms[norm]
+        assert found.lower is not None
+        assert (found.lower <= found.curve.distances).all()
+        for eps in found.axis.published:
+            certified = found.certified(eps)
+            assert certified is not None
+            assert certified <= found.curve.robust_accuracy(eps)
+
+
+def test_the_union_is_as_robust_as_all_norms_at_once(populated: tuple[Database, Board]) -> None:
+    facts = facts_of(populated)
+    union = facts.norms[UNION]
+    for scale in (0.5, 1.0, 2.0):
+        robust = np.all(
+            [facts.norms[n].curve.distances > scale * eps for n, eps in union.axis.reference.items()], axis=0
+        )
+        assert union.curve.robust_accuracy(scale) == pytest.approx(robust.mean())
+
+
+def test_every_adversarial_sample_is_credited_to_someone_once(populated: tuple[Database, Board]) -> None:
+    facts = facts_of(populated).norms["l2"]
+    adversarial = int(((facts.curve.distances > 0) & np.isfinite(facts.curve.distances)).sum())
+    found = credits_of(facts)
+    assert sum(credit.decided for credit in found) == adversarial
+    assert {credit.source.slug for credit in found} == {"shrinking", "primal-dual"}
+    assert all(0 < (credit.optimality or 0) <= 1 for credit in found)
+    assert max(credit.optimality or 0 for credit in found) > 0.9
+
+
+def test_a_certificate_above_a_verified_distance_stops_everything_and_names_the_sample(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'board.db'}")
+    upgrade(database)
+    made = synthetic.populate(database, models=1, n=20, exact=0)
+    with database.write() as session:
+        (array,) = (
+            session.query(Array)
+            .join(Chunk)
+            .join(Evaluation)
+            .where(Evaluation.measure == "certificate", Evaluation.norm == "l2")
+        )
+        radius = array.data.copy()
+        radius[7] = 9.5
+        session.execute(update(Array).where(Array.id == array.id).values(data=radius))
+    with database.read() as session:
+        (board,) = queries.boards(session)
+    (slug,) = made.models
+    with pytest.raises(CrossingError, match=rf"{slug}, l2: sample 7 is certified up to 9\.5, but .*has a verified"):
+        facts_of((database, board))
+
+
+# Ranks
+
+
+def test_ranks_agree_with_the_statistics_module() -> None:
+    rng = np.random.default_rng(1)
+    distances = rng.gamma(3, 0.1, size=(6, 400)) * np.array([1.0, 1.02, 1.3, 1.31, 1.7, 0.6])[:, None]
+    eps = np.array([0.1, 0.3, 0.5])
+    counts = (distances[:, :, None] > eps).sum(axis=1)
+    drawn = np.stack([resampled_counts(row, eps) for row in distances], axis=1)
+    ours = rank_table(counts, list(drawn))
+    theirs = rank_intervals(distances, eps, resamples=2000)
+    assert np.array_equal(ours.rank, theirs.rank)
+    assert np.abs(ours.low - theirs.low).max() <= 1
+    assert np.abs(ours.high - theirs.high).max() <= 1
+
+
+def test_models_that_tie_share_a_rank_and_may_each_be_last() -> None:
+    distances = np.tile(np.linspace(0.1, 1, 50), (3, 1))
+    eps = np.array([0.5])
+    counts = (distances[:, :, None] > eps).sum(axis=1)
+    table = rank_table(counts, list(np.stack([resampled_counts(row, eps) for row in distances], axis=1)))
+    assert table.rank.tolist() == table.low.tolist() == [[1]] * 3
+    assert table.high.tolist() == [[3]] * 3
+
+
+def test_reigns_tell_who_leads_where_and_pass_over_jitter() -> None:
+    grid = np.linspace(0, 1, 101)
+    first = np.where(grid < 0.5, 80, 20)
+    second = np.where(grid < 0.5, 60, 40)
+    jitter = np.where(np.isclose(grid, 0.2), 81, 10)
+    found = reigns(np.stack([first, second, jitter]), grid, 100)
+    assert [(r.leaders, r.start, round(r.end, 9)) for r in found] == [((0,), 0.0, 0.5), ((1,), 0.5, 1.0)]
+
+
+def test_nobody_reigns_where_everything_is_broken() -> None:
+    assert reigns(np.zeros((2, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
+    assert reigns(np.empty((0, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
+
+
+@given(st.lists(st.floats(0, 2), min_size=5, max_size=60), st.integers(0, 100))
+def test_a_paired_difference_is_that_of_the_robust_accuracies(values: list[float], seed: int) -> None:
+    a = np.array(values)
+    b = np.random.default_rng(seed).permutation(a) * 0.9
+    eps = np.array([0.0, 0.3, 1.0])
+    gap, half = paired_difference(a, b, eps)
+    assert gap == pytest.approx([(a > e).mean() - (b > e).mean() for e in eps])
+    assert (half >= 0).all()
+    assert paired_difference(a, a, eps)[1].tolist() == [0, 0, 0]
+
+
+# Data of scripts
+
+
+@given(st.lists(st.integers(0, 70_000), min_size=1, max_size=50))
+def test_falling_counts_survive_their_encoding(values: list[int]) -> None:
+    falling = np.array(sorted(values, reverse=True))
+    read: list[int] = []
+    value = shift = 0
+    for byte in base64.b64decode(falls(falling)):
+        value |= (byte & 127) << shift
+        if byte & 128:
+            shift += 7
+            continue
+        read.append(value if not read else read[-1] - value)
+        value = shift = 0
+    assert read == falling.tolist()
+    small = falling % 65_536
+    assert np.array_equal(np.frombuffer(base64.b64decode(words16(small)), dtype="<u2"), small)
+
+
+# Charts and pictures
+
+
+def chart(**parts: object) -> Chart:
+    return Chart("Title", "What is seen", "ε", "robust accuracy", (0.0, 1.0), x_ticks=(0.0, 0.5, 1.0), **parts)  # type: ignore[arg-type]
+
+
+def test_a_step_is_drawn_where_it_is() -> None:
+    d = path(chart(), np.array([0.0, 0.25, 1.0]), np.array([1.0, 0.5, 0.5]), step=True)
+    assert d == "M0 0h500v500h1500"
+
+
+def test_a_gap_breaks_a_line() -> None:
+    d = path(chart(), np.array([0.0, 0.5, 0.75, 1.0]), np.array([1.0, np.nan, 0.5, 0.0]), step=False)
+    assert d == "M0 0M1500 500l500 500"
+
+
+def test_an_area_goes_there_and_back() -> None:
+    x = np.array([0.0, 0.5, 1.0])
+    d = area_path(chart(), Area("", x, np.array([0.5, 0.25, 0.25]), np.array([1.0, 0.75, 0.75])))
+    assert d == "M0 0H1000V250H2000V250V750V750H1000V500H0Z"
+
+
+def test_texts_in_charts_are_escaped_in_pages_and_files() -> None:
+    line = Line("<b>&", np.array([0.0, 1.0]), np.array([1.0, 0.0]), badge="<", badge_at=(0.5,))
+    for drawn in (str(html(chart(lines=[line]))), svg(chart(lines=[line]))):
+        assert "<b>" not in drawn
+        assert "&lt;b&gt;&amp;" in drawn
+
+
+def test_every_colour_has_its_own_letter_or_name() -> None:
+    lines = [
+        Line(f"m{k}", np.array([0.0, 1.0]), np.array([1.0, 0.0]), f"s{k}", badge="ABC"[k], badge_at=(0.5,))
+        for k in range(3)
+    ]
+    drawn = svg(chart(lines=lines))
+    assert all(re.search(rf">{letter}<", drawn) for letter in "ABC")
+
+
+@pytest.mark.parametrize("shape", [(5, 7), (5, 7, 3)])
+def test_a_png_is_read_back_bit_for_bit_by_another_library(shape: tuple[int, ...]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
+    with Image.open(io.BytesIO(png(pixels))) as image:
+        assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_a_difference_is_grey_where_nothing_changed_and_white_where_most_did() -> None:
+    clean = np.full((1, 2, 2), 100, dtype=np.uint8)
+    adversarial = (clean / 255).astype(np.float32)
+    adversarial[0, 0, 0] += 0.1
+    pixels = difference(clean, adversarial)
+    assert pixels[0, 0] == 255
+    assert abs(int(pixels[1, 1]) - 128) <= 1
+    assert strip([pixels, pixels]).shape == (2, 5)
+    assert to_pixels(np.zeros((3, 4, 4), dtype=np.float32)).shape == (4, 4, 3)
+
+
+# Words
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [(None, "–"), (float("nan"), "–"), (float("inf"), "∞"), (0.12345, "0.123"), (123456.0, "123456"), (0.0, "0")],
+)
+def test_numbers_are_written_short(value: float | None, shown: str) -> None:
+    assert words.number(value) == shown
+
+
+def test_lists_read_as_english() -> None:
+    assert [words.listed("abc"[:k]) for k in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) -> None:
+    from sitegen.model_page import model_json, model_page
+    from sitegen.pictures import Examples
+
+    page = model_page(
+        facts_of(populated), populated[1].dataset, (), labels=None, images=None, examples=Examples(Path()), files={}
+    )
+    value = json.loads(json.dumps(model_json(page), allow_nan=False))
+    assert value["norms"]["linf"]["published"][0]["eps"] == 0.05
+    assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")
+    assert page.latex.count("&") == 2 * (2 + 9) - 2
+    assert page.bibtex.startswith("@inproceedings{") or page.bibtex.startswith("@misc{")
