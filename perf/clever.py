@@ -1,0 +1,211 @@
+"""CLEVER beside the Adversarial Robustness Toolbox's, and the Weibull fit beside SciPy's."""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmark.clever import Preset, clever_estimates, fit_reverse_weibull
+from benchmark.threat import NORMS
+from perf import Benchmark, Options
+from perf.meter import Clock, Meter, bare_seconds
+from perf.models import Workload, load
+from perf.process import cached_call
+from perf.tables import table
+
+MODELS: Final = ("advertorch-mnist-lenet-clean", "wong2018-mnist-linf0.1")
+ART: Final = "art"
+OURS: Final = "curveboard"
+RADIUS: Final = 5.0
+
+_ORDER: Final[dict[str, float]] = {"linf": float("inf"), "l2": 2, "l1": 1}
+
+
+def run(options: Options, folder: Path) -> dict[str, Any]:
+    """Run both on every model, one process after the other, and the fits in another."""
+    results = []
+    for model in options.models or (MODELS[:1] if options.quick else MODELS):
+        for contestant in (ART, OURS):
+            task = {
+                "contestant": contestant,
+                "model": model,
+                "samples": options.samples or (1 if options.quick else 2),
+                "norms": list(options.norms or NORMS),
+                "batches": 8 if options.quick else 32,
+                "points": 8 if options.quick else 32,
+                "device": options.device,
+                "threads": options.threads,
+            }
+            resume = options.resume and contestant == ART
+            results.append({**task, **cached_call("perf.clever", task, folder, resume=resume)})
+    fits = {"contestant": "fits", "rows": 20 if options.quick else 200, "threads": 1}
+    return {"results": results, "fits": cached_call("perf.clever", fits, folder, resume=False)["fits"]}
+
+
+def main() -> None:
+    """One contestant; its task is JSON in ``sys.argv[1]``."""
+    task = json.loads(sys.argv[1])
+    torch.set_num_threads(task["threads"])
+    if task["contestant"] == "fits":
+        result: dict[str, Any] = {"fits": _fits(task["rows"])}
+    else:
+        work = load(task["model"], task["samples"], device=task["device"])
+        result = (_art if task["contestant"] == ART else _ours)(task, work)
+    print(json.dumps(result))
+
+
+def _ours(task: dict[str, Any], work: Workload) -> dict[str, Any]:
+    radius = MappingProxyType(dict.fromkeys(NORMS, RADIUS))
+    preset = Preset("art", task["batches"], task["points"], radius, cap=True, clip=True)
+    clever_estimates(work.model, work.x[:1], norm="l2", preset=preset, batches=2)  # pays for what torch sets up
+    meter, clock, scores = Meter(work.model).eval(), Clock(task["device"]), {}
+    begin = clock.now()
+    for norm in task["norms"]:
+        scores[norm] = clever_estimates(meter, work.x, norm=norm, preset=preset).score[:, 0].tolist()
+    seconds = clock.now() - begin
+    return {"scores": scores, "seconds": seconds, "bare_seconds": bare_seconds(meter, work.x, clock)}
+
+
+def _art(task: dict[str, Any], work: Workload) -> dict[str, Any]:
+    from art.estimators.classification import PyTorchClassifier
+    from art.metrics import clever_u
+
+    classes = work.model(work.x[:1]).shape[1]
+    classifier = PyTorchClassifier(
+        work.model,
+        loss=torch.nn.CrossEntropyLoss(),
+        input_shape=tuple(work.x.shape[1:]),
+        nb_classes=classes,
+        clip_values=(0, 1),
+        device_type="gpu" if task["device"].startswith("cuda") else "cpu",
+    )
+    images, clock = work.x.cpu().numpy(), Clock(task["device"])
+    classifier.class_gradient(images[:1], label=0)
+    np.random.seed(0)  # what the toolbox draws from
+    scores: dict[str, list[float]] = {}
+    begin = clock.now()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for norm in task["norms"]:
+            # The toolbox takes the gradient at points × pool_factor points and draws its batches from them.
+            scores[norm] = [
+                float(
+                    clever_u(
+                        classifier,
+                        image,
+                        nb_batches=task["batches"],
+                        batch_size=task["points"],
+                        radius=RADIUS,
+                        norm=_ORDER[norm],
+                        pool_factor=task["batches"],
+                        verbose=False,
+                    )
+                )
+                for image in images
+            ]
+    return {"scores": scores, "seconds": clock.now() - begin}
+
+
+def _fits(rows: int) -> list[dict[str, Any]]:
+    """Both fits of the same synthetic maxima: seconds a fit, and how often which likelihood is larger."""
+    clock, found = Clock("cpu"), []
+    fit_reverse_weibull(np.random.default_rng(0).random((2, 10)))
+    for n in (32, 500):
+        for shape in (1.5, 4.0):
+            maxima = 5 - np.random.default_rng(1).weibull(shape, size=(rows, n))
+            begin = clock.now()
+            ours = fit_reverse_weibull(maxima)
+            ours_seconds = (clock.now() - begin) / rows
+            begin = clock.now()
+            theirs = np.array([_scipy(row) for row in maxima])
+            scipy_seconds = (clock.now() - begin) / rows
+            fair = np.isfinite(theirs[:, 1]) & (theirs[:, 0] >= 1)
+            gain = ours.log_likelihood[fair] - theirs[fair, 1]
+            found.append(
+                {
+                    "n": n,
+                    "shape": shape,
+                    "rows": rows,
+                    "ours_seconds": ours_seconds,
+                    "scipy_seconds": scipy_seconds,
+                    "below_1": int((~fair).sum()),
+                    "worse": int((gain < -1e-4).sum()),
+                    "better": int((gain > 1e-4).sum()),
+                }
+            )
+    return found
+
+
+def _scipy(row: NDArray[np.float64]) -> tuple[float, float]:
+    """SciPy's c and log-likelihood."""
+    from scipy import stats
+
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        shape, location, scale = stats.weibull_min.fit(-row)
+        return float(shape), float(stats.weibull_min.logpdf(-row, shape, location, scale).sum())
+
+
+def report(result: dict[str, Any]) -> str:
+    """A table of both libraries on each model, and one of the fits."""
+    rows = []
+    by_model: dict[str, dict[str, dict[str, Any]]] = {}
+    for found in result["results"]:
+        by_model.setdefault(found["model"], {})[found["contestant"]] = found
+    for model, pair in by_model.items():
+        ours, art = pair[OURS], pair[ART]
+        means = [" / ".join(f"{np.mean(pair[c]['scores'][n]):.3g}" for n in ours["norms"]) for c in (OURS, ART)]
+        rows.append(
+            [
+                model,
+                f"{ours['seconds']:.1f}",
+                f"{art['seconds']:.1f}",
+                f"{art['seconds'] / ours['seconds']:.1f}",
+                f"{ours['seconds'] / ours['bare_seconds']:.2f}",
+                *means,
+            ]
+        )
+    first = result["results"][0]
+    head = ["model", "seconds", "ART's seconds", "ART ÷ ours", "÷ bare", "mean scores", "ART's mean scores"]
+    fits = [
+        [
+            str(fit["n"]),
+            f"{fit['shape']:g}",
+            f"{1e3 * fit['ours_seconds']:.3f}",
+            f"{1e3 * fit['scipy_seconds']:.2f}",
+            f"{fit['scipy_seconds'] / fit['ours_seconds']:.0f}",
+            str(fit["better"]),
+            str(fit["worse"]),
+            str(fit["below_1"]),
+        ]
+        for fit in result["fits"]
+    ]
+    norms = ", ".join(first["norms"])
+    rows_fitted = result["fits"][0]["rows"]
+    return "\n\n".join(
+        [
+            f"Untargeted scores of {first['samples']} image(s) in {norms}, every class a target, "
+            f"{first['batches'] * first['points']} gradient points an image and norm for both, in one thread each. "
+            "*÷ bare* divides by what the same passes take if nothing but the model runs.",
+            table(head, rows),
+            f"The fit of a reverse Weibull law, {rows_fitted} rows at once, against `scipy.stats.weibull_min.fit` row "
+            "by row. *Better* and *worse* count rows whose log-likelihood differs by more than 1e-4; rows where SciPy "
+            "leaves c >= 1, below which the likelihood has no maximum, are counted apart.",
+            table(["maxima", "true c", "ms", "SciPy's ms", "ratio", "better", "worse", "SciPy's c < 1"], fits),
+        ]
+    )
+
+
+BENCHMARK = Benchmark("clever", "CLEVER", run, report)
+
+
+if __name__ == "__main__":
+    main()
