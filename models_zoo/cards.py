@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ Form = Literal["weights", "pt2", "onnx", "code"]
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
 MAX_CARD_BYTES: Final = 64 * 1024
 MAX_TEXT: Final = 500
+WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false", list: "list", dict: "table"}
 
 
 @dataclass(frozen=True)
@@ -184,8 +186,8 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         venue=card.text("venue"),
         licence=card.text("licence"),
         architecture=model.text("architecture", required=form == "weights"),
-        arguments=model.value("arguments", dict) or {},
-        preprocessing=tuple(_steps(model.value("preprocessing", list) or [])),
+        arguments=model.plain("arguments", dict),
+        preprocessing=tuple(_steps(model.plain("preprocessing", list))),
         training_method=training.text("method"),
         training_norm=norm or None,
         training_eps=training.number("eps"),
@@ -275,7 +277,7 @@ def _weights(file: _Fields, *, digests: bool) -> Weights:
     urls = tuple(file.texts("urls"))
     stated = digests or bool(urls)
     size, sha256 = file.integer("size", required=stated), file.text("sha256", required=stated)
-    layout = file.value("layout", dict) or {}
+    layout = file.plain("layout", dict)
     if sha256 and not re.fullmatch("[0-9a-f]{64}", sha256):
         raise CardError(f"weights.sha256 is {sha256!r}; a SHA-256 has 64 hexadecimal digits in lower case.")
     if size is not None and size < 0:
@@ -302,6 +304,16 @@ def _file_name(name: str, where: str) -> str:
     return name
 
 
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, Mapping):
+        return all(isinstance(key, str) for key in value) and all(map(_is_plain, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    if isinstance(value, int):
+        return abs(value) < 2**63
+    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
+
+
 class _Fields:
     """The fields of a table, each taken once and checked; what is left over is unknown."""
 
@@ -316,8 +328,17 @@ class _Fields:
         if value is None and required:
             raise CardError(f"The field {self._where}{key} is missing.")
         if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise CardError(f"{self._where}{key} is {value!r}; it is a {kind.__name__}.")
+            raise CardError(f"{self._where}{key} is {repr(value)[:60]}; it is a {WORDS[kind]}.")
         return value
+
+    def plain(self, key: str, kind: type) -> Any:
+        """A value that goes into the digest: of texts, whole and finite numbers, lists and tables alone."""
+        value = self.value(key, kind)
+        if value is not None and not _is_plain(value):
+            raise CardError(
+                f"{self._where}{key} holds {repr(value)[:60]}; it holds texts, finite numbers, lists, tables."
+            )
+        return value or kind()
 
     def text(self, key: str, *, required: bool = False) -> str:
         value = self.value(key, str, required=required)

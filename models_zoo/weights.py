@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from models_zoo.errors import CardError, WeightsError, shown
@@ -161,7 +162,14 @@ def _read_matlab(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tens
         raise
     except Exception as error:  # scipy raises whatever a damaged byte leads to
         raise WeightsError(f"{name} cannot be read as a MATLAB file: {shown(error)}.") from error
-    return {key: torch.from_numpy(np.asarray(content[key], dtype=np.float32)) for key in wanted}
+    return {key: _as_float32(name, key, np.asarray(content[key])) for key in wanted}
+
+
+def _as_float32(name: str, key: str, array: NDArray[Any]) -> Tensor:
+    """A numeric array as float32, in which all models are evaluated."""
+    if not np.isfinite(array).all() or np.abs(array, dtype=np.float64).max(initial=0) > np.finfo(np.float32).max:
+        raise WeightsError(f"{name} holds numbers in {key!r} that are not finite, or beyond float32.")
+    return torch.from_numpy(array.astype(np.float32))
 
 
 def _check_matlab_header(name: str, key: str, headers: Mapping[str, tuple[tuple[int, ...], str]]) -> None:

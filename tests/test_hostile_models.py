@@ -11,8 +11,10 @@ import os
 import pickle
 import struct
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ import pytest
 import scipy.io
 import tomli_w
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 from torch import nn
@@ -29,9 +33,14 @@ from torch import nn
 from benchmark.cli import run
 from benchmark.workspace import Workspace
 from models_zoo import weights as weights_module
+from models_zoo.architectures import build as build_architecture
+from models_zoo.cards import card_table, parse_card
 from models_zoo.errors import ZooError
 from models_zoo.loading import load_entry
+from models_zoo.preprocessing import build as build_preprocessing
+from models_zoo.programs import load_program
 from models_zoo.submission import stage
+from models_zoo.weights import read_arrays
 
 LINEAR = {"inputs": 64, "hidden": [], "outputs": 10}
 
@@ -554,3 +563,109 @@ def test_the_payload_is_a_working_one(folder: Path, outside: Path) -> None:
     pickled_tensors(folder, outside)
     torch.load(folder / "w.pt", weights_only=False)
     assert (outside / "pwned").exists()
+
+
+# Beyond the known exploits: whatever is changed in a sound submission, the answer is a sentence or a model.
+
+NUMBERS = st.integers() | st.floats() | st.booleans()
+VALUES = st.recursive(
+    st.none() | NUMBERS | st.text(max_size=20) | st.dates(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+def places(value: Any, *, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The paths of all values inside a nested value."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for key, item in inner for found in places(item, path=(*path, key)))]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    """A copy of a nested value with what is at ``path`` replaced."""
+    if not path:
+        return new
+    copy = dict(value) if isinstance(value, dict) else list(value)
+    copy[path[0]] = replaced(copy[path[0]], path[1:], new)
+    return copy
+
+
+SOUND = {
+    "slug": "mine",
+    "title": "Mine",
+    "authors": ["Me"],
+    "year": 2026,
+    "dataset": "digits",
+    "model": {
+        "form": "weights",
+        "architecture": "mlp",
+        "arguments": {"inputs": 64, "hidden": [4], "outputs": 10, "dropout": 0.5},
+        "preprocessing": [{"kind": "normalise", "mean": [0.5], "std": [0.5]}, {"kind": "bit_depth", "bits": 3}],
+    },
+    "training": {"norm": "linf", "eps": 0.1, "extra_data": False},
+    "claims": [{"name": "clean_accuracy", "value": 0.9, "norm": "l2", "eps": 1.0}],
+    "weights": [{"file": "w.mat", "size": 5, "sha256": "0" * 64, "layout": {"1.weight": {"array": "w", "steps": []}}}],
+}
+
+
+@settings(max_examples=300, derandomize=True, deadline=None)
+@given(path=st.sampled_from(places(SOUND)), value=VALUES)
+def test_any_value_in_any_field_of_a_card_is_taken_or_refused(path: tuple[Any, ...], value: Any) -> None:
+    with suppress(ZooError):
+        entry = parse_card(replaced(SOUND, path, value), folder=Path("/nowhere"))
+        assert len(entry.digest) == 64
+        tomli_w.dumps(card_table(entry))
+        with torch.device("meta"):
+            build_architecture(entry.architecture, entry.arguments)
+        build_preprocessing(entry.preprocessing)
+
+
+@settings(max_examples=150, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_any_value_in_any_place_of_a_program_is_taken_or_refused(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from([GRAPH, INDEX]))
+    content = json.loads(PROGRAM[name])
+    path = data.draw(st.sampled_from(places(content)))
+    changed = json.dumps(replaced(content, path, data.draw(VALUES)), default=str).encode()
+    with tempfile.TemporaryDirectory() as home:
+        zip_of(Path(home) / "m.pt2", PROGRAM | {name: changed})
+        try:
+            module = load_program(Path(home) / "m.pt2", "m.pt2")
+        except ZooError:
+            return
+        assert isinstance(module, nn.Module)
+
+
+def _sound_files() -> dict[str, bytes]:
+    with tempfile.TemporaryDirectory() as home:
+        folder = Path(home)
+        save_file(state(), folder / "w.safetensors")
+        torch.save(state(), folder / "w.pt")
+        torch.save(state(), folder / "old.pt", _use_new_zipfile_serialization=False)
+        scipy.io.savemat(folder / "w.mat", {"a": np.ones((4, 4)), "b": np.zeros(3)}, do_compression=True)
+        scipy.io.savemat(folder / "plain.mat", {"a": np.ones((4, 4)), "b": np.zeros(3)})
+        zip_of(folder / "m.pt2", PROGRAM)
+        onnx_file(lambda _: numpy_helper.from_array(np.ones((64, 10), dtype=np.float32), "w"))(folder, folder)
+        return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".toml"}
+
+
+FILES = _sound_files()
+
+
+@settings(max_examples=200, derandomize=True, deadline=None)
+@given(data=st.data())
+def test_any_bytes_changed_in_any_file_are_read_or_refused(data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(FILES)))
+    content = bytearray(FILES[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        # Headers are where the lies are: half of the changes go there.
+        at = data.draw(st.integers(0, min(200, len(content) - 1)) | st.integers(0, len(content) - 1))
+        content[at] = data.draw(st.integers(0, 255))
+    with tempfile.TemporaryDirectory() as home:
+        path = Path(home) / name
+        path.write_bytes(content)
+        with suppress(ZooError):
+            if path.suffix in (".pt2", ".onnx"):
+                load_program(path, name)
+            else:
+                read_arrays(path, name, wanted=["a", "b"])

@@ -14,7 +14,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from models_zoo.errors import CardError, UnknownEntryError, ZooError
+from models_zoo.errors import CardError, UnknownEntryError, ZooError, shown
 from models_zoo.versions import literal_version
 
 if TYPE_CHECKING:
@@ -57,6 +57,9 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     module = importlib.import_module(_module_of(name))
     try:
         network: nn.Module = module.build(**arguments)
-    except (TypeError, ValueError, RuntimeError, KeyError, IndexError) as error:
-        raise CardError(f"The architecture {name!r} cannot be built with {dict(arguments)!r}: {error}.") from error
+    except ZooError:
+        raise
+    except Exception as error:  # arguments of a stranger's card can break any network anyhow
+        given = str(dict(arguments))[:200]
+        raise CardError(f"The architecture {name!r} cannot be built with {given}: {shown(error)}.") from error
     return network
