@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models_zoo import architectures
 from models_zoo.cards import Entry, Weights
-from models_zoo.errors import CodeError, WeightsError
+from models_zoo.errors import CardError, CodeError, WeightsError, ZooError, shown
 from models_zoo.fetch import fetch, verify
 from models_zoo.weights import apply_layout, read_arrays
 
@@ -23,10 +23,24 @@ def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module
     """
     network = _network(entry, device)
     if entry.preprocessing:
-        from models_zoo.preprocessing import build as build_preprocessing
-
-        network = nn.Sequential(build_preprocessing(entry.preprocessing), network)
+        network = nn.Sequential(preprocessing_of(entry), network)
     return network.eval().requires_grad_(False).to(device)
+
+
+def preprocessing_of(entry: Entry) -> nn.Module:
+    """The steps between the image and the network.
+
+    Raises:
+        CardError: If there is no such step, or its arguments do not fit.
+    """
+    from models_zoo.preprocessing import build
+
+    try:
+        return build(entry.preprocessing)
+    except ZooError:
+        raise
+    except Exception as error:  # arguments of a stranger's card can break any step anyhow
+        raise CardError(f"{entry.slug}: the preprocessing of its card cannot be built: {shown(error)}.") from error
 
 
 def local_file(entry: Entry, weights: Weights) -> Path:

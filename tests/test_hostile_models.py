@@ -36,8 +36,7 @@ from models_zoo import weights as weights_module
 from models_zoo.architectures import build as build_architecture
 from models_zoo.cards import card_table, parse_card
 from models_zoo.errors import ZooError
-from models_zoo.loading import load_entry
-from models_zoo.preprocessing import build as build_preprocessing
+from models_zoo.loading import load_entry, preprocessing_of
 from models_zoo.programs import load_program
 from models_zoo.submission import stage
 from models_zoo.weights import read_arrays
@@ -617,7 +616,7 @@ def test_any_value_in_any_field_of_a_card_is_taken_or_refused(path: tuple[Any, .
         tomli_w.dumps(card_table(entry))
         with torch.device("meta"):
             build_architecture(entry.architecture, entry.arguments)
-        build_preprocessing(entry.preprocessing)
+        preprocessing_of(entry)
 
 
 @settings(max_examples=150, derandomize=True, deadline=None)
