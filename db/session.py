@@ -18,6 +18,9 @@ HEAD: Final = "0001"
 
 BUSY_SECONDS: Final = 60
 
+_ALONE: Final = 0x6375727665
+"""The advisory lock's number: "curve" in ASCII."""
+
 
 class Database:
     """A database reached by URL.
@@ -92,6 +95,15 @@ class Database:
 
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
+
+
+def alone(session: Session) -> None:
+    """Let no other writer that asks for this in until the transaction ends; for "insert what is not there yet".
+
+    On SQLite every writer is alone from the start.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ALONE})
 
 
 @contextmanager

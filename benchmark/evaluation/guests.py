@@ -22,6 +22,7 @@ from benchmark.threat import NORMS
 from db.ledger import ledger
 from db.schema import Change, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
+from db.session import alone
 from models_zoo import Entry
 
 Distances = Mapping[str, NDArray[np.float64]]
@@ -94,6 +95,7 @@ def enter(
     Returns:
         The changelog's entry; None where nothing on the board changed, or the job was entered before.
     """
+    alone(session)
     if is_known(session, job):
         return None
     model_id = record.model_row(session, entry).id

@@ -34,7 +34,7 @@ from benchmark.results import Flag, Score
 from benchmark.threat import NORMS
 from benchmark.workspace import Workspace
 from db.schema import Base, Cell, Chunk, Evaluation, Protocol, State
-from db.session import Database
+from db.session import Database, alone
 from models_zoo import Entry, catalogue
 from models_zoo.cards import card_table, parse_card
 from models_zoo.catalogue import CARD
@@ -320,6 +320,7 @@ def _install(entry: Entry, workspace: Workspace) -> Entry:
 def _enter(session: Session, contents: Contents, entry: Entry, outcome: Ingested) -> tuple[int, int]:
     """Enter all evaluations that are new; returns the ids of the model's and the dataset's row."""
     container = contents.container
+    alone(session)
     with _sound(container.path):
         model_id = record.model_row(session, entry).id
         dataset_id = record.dataset_row(session, contents.dataset).id

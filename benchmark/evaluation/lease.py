@@ -1,8 +1,8 @@
 """Who works on what: an evaluator holds a lease on each evaluation it runs, and shows that it lives.
 
-Liveness has two signs. A lock file in the workspace, held as long as the process lives, lets an evaluator on the same
-file system be seen to be dead at once, even after ``kill -9``. A lease in the database, renewed by a thread, runs
-out `LEASE` seconds after an evaluator on another machine has died.
+Liveness has two signs. A lock file in the workspace, held as long as the process lives, tells of an evaluator on the
+same file system at once whether it is dead, even after ``kill -9``, or lives, even if it was stopped for an hour. A
+lease in the database, renewed by a thread, runs out `LEASE` seconds after an evaluator on another machine has died.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
@@ -29,6 +29,9 @@ from db.session import Database
 
 LEASE: Final = 120.0
 """Seconds after which an evaluator that gives no sign is taken for dead."""
+
+OLD: Final = 86400.0
+"""Seconds for which the lock file of a dead evaluator is kept."""
 
 
 class LostLeaseError(BenchmarkError):
@@ -46,6 +49,7 @@ class Owner:
     def __enter__(self) -> Owner:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(self._path.parent)
             self._lock.acquire(timeout=0)
         except (OSError, filelock.Timeout) as error:
             raise WorkspaceError(
@@ -55,14 +59,23 @@ class Owner:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         self._lock.release()
-        self._path.unlink(missing_ok=True)
+        if kind is None:  # after an error a job may still be ours: the file, held by nobody, says that we are dead
+            self._path.unlink(missing_ok=True)
 
 
-def is_dead(owner: str, locks: Path) -> bool:
-    """Whether the evaluator of that name is known to be dead: its lock file is here, and nobody holds it."""
+def _sweep(locks: Path) -> None:
+    """Remove the lock files that dead evaluators left long ago; their leases have run out."""
+    for path in locks.glob("*.lock"):
+        with suppress(OSError):
+            if time.time() - path.stat().st_mtime > OLD and is_dead(path.stem, locks):
+                path.unlink()
+
+
+def is_dead(owner: str, locks: Path) -> bool | None:
+    """Whether the evaluator of that name is dead: its lock file is here, and nobody holds it; None without the file."""
     path = locks / f"{owner}.lock"
     if not path.exists():
-        return False
+        return None
     probe = filelock.FileLock(path)
     try:
         probe.acquire(timeout=0)
@@ -120,9 +133,7 @@ def claim(
         free |= {State.UNSUPPORTED, State.DONE}
     with database.write() as session:
         row = session.get_one(Evaluation, evaluation_id, with_for_update=True)
-        abandoned = row.state == State.RUNNING and (
-            (row.lease_until or 0) < time.time() or (row.owner is not None and is_dead(row.owner, locks))
-        )
+        abandoned = row.state == State.RUNNING and _is_abandoned(row, locks)
         if row.state not in free and not abandoned:
             return False
         if rerun == "all" and not abandoned:
@@ -131,6 +142,12 @@ def claim(
         row.attempts += 1
         row.reason = None
         return True
+
+
+def _is_abandoned(row: Evaluation, locks: Path) -> bool:
+    """Whether its evaluator is dead: by its lock file if that can be seen from here, else by the lease."""
+    dead = None if row.owner is None else is_dead(row.owner, locks)
+    return (row.lease_until or 0) < time.time() if dead is None else dead
 
 
 def _throw_away(session: Session, row: Evaluation) -> None:

@@ -19,6 +19,7 @@ from benchmark.evaluation.protocol import Protocol
 from benchmark.evidence import StoredEvidence
 from benchmark.results import Flag, Score
 from db import schema
+from db.session import alone
 from models_zoo import Entry
 
 
@@ -44,6 +45,7 @@ def register(
     Returns:
         The evaluation's id for each job's key.
     """
+    alone(session)  # two evaluators that begin at once would both find nothing, and both insert it
     protocol_row = _protocol(session, protocol)
     ids: dict[str, int] = {}
     rows: dict[tuple[int, int, int], set[int]] = {}
