@@ -521,6 +521,20 @@ def test_the_sample_inputs_of_a_program_are_never_opened(folder: Path, outside: 
     assert not list(tmp_path.rglob("*pwned*"))
 
 
+def test_a_program_that_asks_for_all_memory_is_refused(
+    folder: Path, outside: Path, workspace: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Greedy(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.flatten(1)[:, :10] + torch.ones(2**33).sum()
+
+    torch.export.save(torch.export.export(Greedy(), (torch.rand(4, 1, 8, 8),)), folder / "m.pt2")
+    card(folder, "m.pt2", form="pt2")
+    assert run(["submit", "--workspace", str(workspace.root), str(folder)]) == 4
+    assert "allocate" in capsys.readouterr().out
+    torch.ones(10)  # and the limit is lifted again
+
+
 def test_a_matlab_file_may_not_unpack_without_end(
     folder: Path, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

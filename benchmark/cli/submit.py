@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from models_zoo import Entry
 
 FORMS = get_args(Form)
+MEMORY = 16 << 30
+"""Bytes that loading and checking a model may take."""
+
 MARKS = {"pass": "✓", "flag": "⚑", "refuse": "✗"}
 
 
@@ -62,8 +65,7 @@ def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_js
         report = _check(entry, options["device"])
         accepted = report.verdict != "refuse" and not dry_run
         if accepted:
-            entry = _accept(place, entry)
-            _store(place, entry, options["device"])
+            _store(place, _accept(place, entry), options["device"])
         _print(entry, report, accepted=accepted, dry_run=dry_run, as_json=as_json)
     if report.verdict == "refuse":
         click.get_current_context().exit(4)
@@ -164,10 +166,32 @@ def _check(entry: Entry, device: str) -> Report:
     from models_zoo.loading import load_entry
 
     dataset = get_dataset(entry.dataset)
-    module = load_entry(entry, device=device)
     x, y = dataset.load(min(IMAGES, dataset.size))
+    x, y = x.to(device), y.to(device)
     claimed = next((claim.value for claim in entry.claims if claim.name == "clean_accuracy"), None)
-    return check_conformance(module, x.to(device), y.to(device), classes=dataset.n_classes, claimed_accuracy=claimed)
+    with _limited_memory(MEMORY):
+        module = load_entry(entry, device=device)
+        return check_conformance(module, x, y, classes=dataset.n_classes, claimed_accuracy=claimed)
+
+
+@contextmanager
+def _limited_memory(more: int) -> Iterator[None]:
+    """Let this process take at most ``more`` bytes besides what it has, so that a greedy program fails and no process."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    pages = Path("/proc/self/statm")
+    if not pages.exists():  # not Linux
+        yield
+        return
+    limit = int(pages.read_text().split()[0]) * resource.getpagesize() + more
+    if soft != resource.RLIM_INFINITY:
+        limit = min(limit, soft)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def _accept(place: Place, entry: Entry) -> Entry:
