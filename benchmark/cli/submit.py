@@ -176,7 +176,7 @@ def _check(entry: Entry, device: str) -> Report:
 
 @contextmanager
 def _limited_memory(more: int) -> Iterator[None]:
-    """Let this process take at most ``more`` bytes besides what it has, so that a greedy program fails and no process."""
+    """Let this process take at most ``more`` bytes besides what it has, so that a greedy program fails alone."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
