@@ -2,10 +2,16 @@
 
 Nothing an attack, AutoAttack, a solver or a stranger claims enters a curve or the ledger before `verify` has
 re-checked it: finite, in the box, label changed by the model in eval mode, distance measured again.
+
+A model whose output differs between two identical calls is *randomised*: the classifier that is judged is then the one
+of its expected logits, and an example holds when the mean lead over repeated calls exceeds zero by three standard
+errors. One lucky draw proves nothing.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -21,6 +27,9 @@ SLACK: Final = 2.0**-18
 float32 logits of one image differ by about 1e-6 between batch sizes and machines. An example whose lead is
 smaller than this could be refuted by re-checking it elsewhere, so it proves nothing.
 """
+
+REPEATS: Final = 20
+"""Calls an image when a randomised model is verified."""
 
 REASONS: Final = (
     "holds",
@@ -42,12 +51,14 @@ class Verification:
             has ``False``.
         reason: Index into `REASONS` for each candidate, shape (n,), int64.
         correct: Whether the clean image is classified correctly, shape (n,), bool.
+        randomised: Whether the model's output differs between two identical calls.
     """
 
     distances: dict[Norm, Tensor]
     holds: Tensor
     reason: Tensor
     correct: Tensor
+    randomised: bool = False
 
 
 def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_size: int = 500) -> Verification:
@@ -80,16 +91,18 @@ def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_
     shown = torch.where(boxed.view(-1, *[1] * (x.ndim - 1)), candidates, x)
     changed, clear, correct = [], [], []
     try:
-        with torch.no_grad():
+        with torch.no_grad(), same_draws(x.device):
+            randomised = is_randomised(model, x[:batch_size])
+            repeats = REPEATS if randomised else 1
             for i in range(0, len(x), batch_size):
                 labels = y[i : i + batch_size]
-                clean = model(x[i : i + batch_size])
-                _refuse_non_finite(clean, first=i)
-                logits = model(shown[i : i + batch_size])
-                correct.append(clean.argmax(dim=1) == labels)
-                lead = _lead(logits, labels)
+                clean = torch.stack([model(x[i : i + batch_size]) for _ in range(repeats)])
+                refuse_non_finite(clean[0], first=i)
+                logits = torch.stack([model(shown[i : i + batch_size]) for _ in range(repeats)])
+                correct.append(clean.mean(dim=0).argmax(dim=1) == labels)
+                lead = mean_lead(logits, labels)
                 changed.append(lead > 0)
-                clear.append(lead > SLACK * logits.abs().amax(dim=1))
+                clear.append(lead > SLACK * logits.mean(dim=0).abs().amax(dim=1))
     finally:
         model.train(was_training)
     is_changed, is_clear, is_correct = torch.cat(changed), torch.cat(clear), torch.cat(correct)
@@ -105,17 +118,48 @@ def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_
         d[~holds] = torch.inf
         d[~is_correct] = 0.0
         measured[norm] = d.cpu()
-    return Verification(measured, holds.cpu(), reason.cpu(), is_correct.cpu())
+    return Verification(measured, holds.cpu(), reason.cpu(), is_correct.cpu(), randomised)
 
 
-def _lead(logits: Tensor, labels: Tensor) -> Tensor:
-    """How far the best other class leads the label's logit; shape (n,). NaN logits lead nowhere."""
-    own = logits.gather(1, labels[:, None]).squeeze(1)
-    others = logits.scatter(1, labels[:, None], -torch.inf)
-    return others.amax(dim=1) - own
+@contextmanager
+def same_draws(device: torch.device, seed: int = 0) -> Iterator[None]:
+    """Draw torch's random numbers from a seed while the block runs; the global random state is then put back."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        yield
 
 
-def _refuse_non_finite(logits: Tensor, *, first: int) -> None:
+def is_randomised(model: nn.Module, x: Tensor) -> bool:
+    """Whether two identical calls differ by more than floating-point slack; ``model`` is in eval mode."""
+    with torch.no_grad():
+        first, second = model(x), model(x)
+    return bool((first - second).abs().amax() > SLACK * first.abs().amax())
+
+
+def mean_lead(logits: Tensor, labels: Tensor) -> Tensor:
+    """How far the best other class leads the label, in the mean of repeated calls less three standard errors.
+
+    Args:
+        logits: Logits of each call, shape (calls, n, k); NaN logits lead nowhere.
+        labels: Shape (n,).
+
+    Returns:
+        Shape (n,).
+    """
+    mean = logits.mean(dim=0)
+    rival = mean.scatter(1, labels[:, None], -torch.inf).argmax(dim=1, keepdim=True)
+    lead = mean.gather(1, rival) - mean.gather(1, labels[:, None])
+    if len(logits) > 1:
+        at = torch.cat([rival, labels[:, None]], dim=1).expand(len(logits), -1, -1)
+        best, own = logits.gather(2, at).unbind(dim=2)
+        lead = lead - 3 * (best - own).std(dim=0, keepdim=True).T / len(logits) ** 0.5
+    return lead.squeeze(1)
+
+
+def refuse_non_finite(logits: Tensor, *, first: int) -> None:
+    """Raise `InputError` where the logits (n, k) of clean images, the first of index ``first``, are not finite."""
     bad = ~torch.isfinite(logits).all(dim=1)
     if bad.any():
         row = int(bad.nonzero()[0])

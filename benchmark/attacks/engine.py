@@ -15,16 +15,34 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
+from benchmark.attacks.gradient_free import random_search, single_step
 from benchmark.attacks.linearised import descend, linearise, polish
 from benchmark.attacks.oracle import Oracle, frozen
 from benchmark.attacks.primal_dual import primal_dual
+from benchmark.attacks.reliability import Checks, look_at_outputs, reliability_flags
 from benchmark.attacks.rows import Best, Rows
 from benchmark.attacks.shrinking import shrink
-from benchmark.attacks.starts import bisect, nearest_other
+from benchmark.attacks.starts import bisect, far_images, nearest_other
 from benchmark.results import Flag
 from benchmark.threat import Norm
+from benchmark.verification import same_draws
 
-FAMILIES: Final = ("linearised", "neighbour", "shrinking", "primal-dual", "descent", "polish")
+FAMILIES: Final = (
+    "linearised",
+    "neighbour",
+    "shrinking",
+    "primal-dual",
+    "descent",
+    "polish",
+    "single-step",
+    "gradient-free",
+)
+
+LARGEST_POOL: Final = 1000
+"""Images of the pool that are looked at for starts: evenly spread over it."""
+
+EOT_REPEATS: Final = 10
+"""Calls averaged an image when a randomised model is attacked (expectation over transformation)."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +58,8 @@ class Budget:
         endgame: Shrinking steps of each round of the endgame.
         rounds: Most rounds of the endgame.
         polish: Linearisations of the final polish.
+        checked: Samples on which the gradient-free search and the single step are run as checks.
+        random: Steps of the gradient-free search.
     """
 
     linearise: int
@@ -50,17 +70,55 @@ class Budget:
     endgame: int
     rounds: int
     polish: int
+    checked: int
+    random: int
 
 
 BUDGETS: Final[dict[Effort, Budget]] = {
-    "quick": Budget(linearise=5, neighbours=1, shrink=30, primal_dual=40, descent=15, endgame=20, rounds=1, polish=2),
+    "quick": Budget(
+        linearise=5,
+        neighbours=1,
+        shrink=30,
+        primal_dual=40,
+        descent=15,
+        endgame=20,
+        rounds=1,
+        polish=2,
+        checked=5,
+        random=100,
+    ),
     "standard": Budget(
-        linearise=5, neighbours=2, shrink=50, primal_dual=80, descent=20, endgame=30, rounds=2, polish=3
+        linearise=5,
+        neighbours=2,
+        shrink=50,
+        primal_dual=80,
+        descent=20,
+        endgame=30,
+        rounds=2,
+        polish=3,
+        checked=10,
+        random=200,
     ),
     "thorough": Budget(
-        linearise=9, neighbours=8, shrink=99, primal_dual=250, descent=30, endgame=50, rounds=9, polish=9
+        linearise=10,
+        neighbours=8,
+        shrink=100,
+        primal_dual=250,
+        descent=30,
+        endgame=50,
+        rounds=9,
+        polish=9,
+        checked=50,
+        random=1000,
     ),
 }
+
+PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float, float], ...]]] = {
+    "linf": (),
+    "l2": ((0.3, 1.0, 0.0), (0.6, 3.0, 0.0), (0.3, 1.0, 0.5)),
+    "l1": ((0.3, 0.05, 0.0), (1.0, 0.03, 0.0), (1.0, 0.1, 0.5)),
+}
+"""Primal–dual searches of each norm: first step, weight of the norm, and largest noise added to the clean image."""
 
 
 class Search:
@@ -73,6 +131,7 @@ class Search:
         norm: The norm to be small.
         scale: How far the label leads on each clean image, shape (n,).
         best: The nearest examples so far.
+        start: The nearest examples on the way to other images: found without gradients.
     """
 
     def __init__(
@@ -80,6 +139,7 @@ class Search:
     ) -> None:
         self.oracle, self.x, self.y, self.norm, self.scale = oracle, x, y, norm, scale
         self.best = Best.empty(x, norm)
+        self.start = Best.empty(x, norm)
         self.everyone = torch.arange(len(x), device=x.device)
         self.generator = generator
 
@@ -115,27 +175,36 @@ def engine(
     model: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, effort: Effort, seed: int, pool: Tensor | None
 ) -> AttackResult:
     """The registered attack; see `benchmark.attacks.AttackFunction`."""
-    with frozen(model):
-        oracle = Oracle(model, batch_size=128)
+    with frozen(model), same_draws(x.device, seed):
+        outputs = look_at_outputs(model, x)
+        oracle = Oracle(
+            model,
+            batch_size=128 if x.device.type == "cpu" else 4096,
+            repeats=EOT_REPEATS if outputs.randomised else 1,
+            probabilities=outputs.probabilities,
+        )
         margin = oracle.margins(x, y)
         attacked = (margin <= 0).nonzero().squeeze(1)
-        adversarials = x.clone()
-        origin = [""] * len(x)
-        if len(attacked):
-            generator = torch.Generator(x.device).manual_seed(seed)
-            scale = margin[attacked].neg().clamp_(min=1e-12)
-            search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
-            _run(search, x if pool is None else pool, BUDGETS[effort])
-            found = torch.isfinite(search.best.distance)
-            images = (search.best.x + search.best.delta).clamp_(0, 1).view_as(search.x)
-            adversarials[attacked[found]] = images[found]
-            for i, family in zip(attacked.tolist(), search.best.origin.tolist(), strict=True):
-                origin[i] = FAMILIES[family] if family >= 0 else ""
-    flags: tuple[Flag, ...] = ()
+        if not len(attacked):
+            return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
+        generator = torch.Generator(x.device).manual_seed(seed)
+        scale = margin[attacked].neg().clamp_(min=1e-12)
+        search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
+        checks = _run(search, x if pool is None else pool, BUDGETS[effort])
+    return _result(x, attacked, search.best, reliability_flags(outputs, checks))
+
+
+def _result(x: Tensor, attacked: Tensor, best: Best, flags: tuple[Flag, ...]) -> AttackResult:
+    found = torch.isfinite(best.distance)
+    adversarials = x.clone()
+    adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
+    origin = [""] * len(x)
+    for i, family in zip(attacked.tolist(), best.origin.tolist(), strict=True):
+        origin[i] = FAMILIES[family] if family >= 0 else ""
     return AttackResult(adversarials, flags, origin)
 
 
-def _run(search: Search, pool: Tensor, budget: Budget) -> None:
+def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     search.run("linearised", search.clean(), partial(linearise, steps=budget.linearise))
     _neighbours(search, pool, budget)
     if search.norm == "linf":
@@ -145,18 +214,52 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> None:
             )
     else:
         _primal_dual(search, budget)
+    checks = _check(search, budget)
     _endgame(search, budget)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
+    return checks
 
 
 def _neighbours(search: Search, pool: Tensor, budget: Budget) -> None:
+    """Search from the boundary on the way to the nearest images of another class; from far images if there are none."""
+    pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
     predicted = search.oracle.logits(pool).argmax(dim=1)
     near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=budget.neighbours)
     sample, which = (near >= 0).nonzero(as_tuple=True)
     rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
     search.run("neighbour", rows, bisect)
+    search.start.merge(rows, 0)
     if search.norm != "l1":
         search.run("shrinking", rows, partial(shrink, steps=budget.shrink))
+    lost = torch.isinf(search.best.distance).nonzero().squeeze(1)
+    if len(lost):
+        for images in far_images(search.x[lost], search.generator):
+            rows = Rows(lost, search.x, search.y, start=images)
+            search.run("neighbour", rows, bisect)
+            search.start.merge(rows, 0)
+
+
+def _check(search: Search, budget: Budget) -> Checks:
+    """What a single step and a search without gradients find on some samples that the gradient searches did not."""
+    found = search.found()
+    some = found[:: max(1, len(found) // budget.checked)][: budget.checked]
+    before = search.best.distance[some].clone()
+    single = Rows(some, search.x, search.y)
+    free = search.resume(some)
+    free.best.copy_(search.start.delta[some])
+    free.distance.copy_(search.start.distance[some])
+    search.run("single-step", single, single_step)
+    search.run("gradient-free", free, partial(random_search, steps=budget.random, generator=search.generator))
+    _, gradient = search.oracle.gradients(search.x, search.y)
+    return Checks(
+        before=before,
+        single_step=single.distance,
+        gradient_free=free.distance,
+        zero_gradients=float((gradient == 0).all(dim=1).float().mean()),
+        non_finite_gradients=search.oracle.non_finite,
+        unbroken=len(search.x) - len(found),
+        attacked=len(search.x),
+    )
 
 
 def _primal_dual(search: Search, budget: Budget) -> None:
@@ -178,12 +281,6 @@ def _primal_dual(search: Search, budget: Budget) -> None:
             ),
         )
         search.run("descent", rows, partial(descend, steps=budget.descent))
-
-
-PRIMAL_DUAL = {
-    "l2": ((0.3, 1.0, 0.0), (0.6, 3.0, 0.0), (0.3, 1.0, 0.5)),
-    "l1": ((0.3, 0.05, 0.0), (1.0, 0.03, 0.0), (1.0, 0.1, 0.5)),
-}
 
 
 def _endgame(search: Search, budget: Budget) -> None:

@@ -1,7 +1,7 @@
-"""Hein & Andriushchenko's attack: the nearest point in the box where the linearised classifier changes, onto the boundary.
+"""Hein & Andriushchenko's attack: one linearisation, solved within the box, bisected onto the boundary.
 
-With ``v`` the gradient of a margin ``f_c - f_j`` at the image, the smallest step of the box with ``<v, step> = -g`` is, in
-l2, ``clip(-m v, -x, 1 - x)``, where the multiplier ``m`` grows with the wanted gain ``g``. Instead of trusting the
+With ``v`` the gradient of a margin ``f_c - f_j`` at the image, the smallest step of the box with ``<v, step> = -g`` is,
+in l2, ``clip(-m v, -x, 1 - x)``, where the multiplier ``m`` grows with the wanted gain ``g``. Instead of trusting the
 linearisation for the size of ``g``, the paper bisects it until the step ends on the decision boundary; as both grow
 together, that is a bisection of ``m``. linf and l1 have such paths too.
 """
@@ -43,7 +43,7 @@ def hein(
             target = targets[:, rank]
             _, gradient = oracle.gradients(x, y, target)
             gap = (logits.gather(1, y[:, None]) - logits.gather(1, target[:, None])).squeeze(1)
-            found = _onto_boundary(oracle, x, y, gradient, gap.clamp(min=0), norm)
+            found = _onto_boundary(oracle, x, y, gradient=gradient, gap=gap.clamp(min=0), norm=norm)
             distance = torch.where(oracle.margins(found, y) > 0, norms_of(found - x, norm), torch.inf)
             nearer = distance < nearest
             best[nearer] = found[nearer]
@@ -51,7 +51,7 @@ def hein(
     return AttackResult(best)
 
 
-def _onto_boundary(oracle: Oracle, x: Tensor, y: Tensor, gradient: Tensor, gap: Tensor, norm: Norm) -> Tensor:
+def _onto_boundary(oracle: Oracle, x: Tensor, y: Tensor, *, gradient: Tensor, gap: Tensor, norm: Norm) -> Tensor:
     """The first adversarial image on the path of each sample, shape of ``x``; the path's end where there is none.
 
     Args:

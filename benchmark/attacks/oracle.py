@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
-from benchmark.verification import SLACK
+from benchmark.verification import SLACK, mean_lead
 
 SAFETY: Final = 1.25 * SLACK
 """Lead over the label, relative to the largest logit, from which an attack calls an image adversarial.
@@ -50,6 +50,7 @@ class Oracle:
         repeats: Calls averaged an image: 1, or more for a randomised model (expectation over transformation).
         probabilities: Whether the model returns probabilities; margins are then taken between their logarithms, since
             gradients of saturated probabilities vanish.
+        non_finite: Gradients met so far with NaN or infinite entries.
     """
 
     def __init__(self, model: nn.Module, *, batch_size: int, repeats: int = 1, probabilities: bool = False) -> None:
@@ -57,16 +58,17 @@ class Oracle:
         self.batch_size = batch_size
         self.repeats = repeats
         self.probabilities = probabilities
+        self.non_finite = 0
 
     def logits(self, x: Tensor) -> Tensor:
         """Logits of each image, shape (n, k); averaged over ``repeats``."""
         with torch.no_grad():
-            return self._batched(lambda i, j: self._call(x[i:j]), len(x))
+            return self._batched(lambda i, j: self._calls(x[i:j]).mean(dim=0), len(x))
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margin of each image, shape (n,); NaN logits give ``-inf``."""
         with torch.no_grad():
-            return self._batched(lambda i, j: self._margin(self._call(x[i:j]), y[i:j], None)[0], len(x))
+            return self._batched(lambda i, j: self._margin(self._calls(x[i:j]), y[i:j], None)[0], len(x))
 
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins and the gradients of the lead.
@@ -86,32 +88,38 @@ class Oracle:
         def one(i: int, j: int) -> Tensor:
             with torch.enable_grad():
                 image = x[i:j].detach().requires_grad_(True)
-                margin, lead = self._margin(self._call(image), y[i:j], None if target is None else target[i:j])
+                margin, lead = self._margin(self._calls(image), y[i:j], None if target is None else target[i:j])
                 (gradient,) = torch.autograd.grad(lead.sum(), image)
             margins.append(margin.detach())
-            gradients.append(gradient.flatten(1).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0))
+            gradients.append(self._repaired(gradient.flatten(1)))
             return margin.detach()
 
         self._batched(one, len(x))
         return torch.cat(margins), torch.cat(gradients)
 
-    def _call(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.model(x)
-        for _ in range(self.repeats - 1):
-            logits = logits + self.model(x)
-        return logits / self.repeats if self.repeats > 1 else logits
+    def _repaired(self, gradient: Tensor) -> Tensor:
+        # The sum of a row is finite unless an entry is not (or all but overflows): one pass instead of two.
+        bad = ~torch.isfinite(gradient.sum(dim=1))
+        if bool(bad.any()):
+            self.non_finite += int(bad.sum())
+            gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        return gradient
 
-    def _margin(self, logits: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        labels = y[:, None]
-        others = logits.detach().scatter(1, labels, -torch.inf)
-        best, rival = others.max(dim=1)
-        own = logits.gather(1, labels).squeeze(1)
-        slack = SAFETY * logits.detach().abs().amax(dim=1)
-        margin = (best - own.detach() - slack).nan_to_num(nan=-torch.inf, posinf=torch.inf, neginf=-torch.inf)
+    def _calls(self, x: Tensor) -> Tensor:
+        """Logits of each of the repeated calls, shape (repeats, n, k)."""
+        return torch.stack([self.model(x) for _ in range(self.repeats)])
+
+    def _margin(self, calls: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
+        """The margin of each image and the lead to differentiate, both of shape (n,)."""
+        logits = calls.mean(dim=0)
+        fixed = logits.detach()
+        slack = SAFETY * fixed.abs().amax(dim=1)
+        margin = (mean_lead(calls.detach(), y) - slack).nan_to_num(nan=-torch.inf)
+        rival = fixed.scatter(1, y[:, None], -torch.inf).argmax(dim=1)
         if target is not None:
             rival = torch.where(target >= 0, target, rival)
-        scores = (logits.clamp_min(1e-38)).log() if self.probabilities else logits
-        lead = scores.gather(1, rival[:, None]).squeeze(1) - scores.gather(1, labels).squeeze(1)
+        scores = logits.clamp_min(1e-38).log() if self.probabilities else logits
+        lead = scores.gather(1, rival[:, None]).squeeze(1) - scores.gather(1, y[:, None]).squeeze(1)
         return margin, lead
 
     def _batched(self, call: Callable[[int, int], Tensor], n: int) -> Tensor:

@@ -15,6 +15,7 @@ class Rows:
 
     Attributes:
         sample: Index of each row's sample, shape (m,), int64.
+        shape: Shape of one image, (c, h, w).
         x: Clean images, shape (m, d).
         y: Labels, shape (m,).
         target: Target class of each row, -1 for the best other class, shape (m,).
@@ -33,7 +34,7 @@ class Rows:
         target: Tensor | None = None,
     ) -> None:
         self.sample = sample
-        self._shape = images.shape[1:]
+        self.shape = images.shape[1:]
         self.x = images.flatten(1)[sample]
         self.y = labels[sample]
         self.target = torch.full_like(sample, -1) if target is None else target
@@ -43,7 +44,7 @@ class Rows:
 
     def images(self) -> Tensor:
         """The current images, clamped to the box; shape (m, c, h, w). `delta` is brought in line with them."""
-        return self.clip_().view(-1, *self._shape)
+        return self.clip_().view(-1, *self.shape)
 
     def clip_(self) -> Tensor:
         """Bring `delta` inside the box; returns the images, shape (m, d)."""

@@ -32,6 +32,16 @@ def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: N
     return near.indices.masked_fill(torch.isinf(near.values), -1)
 
 
+def far_images(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images far from each image, for a model that gives no image of the pool another class; shape (5, n, c, h, w).
+
+    The corner of the box that is farthest (where adversarial examples are, if there are any at the largest possible
+    distance), the negative, black, white, and noise.
+    """
+    noise = torch.rand(x.shape, generator=generator, device=x.device)
+    return torch.stack([(x < 0.5).to(x.dtype), 1 - x, torch.zeros_like(x), torch.ones_like(x), noise])
+
+
 def bisect(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int = 8) -> None:
     """Move each row's adversarial `Rows.delta` along the line to its clean image until just before the boundary.
 

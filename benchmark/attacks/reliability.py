@@ -1,0 +1,118 @@
+"""Signs that an attack's distances cannot be trusted: what was seen of the model, and the flags that follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.results import Flag
+from benchmark.verification import is_randomised, refuse_non_finite
+
+_STRONGER: Final = 0.97
+"""A check is stronger on a sample where its distance is below this share of the gradient searches'."""
+
+_TOLERATED: Final = 0.1
+"""Share of samples on which a check may be stronger, or the gradient zero, with no flag."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model's output looks like.
+
+    Attributes:
+        randomised: Two identical calls differ.
+        probabilities: Every row is a distribution: a softmax is inside the model.
+    """
+
+    randomised: bool
+    probabilities: bool
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What the checks of one run found; distances have shape (m,), over the checked samples.
+
+    Attributes:
+        before: Distances of the gradient searches.
+        single_step: Distances of a single gradient step with a line search.
+        gradient_free: Distances of the search without gradients.
+        zero_gradients: Share of clean images whose gradient is zero everywhere.
+        non_finite_gradients: Gradients (rows) with NaN or infinite entries, over the whole run.
+        unbroken: Samples on which nothing was found, at whatever distance.
+        attacked: Samples attacked.
+    """
+
+    before: Tensor = field(default_factory=lambda: torch.empty(0))
+    single_step: Tensor = field(default_factory=lambda: torch.empty(0))
+    gradient_free: Tensor = field(default_factory=lambda: torch.empty(0))
+    zero_gradients: float = 0.0
+    non_finite_gradients: int = 0
+    unbroken: int = 0
+    attacked: int = 0
+
+
+def look_at_outputs(model: nn.Module, x: Tensor, *, most: int = 64) -> Outputs:
+    """Call the model (in eval mode) on a few images.
+
+    Args:
+        model: The classifier.
+        x: Clean images, shape (n, c, h, w).
+        most: Images looked at.
+
+    Raises:
+        InputError: If its logits are not finite.
+    """
+    with torch.no_grad():
+        logits = model(x[:most])
+    refuse_non_finite(logits, first=0)
+    total = logits.sum(dim=1)
+    probabilities = bool((logits >= 0).all()) and bool(((total - 1).abs() < 1e-4).all())
+    return Outputs(is_randomised(model, x[:most]), probabilities)
+
+
+def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
+    """The warnings that follow from what was seen."""
+    flags = []
+    if outputs.randomised:
+        flags.append(Flag("randomised", "The output differs between two identical calls; attacked in expectation."))
+    if outputs.probabilities:
+        flags.append(Flag("softmax-outputs", "The model returns probabilities, not logits: gradients can vanish."))
+    if checks.zero_gradients > _TOLERATED:
+        flags.append(
+            Flag(
+                "zero-gradients",
+                f"The gradient is zero on {checks.zero_gradients:.0%} of the clean images: gradient attacks are blind.",
+                checks.zero_gradients,
+            )
+        )
+    if checks.non_finite_gradients:
+        flags.append(
+            Flag(
+                "non-finite-gradients",
+                f"{checks.non_finite_gradients} gradients were NaN or infinite.",
+                float(checks.non_finite_gradients),
+            )
+        )
+    for code, name, distance in (
+        ("gradient-free-stronger", "A search without gradients", checks.gradient_free),
+        ("single-step-stronger", "A single gradient step", checks.single_step),
+    ):
+        stronger = (distance < _STRONGER * checks.before).float()
+        share = float(stronger.mean()) if len(stronger) else 0.0
+        if share > _TOLERATED:
+            flags.append(
+                Flag(code, f"{name} beats the gradient searches on {share:.0%} of the samples checked.", share)
+            )
+    if checks.unbroken:
+        flags.append(
+            Flag(
+                "not-broken-at-largest-distance",
+                f"{checks.unbroken} of {checks.attacked} samples have no adversarial example at any distance tried, "
+                "the largest possible one included.",
+                checks.unbroken / checks.attacked,
+            )
+        )
+    return tuple(flags)
