@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.certificates.ball import Ball
-from benchmark.certificates.bounds import LayerBounds, Method, _both_signs, backward
+from benchmark.certificates.bounds import LayerBounds, Method, backward, neurons
 from benchmark.certificates.coefficients import to_dense
 from benchmark.certificates.crown import margin_rows, margins
 from benchmark.certificates.graph import trace
@@ -140,7 +140,7 @@ def test_patches_are_the_dense_rows_in_less_memory(name: str) -> None:
         node = graph.nodes[i].inputs[0]
         if len(graph.nodes[node].shape) != 3:
             continue
-        (patches,) = _both_signs(graph.nodes[node].shape, ball.x, 10_000)
+        (patches,) = neurons(graph.nodes[node].shape, ball.x, both_signs=True)
         below = {k: r for k, r in lines.items() if k <= node}
         ours, dense = (backward(graph, node, rows, below) for rows in (patches, to_dense(patches)))
         torch.testing.assert_close(ours.smallest(ball), dense.smallest(ball))

@@ -13,7 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.certificates import crown
+from benchmark.certificates.cross_lipschitz import cross_lipschitz
+from benchmark.certificates.gaussian_kernel import KernelClassifier, cross_lipschitz_of_kernels
 from benchmark.certificates.graph import Graph, trace
+from benchmark.certificates.linear_region import linear_region
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.threat import NORMS, Norm
 
@@ -30,6 +33,8 @@ class GraphMethod(Protocol):
 METHODS: Final[Mapping[str, GraphMethod]] = {
     "crown": partial(crown.radius, method="crown"),
     "ibp": partial(crown.radius, method="ibp"),
+    "cross-lipschitz": cross_lipschitz,
+    "linear-region": linear_region,
 }
 """Certificates by name."""
 
@@ -56,6 +61,11 @@ def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: 
         raise InputError(f"There is no norm {norm!r}; certificates are given in {', '.join(NORMS)}.")
     if method != "best" and method not in METHODS:
         raise InputError(f"There is no certificate {method!r}; choose one of {', '.join(METHODS)}, best.")
+    kernels = KernelClassifier.of(module)
+    if kernels is not None:
+        if method not in ("cross-lipschitz", "best"):
+            raise UnsupportedModelError(f"For Gaussian kernels the certificate is cross-lipschitz, not {method}.")
+        return cross_lipschitz_of_kernels(module, kernels, x, y, norm=norm)
     graph = trace(module, x)
     if method != "best":
         return METHODS[method](graph, x, y, norm=norm)

@@ -79,21 +79,20 @@ class Ball:
         eps = self.eps.view(-1, *[1] * (self.x.ndim - 1))
         return (self.x - eps).clamp(min=0), (self.x + eps).clamp(max=1)
 
-    def smallest(self, rows: Tensor, x: Tensor, inside: Tensor | None = None) -> Tensor:
+    def smallest(self, rows: Tensor, below: Tensor, above: Tensor) -> Tensor:
         """Lower bounds of ``<rows, x'>`` over each ball.
 
         Args:
             rows: Coefficients, shape (n or 1, ..., d).
-            x: The pixels they belong to, broadcastable: (n, ..., d); 0 outside the image.
-            inside: 0 outside the image and 1 inside it, or None where all is inside.
+            below: The pixels they belong to, which is also their room downwards, shape (n, ..., d); broadcast.
+            above: Their room upwards; outside the image both are 0.
 
         Returns:
             Shape (n, ...).
         """
-        above = 1 - x if inside is None else inside - x
         eps = self.eps.view(-1, *[1] * (rows.ndim - 2))
-        room = torch.where(rows > 0, x, above)
-        return (rows * x).sum(dim=-1) - largest_change(rows.abs(), room, eps, self.norm)
+        room = torch.where(rows > 0, below, above)
+        return (rows * below).sum(dim=-1) - largest_change(rows.abs(), room, eps, self.norm)
 
     def __getitem__(self, rows: slice | Tensor) -> Ball:
         """The balls of some samples."""
@@ -102,10 +101,6 @@ class Ball:
 
 def distance_to_halfspace(rows: Tensor, offset: Tensor, x: Tensor, norm: Norm) -> Tensor:
     """How far images are, within the box, from where linear functions reach 0; a closed form.
-
-    The cheapest way to lower the function by ``v`` fills the coordinates in a fixed order: in l1 by falling rate, one
-    after the other; in linf and l2 all at once, ``t = min(s, room)`` and ``t = min(s * rate, room)``, where the
-    coordinates meet their room in the order of ``room`` and ``room / rate``.
 
     Args:
         rows: Coefficients of ``f(x') = <rows, x'> + offset``, shape (n, r, d).
@@ -119,8 +114,26 @@ def distance_to_halfspace(rows: Tensor, offset: Tensor, x: Tensor, norm: Norm) -
     """
     at = x[:, None, :]
     value = (rows * at).sum(dim=-1) + offset
-    room = torch.where(rows > 0, at, 1 - at)
-    rates = torch.where(room > 0, rows.abs(), 0.0)
+    return smallest_step(rows.abs(), torch.where(rows > 0, at, 1 - at), value, norm)
+
+
+def smallest_step(rates: Tensor, room: Tensor, value: Tensor, norm: Norm) -> Tensor:
+    """The smallest ``‖t‖_p`` with ``sum(rates * t) >= value`` and ``0 <= t <= room``: `largest_change`, inverted.
+
+    The cheapest way to a gain fills the coordinates in a fixed order: in l1 by falling rate, one after the other; in
+    linf and l2 all at once, ``t = min(s, room)`` and ``t = min(s * rate, room)``, where the coordinates meet their room
+    in the order of ``room`` and ``room / rate``.
+
+    Args:
+        rates: Gain per unit of each coordinate, non-negative, shape (..., d).
+        room: Shape (..., d).
+        value: The gain wanted, shape (...).
+        norm: The norm to be small.
+
+    Returns:
+        Shape (...): 0 where nothing is wanted, ``inf`` where there is too little room.
+    """
+    rates = torch.where(room > 0, rates, 0.0)
     room = torch.where(rates > 0, room, 0.0)
     ratio = room / torch.where(rates > 0, rates, 1.0)
     order = {"l1": -rates, "linf": room, "l2": ratio}[norm].argsort(dim=-1)

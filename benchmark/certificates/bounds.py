@@ -276,7 +276,7 @@ class LayerBounds:
             lines = {k: select(r, piece) for k, r in self.relaxations.items() if k < i}
             smallest = [
                 backward(self.graph, i, rows, lines).smallest(ball)
-                for rows in _both_signs(shape, ball.x, max(1, int(row_share * shape[0])))
+                for rows in neurons(shape, ball.x, step=max(1, int(row_share * shape[0])), both_signs=True)
             ]
             low, high = zip(*(s.chunk(2, dim=1) for s in smallest), strict=True)
             lower.append(torch.cat(low, dim=1).expand(len(ball.x), -1))
@@ -295,11 +295,22 @@ def select(lines: Relaxation, piece: slice | Tensor) -> Relaxation:
     )
 
 
-def _both_signs(shape: torch.Size, like: Tensor, step: int) -> Iterator[Coefficients]:
-    """Each neuron of a layer as a row and, after these, each with a minus; ``step`` channels or neurons at a time."""
+def neurons(
+    shape: torch.Size, like: Tensor, *, step: int | None = None, both_signs: bool = False
+) -> Iterator[Coefficients]:
+    """Each neuron of a layer as a row, in pieces; a piece of both signs holds its rows, then their negatives.
+
+    Args:
+        shape: Shape of the layer for one sample.
+        like: Gives the type and the device.
+        step: Channels, or neurons of a flat layer, in a piece; all by default.
+        both_signs: Whether each row's negative is wanted too.
+    """
+    step = step or shape[0]
     for begin in range(0, shape[0], step):
-        eye = torch.eye(shape[0], dtype=like.dtype, device=like.device)[begin : begin + step]
-        eye = torch.cat([eye, -eye])
+        eye = torch.eye(shape[0], dtype=torch.float64, device=like.device)[begin : begin + step]
+        if both_signs:
+            eye = torch.cat([eye, -eye])
         if len(shape) == 3:
             yield Patches(eye.view(1, len(eye), 1, 1, shape[0], 1, 1), (shape[1], shape[2]), (shape[1], shape[2]))
         else:

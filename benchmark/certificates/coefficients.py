@@ -74,9 +74,14 @@ class Dense:
         """The same coefficients of the same numbers in another shape."""
         return Dense(self.data.reshape(*self.data.shape[:2], *shape))
 
+    def on_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients on an image (n or 1, rows, d), the pixels, and their room to 1, both (n, 1, d)."""
+        pixels = x.flatten(1)[:, None]
+        return self.data.flatten(2), pixels, 1 - pixels
+
     def smallest(self, ball: Ball) -> Tensor:
         """Lower bounds over each ball of the image: (n, rows)."""
-        return ball.smallest(self.data.flatten(2), ball.x.flatten(1)[:, None])
+        return ball.smallest(*self.on_pixels(ball.x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,12 +180,14 @@ class Patches:
         padding = (padding[0] + layer.padding[0], padding[1] + layer.padding[1])
         return Patches(back, self.grid, (shape[1], shape[2]), stride, padding), constant
 
+    def on_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Coefficients on an image (n or 1, channels of rows, *grid, window), the pixels seen, and their room to 1."""
+        data = self.data.expand(-1, -1, *self.grid, -1, -1, -1).flatten(4)
+        return data, self.windows(x).flatten(3)[:, None], self.windows(1 - x).flatten(3)[:, None]
+
     def smallest(self, ball: Ball) -> Tensor:
         """Lower bounds over each ball of the image: (n, rows)."""
-        data = self.data.expand(-1, -1, *self.grid, -1, -1, -1).flatten(4)
-        x = self.windows(ball.x).flatten(3)[:, None]
-        inside = self.windows(torch.ones_like(ball.x[:1])).flatten(3)[:, None]
-        return ball.smallest(data, x, inside).flatten(1)
+        return ball.smallest(*self.on_pixels(ball.x)).flatten(1)
 
     def dense(self) -> Dense:
         """The same rows at full length."""
