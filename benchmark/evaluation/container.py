@@ -212,7 +212,7 @@ def parse_npy(data: bytes, where: str, *, kinds: str) -> NDArray[Any]:
         reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
         shape, _, dtype = reader(stream)
     except (ValueError, KeyError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        raise InputError(f"{where} is no sound array: {error}.") from error
+        raise InputError(f"{where} is no sound array: {str(error)[:200]}.") from error
     if dtype.hasobject or dtype.kind not in kinds:
         raise InputError(f"{where} holds {dtype}; only plain values are read, never objects, which could run code.")
     if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize != len(data) - stream.tell():
