@@ -3,7 +3,7 @@
 ==================  =====================================================================================
 ``.safetensors``    a header of at most 100 MB and raw numbers; read by the safetensors library
 ``.pt`` ``.pth``    ``torch.load(weights_only=True)``: an unpickler that builds tensors and refuses all else
-``.mat``            ``scipy.io.loadmat``: numeric arrays only, those that the card's layout names
+``.mat``            `models_zoo.matlab`: real numeric arrays only, those that the card's layout names
 ==================  =====================================================================================
 
 Everything else is refused. Whoever calls has verified size and digest (`models_zoo.fetch.verify`).
@@ -23,9 +23,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models_zoo.errors import CardError, WeightsError, shown
-
-MAX_UNPACKED: Final = 4 << 30
-"""Most bytes that a compressed ``.mat`` file may unpack to."""
 
 STEPS: Final[dict[str, Callable[[Tensor, list[int]], Tensor]]] = {
     "reshape": Tensor.reshape,
@@ -149,20 +146,15 @@ def refuse_packed_zip(path: Path, name: str) -> None:
 
 
 def _read_matlab(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tensor]:
-    from scipy.io import loadmat, whosmat
+    from models_zoo.matlab import MatlabError, read_matlab
 
     if not wanted:
         raise WeightsError(f"{name}: a .mat file needs a [weights.layout] that says which array is which parameter.")
     try:
-        headers = {key: (shape, kind) for key, shape, kind in whosmat(path)}
-        for key in wanted:
-            _check_matlab_header(name, key, headers)
-        content = loadmat(path, variable_names=list(wanted))
-    except WeightsError:
-        raise
-    except Exception as error:  # scipy raises whatever a damaged byte leads to
-        raise WeightsError(f"{name} cannot be read as a MATLAB file: {shown(error)}.") from error
-    return {key: _as_float32(name, key, np.asarray(content[key])) for key in wanted}
+        arrays = read_matlab(path.read_bytes(), wanted=wanted)
+    except MatlabError as error:
+        raise WeightsError(f"{name} cannot be read: {error}.") from error
+    return {key: _as_float32(name, key, array) for key, array in arrays.items()}
 
 
 def _as_float32(name: str, key: str, array: NDArray[Any]) -> Tensor:
@@ -170,16 +162,6 @@ def _as_float32(name: str, key: str, array: NDArray[Any]) -> Tensor:
     if not np.isfinite(array).all() or np.abs(array, dtype=np.float64).max(initial=0) > np.finfo(np.float32).max:
         raise WeightsError(f"{name} holds numbers in {key!r} that are not finite, or beyond float32.")
     return torch.from_numpy(array.astype(np.float32))
-
-
-def _check_matlab_header(name: str, key: str, headers: Mapping[str, tuple[tuple[int, ...], str]]) -> None:
-    if key not in headers:
-        raise WeightsError(f"{name} has no array {key!r}; it has {', '.join(headers) or 'none'}.")
-    shape, kind = headers[key]
-    if kind not in {"double", "single"} | {f"{u}int{b}" for u in ("", "u") for b in (8, 16, 32, 64)}:
-        raise WeightsError(f"{name} holds {key!r} as {kind}; only numeric arrays are read.")
-    if int(np.prod(shape, dtype=object)) * 8 > MAX_UNPACKED:
-        raise WeightsError(f"{name} holds {key!r} of shape {shape}, more than {MAX_UNPACKED} bytes unpacked.")
 
 
 READERS: Final[dict[str, Callable[[Path, str, Sequence[str]], dict[str, Tensor]]]] = {

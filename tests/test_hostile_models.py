@@ -32,7 +32,7 @@ from torch import nn
 
 from benchmark.cli import run
 from benchmark.workspace import Workspace
-from models_zoo import weights as weights_module
+from models_zoo import matlab
 from models_zoo.architectures import build as build_architecture
 from models_zoo.cards import card_table, parse_card
 from models_zoo.errors import ZooError
@@ -538,7 +538,7 @@ def test_a_program_that_asks_for_all_memory_is_refused(
 def test_a_matlab_file_may_not_unpack_without_end(
     folder: Path, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights_module, "MAX_UNPACKED", 1_000_000)
+    monkeypatch.setattr(matlab, "MAX_UNPACKED", 1_000_000)
     scipy.io.savemat(folder / "w.mat", {"w": np.zeros((2000, 2000))}, do_compression=True)
     card(folder, "w.mat", weights=[{"file": "w.mat", "layout": {"1.weight": {"array": "w"}}}])
     target = tmp_path / "target"

@@ -24,6 +24,7 @@ from models_zoo.architectures import architectures, build, version_of
 from models_zoo.cards import MAX_CARD_BYTES, card_table, check_slug, parse_card
 from models_zoo.errors import CardError, DigestError, UnknownEntryError, WeightsError, ZooError
 from models_zoo.fetch import sha256_of
+from models_zoo.matlab import read_matlab
 from models_zoo.training import digits as digits_training
 from models_zoo.weights import apply_layout, read_arrays
 
@@ -314,6 +315,26 @@ class TestWeights:
         assert found["0.weight"].dtype == torch.float32
         assert found["0.weight"][1, 0, 2, 1] == kernel[2, 1, 0, 1]
         assert found["0.bias"].tolist() == [1, 2]
+
+    @pytest.mark.parametrize("compressed", [False, True])
+    @pytest.mark.parametrize("dtype", ["i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"])
+    @pytest.mark.parametrize("shape", [(1, 1), (3, 4), (2, 3, 4, 5), (0, 3)])
+    def test_matlab_arrays_are_what_scipy_reads(
+        self, tmp_path: Path, dtype: str, shape: tuple[int, ...], compressed: bool
+    ) -> None:
+        array = (np.random.default_rng(0).random(shape) * 100).astype(dtype)
+        scipy.io.savemat(tmp_path / "w.mat", {"other": [1, 2], "a": array, "z": "text"}, do_compression=compressed)
+        read = read_matlab((tmp_path / "w.mat").read_bytes(), wanted=["a"])
+        np.testing.assert_array_equal(read["a"], scipy.io.loadmat(tmp_path / "w.mat")["a"])
+
+    @pytest.mark.parametrize(
+        ("array", "kind"),
+        [("text", "char"), (np.array([{}], dtype=object), "cell"), ({"a": 1}, "struct"), (np.array([1j]), "complex")],
+    )
+    def test_matlab_arrays_of_other_kinds_are_refused(self, tmp_path: Path, array: Any, kind: str) -> None:
+        scipy.io.savemat(tmp_path / "w.mat", {"a": array})
+        with pytest.raises(WeightsError, match=kind):
+            read_arrays(tmp_path / "w.mat", "w.mat", wanted=["a"])
 
     @pytest.mark.parametrize(
         "steps", [[["reshape", 7]], [["exec", "x"]], ["reshape"], [["transpose", 0, 0, 0, 0]], [[]], [5]]
