@@ -82,7 +82,7 @@ def check_conformance(
         The report. Failures of the module itself are lines of it, never exceptions.
     """
     x, y = x[:IMAGES], y[:IMAGES]
-    checks = [_parameters(module)]
+    checks = [_parameters(module), _size(module)]
     logits, seconds, inner = _first_call(module, x)
     for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes):
         checks.append(check)
@@ -155,6 +155,14 @@ def _parameters(module: nn.Module) -> Check:
     # A model that runs in another process has none of its own, and says how many there are.
     n = sum(p.numel() for p in module.parameters()) + sum(getattr(m, "n_parameters", 0) for m in module.modules())
     return Check("parameters", "pass", float(n), "parameters", f"{n:,} parameters.")
+
+
+def _size(module: nn.Module) -> Check:
+    held = [*module.parameters(), *module.buffers()]
+    size = sum(t.numel() * t.element_size() for t in held) + 4 * sum(
+        getattr(m, "n_parameters", 0) for m in module.modules()
+    )
+    return Check("size", "pass", float(size), "bytes", f"{size / 1e6:.3g} MB of parameters and buffers.")
 
 
 def _input_shape(outcome: Tensor | Exception, x: Tensor) -> Check:

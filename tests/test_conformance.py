@@ -73,8 +73,8 @@ def test_a_sound_model_passes_every_check(sound: nn.Module, images: Tensor, labe
     report = check_conformance(sound, images, labels, classes=10, claimed_accuracy=0.92)
     assert report.verdict == "pass"
     names = (
-        "parameters input_shape classes seconds inner_optimisation finite_outputs extreme_inputs logits deterministic "
-        "batch_independent input_gradients accuracy input_range claimed_accuracy"
+        "parameters size input_shape classes seconds inner_optimisation finite_outputs extreme_inputs logits "
+        "deterministic batch_independent input_gradients accuracy input_range claimed_accuracy"
     )
     assert verdicts(report) == dict.fromkeys(names.split(), "pass")
     assert all(check.message for check in report.checks)

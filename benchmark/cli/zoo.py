@@ -42,14 +42,14 @@ def seed(place: Place, paths: tuple[Path, ...]) -> None:
 def fetch(place: Place, slugs: tuple[str, ...]) -> None:
     """Download the files of the models called SLUGS (all by default) and of their datasets, and verify them."""
     from benchmark.datasets import get_dataset
-    from models_zoo import get_entry
+    from models_zoo import catalogue, get_entry
     from models_zoo.fetch import fetch as fetch_file
 
     folders = _folders(place)
-    entries = [get_entry(slug, folders) for slug in slugs]
+    entries = [get_entry(slug, folders) for slug in slugs] or list(catalogue(folders).values())
     wanted = [w.remote for entry in entries for w in entry.weights if w.urls]
     wanted += [file for entry in entries for file in get_dataset(entry.dataset).files]
-    for file in dict.fromkeys(wanted if slugs else _wanted(place)):
+    for file in dict.fromkeys(wanted):
         click.echo(f"{file.name}  {fetch_file(file)}")
 
 

@@ -26,6 +26,7 @@ UNITS: Final = {
     "logits": "distance",
     "parameters": "parameters",
     "seconds": "s/image",
+    "size": "bytes",
 }
 """The checks, and the units of the values they see."""
 

@@ -98,30 +98,33 @@ REORDERED: Final = {
 
 ATEN: Final = frozenset(
     """
-    abs.default adaptive_avg_pool1d.default adaptive_max_pool2d.default add.Scalar addmm.default alias.default
-    amax.default amin.default arange.default arange.start argmax.default avg_pool1d.default baddbmm.default
-    bmm.default broadcast_to.default cat.default ceil.default celu.default chunk.default clamp.Tensor clamp.default
-    clamp_max.default clamp_min.default clone.default constant_pad_nd.default contiguous.default convolution.default
-    cos.default cumsum.default detach.default div.Scalar div.Tensor_mode einsum.default elu.default eq.Scalar
-    eq.Tensor erf.default exp.default expand.default expand_as.default eye.default flip.default floor.default
-    full.default full_like.default gather.default ge.Scalar gelu.default glu.default group_norm.default gt.Scalar
-    gt.Tensor hardsigmoid.default hardswish.default hardtanh.default index.Tensor index_select.default
-    instance_norm.default layer_norm.default le.Scalar leaky_relu.default lift_fresh_copy.default log.default
-    log1p.default log_sigmoid.default log_softmax.int logsumexp.default lt.Scalar lt.Tensor masked_fill.Scalar
-    matmul.default max.default max.dim max_pool1d.default maximum.default mean.default min.default min.dim
-    minimum.default mish.default mm.default mul.Scalar narrow.default ne.Scalar neg.default new_zeros.default
-    ones.default ones_like.default pad.default permute.default pixel_shuffle.default pixel_unshuffle.default
-    pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor prelu.default reciprocal.default relu6.default repeat.default
-    rms_norm.default roll.default round.default rsqrt.default rsub.Scalar scaled_dot_product_attention.default
-    select.int selu.default sigmoid.default sign.default silu.default sin.default slice.Tensor softmax.int
-    split.Tensor split_with_sizes.default sqrt.default square.default squeeze.default squeeze.dim squeeze.dims
-    stack.default std.correction std.dim sub.Scalar sum.default sum.dim_IntList t.default tanh.default tile.default
-    to.dtype transpose.int tril.default triu.default unbind.int unflatten.int unfold.default unsqueeze.default
-    upsample_bilinear2d.vec upsample_nearest2d.vec var.correction var.dim where.ScalarOther where.self zeros.default
-    zeros_like.default
+    _to_copy.default abs.default adaptive_avg_pool1d.default adaptive_max_pool2d.default add.Scalar addmm.default
+    alias.default amax.default amin.default arange.default arange.start argmax.default avg_pool1d.default
+    baddbmm.default bmm.default broadcast_to.default cat.default ceil.default celu.default chunk.default
+    clamp.Tensor clamp.default clamp_max.default clamp_min.default clone.default constant_pad_nd.default
+    contiguous.default convolution.default cos.default cumsum.default detach.default div.Scalar div.Tensor_mode
+    einsum.default elu.default eq.Scalar eq.Tensor erf.default exp.default expand.default expand_as.default
+    eye.default flip.default floor.default full.default full_like.default gather.default ge.Scalar gelu.default
+    glu.default group_norm.default gt.Scalar gt.Tensor hardsigmoid.default hardswish.default hardtanh.default
+    index.Tensor index_select.default instance_norm.default layer_norm.default le.Scalar leaky_relu.default
+    lift_fresh_copy.default log.default log1p.default log_sigmoid.default log_softmax.int logsumexp.default
+    lt.Scalar lt.Tensor masked_fill.Scalar matmul.default max.default max.dim max_pool1d.default maximum.default
+    mean.default min.default min.dim minimum.default mish.default mm.default mul.Scalar narrow.default ne.Scalar
+    neg.default new_zeros.default ones.default ones_like.default pad.default permute.default pixel_shuffle.default
+    pixel_unshuffle.default pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor prelu.default reciprocal.default
+    relu6.default repeat.default rms_norm.default roll.default round.default rsqrt.default rsub.Scalar
+    scaled_dot_product_attention.default select.int selu.default sigmoid.default sign.default silu.default
+    sin.default slice.Tensor softmax.int split.Tensor split_with_sizes.default sqrt.default square.default
+    squeeze.default squeeze.dim squeeze.dims stack.default std.correction std.dim sub.Scalar sum.default
+    sum.dim_IntList t.default tanh.default tile.default to.dtype to.dtype_layout transpose.int tril.default
+    triu.default unbind.int unflatten.int unfold.default unsqueeze.default upsample_bilinear2d.vec
+    upsample_nearest2d.vec var.correction var.dim where.ScalarOther where.self zeros.default zeros_like.default
     """.split()  # noqa: SIM905 - a hundred names read better as prose
 )
 """Further ATen operations: functions of tensors that touch no file, no device and no state."""
+
+CREATORS: Final = frozenset({"arange", "eye", "full", "ones", "zeros"})
+"""Operations that make a tensor from numbers; it is to lie where the images are, not where it was exported."""
 
 SCALAR_FUNCTIONS: Final = {
     f"_operator.{name}": getattr(operator, name)
@@ -188,7 +191,10 @@ class _Reader:
         self.archive, self.name = archive, name
         models = [m for m in archive.infolist() if Path(m.filename).parent.name == "models"]
         if len(models) != 1 or models[0].file_size > MAX_GRAPH_BYTES:
-            raise WeightsError(f"{name} holds {len(models)} graphs; export one model of a usual size.")
+            raise WeightsError(
+                f"{name} holds {len(models)} graphs in the folder models/; export one model of a usual size, with "
+                "torch 2.8 or later (earlier ones write pickles)."
+            )
         self.root = models[0].filename.partition("/models/")[0]
         self.model = Path(models[0].filename).stem
         self.graph_module = json.loads(archive.read(models[0]))["graph_module"]
@@ -281,6 +287,8 @@ class _Reader:
         if operation in FUNCTIONS or operation in ATEN:
             name, _, overload = operation.partition(".")
             function = getattr(getattr(torch.ops.aten, name), overload)
+            if name in CREATORS:
+                kwargs["device"] = self.builder.call(getattr, self.builder.images, "device")
             # Names of arguments get into the generated forward function: none but those of the operation itself.
             if kwargs.keys() <= {argument.name for argument in function._schema.arguments}:
                 return self.builder.call(function, *args, **kwargs)
