@@ -14,11 +14,11 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
-import vl_convert
 
 from db.queries import ChangeInfo
 from sitegen.axes import Axis
 from sitegen.board_page import BoardView, curves_chart, ranks_chart
+from sitegen.pdf import pdf
 from sitegen.plots import svg
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
@@ -37,7 +37,7 @@ def download_pages(
             for name, chart in (("curves", curves_chart(view, norm)), ("ranks", ranks_chart(view, norm))):
                 drawn = svg(chart, width=760, height=460)
                 files[f"{view.folder}/figures/{name}-{norm}.svg"] = drawn.encode()
-                files[f"{view.folder}/figures/{name}-{norm}.pdf"] = vl_convert.svg_to_pdf(drawn)
+                files[f"{view.folder}/figures/{name}-{norm}.pdf"] = pdf(drawn)
     files["curveboard.sqlite"] = _sqlite(views, changes)
     data = {name: content for name, content in files.items() if name.endswith((".csv", ".json", ".sqlite"))}
     files["croissant.json"] = _json(_croissant(views, data))

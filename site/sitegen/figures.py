@@ -15,6 +15,7 @@ from sitegen.axes import axes
 from sitegen.board_page import BoardView, board_title, board_view, curves_chart, ranks_chart
 from sitegen.facts import row_facts
 from sitegen.model_page import curve_chart
+from sitegen.pdf import pdf
 from sitegen.plots import Chart, svg
 from sitegen.rows import BuiltRow, numbers_of
 
@@ -47,7 +48,7 @@ def draw(
     drawn = svg(chart, width=size[0], height=size[1])
     if form == "svg":
         return drawn.encode()
-    found: bytes = vl_convert.svg_to_pdf(drawn) if form == "pdf" else vl_convert.svg_to_png(drawn, scale=scale)
+    found: bytes = pdf(drawn) if form == "pdf" else vl_convert.svg_to_png(drawn, scale=scale)
     return found
 
 

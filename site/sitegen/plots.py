@@ -255,13 +255,13 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
         'font-family="Liberation Sans, Arial, Helvetica, sans-serif" font-size="11" fill="#222">',
         f"<title>{escape(chart.title)}</title><desc>{escape(chart.description)}</desc>",
         f'<rect width="{width}" height="{total}" fill="#fff"/>',
-        f'<text x="{left}" y="18" font-size="13" font-weight="bold">{escape(chart.title)}</text>',
+        f'<text x="{left}" y="18" font-size="14">{escape(chart.title)}</text>',
         f'<g transform="translate({left},{top})">',
     ]
     out += _svg_frame(chart, w, h)
     for area in chart.areas:
         d = area_path(chart, area, width=10 * w, height=10 * h)
-        out.append(f'<path d="{d}" transform="scale(.1)" fill="{colour(area.style)}" fill-opacity=".15"/>')
+        out.append(f'<path d="{d}" transform="scale(.1)" fill="{_tint(area.style)}"/>')
     for line in chart.lines:
         d = path(chart, line.x, line.y, step=line.step, width=10 * w, height=10 * h)
         out.append(f'<path d="{d}" transform="scale(.1)" fill="none" {_stroke(line.style, 10)}/>')
@@ -273,7 +273,7 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
         cx, cy = chart.fx(at_x) * w, chart.fy(at_y) * h
         out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="7" fill="{colour(line.style)}"/>')
         out.append(
-            f'<text x="{cx:.1f}" y="{cy + 3.5:.1f}" text-anchor="middle" font-size="10" font-weight="bold" '
+            f'<text x="{cx:.1f}" y="{cy + 3.5:.1f}" text-anchor="middle" font-size="10" '
             f'fill="#fff">{escape(line.badge)}</text>'
         )
     out.append("</g>")
@@ -322,7 +322,7 @@ def _svg_legend(
             if isinstance(item, Line):
                 yield f'<path d="M{x:.0f} {y - 4}h24" fill="none" {_stroke(item.style, 1)}/>'
             elif isinstance(item, Area):
-                yield f'<path d="M{x:.0f} {y - 9}h24v10h-24z" fill="{colour(item.style)}" fill-opacity=".15"/>'
+                yield f'<path d="M{x:.0f} {y - 9}h24v10h-24z" fill="{_tint(item.style)}"/>'
             else:
                 yield f'<circle cx="{x + 12:.0f}" cy="{y - 4}" r="3.5" fill="#fff" stroke="{colour(item.style)}"/>'
             badge = f"{item.badge}  " if isinstance(item, Line) and item.badge else ""
@@ -336,6 +336,12 @@ def colour(style: str) -> str:
         return "#bbbbbb"
     series = next((c for c in style.split() if c[0] == "s" and c[1:].isdigit()), "s7")
     return COLOURS[int(series[1:]) % len(COLOURS)]
+
+
+def _tint(style: str) -> str:
+    """The series' colour at 15 % on white, opaque: PDFs without transparency are the same bytes each time."""
+    channels = (int(colour(style)[k : k + 2], 16) for k in (1, 3, 5))
+    return "#" + "".join(f"{round(255 - 0.15 * (255 - channel)):02x}" for channel in channels)
 
 
 def _stroke(style: str, scale: int) -> str:

@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import vl_convert
 from numpy.typing import NDArray
 
 import benchmark.curve
@@ -31,6 +30,7 @@ from sitegen import links
 from sitegen.axes import axes
 from sitegen.facts import RowFacts, row_facts
 from sitegen.model_page import ModelPage, flags_of, model_page, page_bytes
+from sitegen.pdf import pdf
 from sitegen.pictures import Examples
 from sitegen.ranking import resampled_counts
 from sitegen.scripts_data import bins_js
@@ -173,7 +173,7 @@ def _build(task: RowTask, folder: Path) -> None:
     files["index.html"] = html
     files["bins.js"] = bins_js(facts)
     for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
-        files[name.removesuffix(".svg") + ".pdf"] = vl_convert.svg_to_pdf(files[name].decode())
+        files[name.removesuffix(".svg") + ".pdf"] = pdf(files[name].decode())
     for name, content in files.items():
         (folder / PAGE / name).write_bytes(content)
     _keep_numbers(folder, facts)

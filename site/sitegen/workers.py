@@ -67,4 +67,3 @@ def main() -> int:
         pickle.dump(error, sys.stdout.buffer)
         return 1
     return 0
-

@@ -1,0 +1,343 @@
+"""The site in a browser: every interaction, every width, with and without scripts, and for those who cannot see it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import http.server
+import re
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import skip_loudly
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from sites import BOARD, make_place
+
+from benchmark.curve import proportion_interval
+
+pytestmark = pytest.mark.browser
+
+MODEL = f"{BOARD}/models/dropout-e/index.html"
+PAGES = (
+    "index.html",
+    f"{BOARD}/index.html",
+    f"{BOARD}/compare.html",
+    MODEL,
+    "attacks/shrinking.html",
+    "datasets/synthetic.html",
+    "changes/index.html",
+    "method.html",
+    "downloads.html",
+)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Address of a built site on the disk."""
+    return (make_place(tmp_path_factory.mktemp("browser")) / "public").as_uri()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    if program is None:
+        skip_loudly("there is no chromium (Debian's package chromium)")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+class Watched:
+    """A page whose complaints and requests are written down."""
+
+    def __init__(self, context: BrowserContext, site: str) -> None:
+        self.site = site
+        self.page: Page = context.new_page()
+        self.complaints: list[str] = []
+        self.requests: list[str] = []
+        self.page.on("console", lambda m: self.complaints.append(m.text) if m.type in {"error", "warning"} else None)
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.requests.append(request.url))
+
+    def open(self, path: str, *, ready: str | None = None) -> Page:
+        self.page.goto(f"{self.site}/{path}")
+        if ready:
+            self.page.wait_for_selector(f"{ready}[data-ready]", state="attached")
+        return self.page
+
+    def check(self) -> None:
+        assert self.complaints == []
+        outside = [url for url in self.requests if not url.startswith((self.site, "data:"))]
+        assert outside == []
+
+
+@contextlib.contextmanager
+def opened(browser: Browser, site: str, *, width: int = 1440, **options: object) -> Iterator[Watched]:
+    context = browser.new_context(viewport={"width": width, "height": 900}, **options)  # type: ignore[arg-type]
+    context.set_default_timeout(60_000)
+    try:
+        watched = Watched(context, site)
+        yield watched
+        watched.check()
+    finally:
+        context.close()
+
+
+def column(page: Page, head: str) -> list[str]:
+    """The main values of a column of the ranking."""
+    return page.eval_on_selector_all(
+        "#table tbody tr",
+        """(rows, head) => {
+            const heads = [...document.querySelectorAll("#table thead th")];
+            const at = heads.findIndex((th) => th.textContent.trim() === head);
+            return rows.map((row) => row.cells[at].querySelector("b, a, span")?.textContent ?? row.cells[at].textContent);
+        }""",
+        head,
+    )
+
+
+def names(page: Page) -> list[str]:
+    return page.eval_on_selector_all("#table tbody th a:first-of-type", "links => links.map((a) => a.textContent)")
+
+
+# Every page
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_no_page_scrolls_sideways_or_complains(browser: Browser, site: str, width: int) -> None:
+    for scheme in ("light", "dark") if width == 360 else ("light",):
+        with opened(browser, site, width=width, color_scheme=scheme) as watched:
+            for path in PAGES:
+                page = watched.open(path)
+                page.wait_for_load_state("networkidle")
+                assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, scheme)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_violation(browser: Browser, site: str, scheme: str) -> None:
+    with opened(browser, site, color_scheme=scheme) as watched:
+        for path in PAGES if scheme == "light" else PAGES[:4]:
+            page = watched.open(path, ready="#board" if path == PAGES[1] else None)
+            found = Axe().run(page, options={"preload": False})  # it would fetch style sheets
+            assert found.violations_count == 0, f"{path}: {found.generate_report()}"
+
+
+def test_the_pages_are_whole_without_scripts(browser: Browser, site: str) -> None:
+    with opened(browser, site, java_script_enabled=False) as watched:
+        page = watched.open(f"{BOARD}/index.html")
+        assert page.locator("#table tbody tr").count() == 4
+        assert page.locator("#curves path.line").count() == 4
+        assert not page.locator(".js").filter(visible=True).count()
+        page.locator(".tabs a", has_text="ℓ₂").click()
+        assert page.url.endswith("l2.html")
+        assert "ℓ₂ ≤ 0.25" in page.locator("#table caption").inner_text()
+        page = watched.open(f"{BOARD}/compare.html")
+        assert page.locator("#comparestatic figure").count() == 8
+        assert not page.locator("#comparetool").is_visible()
+
+
+def test_it_prints_on_white_without_controls(browser: Browser, site: str) -> None:
+    with opened(browser, site, color_scheme="dark") as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        page.emulate_media(media="print")
+        assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        assert not page.locator(".slider").is_visible()
+        assert page.locator("#curves path.line").first.is_visible()
+
+
+def test_the_site_works_under_any_path_of_a_server(browser: Browser, site: str, tmp_path: Path) -> None:
+    root = Path(site.removeprefix("file://"))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "down").symlink_to(root)
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with opened(browser, f"http://127.0.0.1:{server.server_address[1]}/deep/down") as watched:
+                page = watched.open("index.html")
+                page.locator(".button.primary").click()
+                page.wait_for_selector("#board[data-ready]", state="attached")
+                page.locator("#table tbody th a").first.click()
+                page.wait_for_selector("#curves")
+        finally:
+            server.shutdown()
+
+
+def test_the_theme_is_chosen_and_remembered(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open("index.html")
+        colour = "getComputedStyle(document.body).backgroundColor"
+        light = page.evaluate(colour)
+        button = page.locator("[data-theme-toggle]")
+        button.click()
+        button.click()
+        assert button.inner_text() == "Theme: dark"
+        assert page.evaluate(colour) != light
+        page = watched.open("method.html")
+        assert page.evaluate(colour) != light
+
+
+# The board
+
+
+def test_moving_eps_changes_accuracies_ranks_and_the_line(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        before = column(page, "Robust %"), names(page)
+        line = page.locator("#curves .cursor").bounding_box()
+        slider = page.locator("#eps")
+        slider.focus()
+        for _ in range(40):
+            page.keyboard.press("ArrowRight")
+        page.wait_for_function("new URLSearchParams(location.search).has('eps')")
+        eps = float(page.locator("#epsnumber").input_value())
+        assert eps > 0.05
+        assert column(page, "Robust %") != before[0]
+        moved = page.locator("#curves .cursor").bounding_box()
+        assert line
+        assert moved
+        assert moved["x"] > line["x"]
+        ranks = [int(rank) for rank in column(page, "Rank")]
+        assert ranks == sorted(ranks)
+        accuracies = [float(value) for value in column(page, "Robust %")]
+        assert accuracies == sorted(accuracies, reverse=True)
+
+
+def test_scripts_and_server_agree_at_the_published_budgets(browser: Browser, site: str) -> None:
+    with opened(browser, site, java_script_enabled=False) as watched:
+        page = watched.open(f"{BOARD}/l1.html")
+        served = page.eval_on_selector_all(
+            "#table tbody tr", "rows => rows.map((r) => r.innerText.replace(/\\s+/g, ' '))"
+        )
+        served_names = names(page)
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/l1.html?cols=acc,p1", ready="#board")
+        assert names(page) == served_names
+        for row, value, rank in zip(served, column(page, "Robust %"), column(page, "Rank"), strict=True):
+            assert f" {value} " in row
+            assert row.startswith(rank)
+        page.locator("#marks button", has_text=re.compile("^1$")).click()
+        assert column(page, "Robust %") == sorted(column(page, "ε 1"), key=float, reverse=True)
+
+
+def test_intervals_of_the_script_are_clopper_and_pearsons(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        for n in (40, 10_000):
+            counts = [0, 1, n // 3, n - 1, n]
+            low, high = proportion_interval(counts, n)
+            found = page.evaluate("([counts, n]) => counts.map((k) => CB.interval(k, n))", [counts, n])
+            assert [f[0] for f in found] == pytest.approx(low.tolist(), abs=1e-9)
+            assert [f[1] for f in found] == pytest.approx(high.tolist(), abs=1e-9)
+
+
+def test_every_state_of_the_board_is_in_its_address(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        page.locator(".tabs a", has_text="ℓ₂").click()
+        page.wait_for_function("document.querySelector('#curves .xlabel').textContent.includes('ℓ₂')")
+        page.locator("#epsnumber").fill("0.4")
+        page.locator("#epsnumber").press("Enter")
+        page.locator("#columns summary").click()
+        page.locator("#columnmenu input[value=year]").check()
+        page.keyboard.press("Escape")
+        page.locator("#table thead button", has_text="Clean").click()
+        page.locator("#filters summary").click()
+        page.locator("#filter-extra").select_option("no")
+        page.keyboard.press("Escape")
+        page.locator("#search").fill("training")
+        page.locator("#table tbody input").first.check()
+        page.wait_for_function("location.search.includes('sel=')")
+        wanted = page.url, names(page), column(page, "Year"), page.locator("#table th[aria-sort]").inner_text()
+        assert len(wanted[1]) < 4
+        for part in ("norm=l2", "eps=0.4", "sort=clean", "dir=desc", "extra=no", "q=training", "cols=", "sel="):
+            assert part in wanted[0]
+        page = watched.open(wanted[0].removeprefix(f"{site}/"), ready="#board")
+        assert (names(page), column(page, "Year"), page.locator("#table th[aria-sort]").inner_text()) == wanted[1:]
+        assert page.locator("#epsnumber").input_value() == "0.4"
+        assert page.locator("#search").input_value() == "training"
+        assert page.locator("#table tbody input:checked").count() == 1
+
+
+def test_headings_sort_both_ways_and_say_so(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        for head in ("Model", "Area"):
+            button = page.locator("#table thead button", has_text=head)
+            button.click()
+            first = names(page)
+            state = page.locator("#table th[aria-sort]")
+            assert state.count() == 1
+            assert state.get_attribute("aria-sort") == ("ascending" if head == "Model" else "descending")
+            button.click()
+            assert names(page) == first[::-1]
+
+
+def test_a_click_into_the_chart_moves_eps(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        box = page.locator("#ranks .plot").bounding_box()
+        assert box
+        page.mouse.click(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+        page.wait_for_function("new URLSearchParams(location.search).has('eps')")
+        assert float(page.locator("#epsnumber").input_value()) == pytest.approx(0.1, abs=0.003)
+
+
+def test_going_back_returns_to_the_norm_before(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        page.locator(".tabs a", has_text="union").click()
+        page.wait_for_function("document.querySelector('#ranks .xlabel').textContent.includes('multiple')")
+        page.go_back()
+        page.wait_for_function("document.querySelector('#ranks .xlabel').textContent.includes('ℓ∞')")
+        assert page.locator(".tabs a[aria-current]").inner_text().startswith("ℓ∞")
+
+
+def test_the_sweep_runs_and_stops(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        page.locator("#sweep").click()
+        page.wait_for_function("Number(document.getElementById('epsnumber').value) > 0.06")
+        page.locator("#sweep").click()
+        page.wait_for_function("document.getElementById('sweep').textContent.includes('Sweep')")
+        stopped = page.locator("#epsnumber").input_value()
+        page.wait_for_timeout(150)
+        assert page.locator("#epsnumber").input_value() == stopped
+
+
+# The compare page
+
+
+def test_chosen_rows_lead_to_a_comparison_with_a_permalink(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        for k in range(2):
+            page.locator("#table tbody input").nth(k).check()
+        chosen = names(page)[:2]
+        page.locator("#compare").click()
+        page.wait_for_selector("#comparetool[data-ready]", state="attached")
+        assert page.locator("#chosen a").all_inner_texts() == chosen
+        assert page.locator("#cmpgaptitle").inner_text() == f"{chosen[0]} minus {chosen[1]}"
+        third = page.locator("#modellist option").first.get_attribute("value")
+        assert third
+        page.locator("#addmodel").fill(third)
+        page.locator("#addmodel").press("Enter")
+        page.wait_for_function("document.querySelectorAll('#chosen li').length === 3")
+        page.locator("#normtabs a", has_text="ℓ₁").click()
+        page.wait_for_function("document.querySelector('#cmpcurves .xlabel').textContent.includes('ℓ₁')")
+        address = page.url
+        page = watched.open(address.removeprefix(f"{site}/"), ready="#comparetool")
+        assert page.locator("#chosen li").count() == 3
+        assert page.locator("#cmptables tbody tr").count() >= 3
+        page.locator("#chosen button").first.click()
+        page.wait_for_function("document.querySelectorAll('#chosen li').length === 2")
