@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +15,7 @@ from sqlalchemy.orm import Session
 
 from benchmark.errors import EvidenceError
 from benchmark.evaluation.needs import Needs, needs, rows_with_evidence
+from benchmark.evaluation.record import add_evidence
 from benchmark.evidence import EvidenceStore, pack
 from db.schema import Chunk, Evaluation, Evidence, State
 from db.session import Database
@@ -125,13 +125,9 @@ def _prune(
         return
     replacement = None
     if smaller:
-        replacement = store.put_bytes(smaller, samples=int(kept.sum())).digest
-        if session.get(Evidence, replacement) is None:
-            row = Evidence(
-                digest=replacement, bytes=len(smaller), samples=int(kept.sum()), created_at=datetime.now(UTC)
-            )
-            session.add(row)
-            session.flush()
+        stored = store.put_bytes(smaller, samples=int(kept.sum()))
+        replacement = stored.digest
+        add_evidence(session, stored)
     session.execute(update(Chunk).where(Chunk.evidence_digest == digest).values(evidence_digest=replacement))
 
 

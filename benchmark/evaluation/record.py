@@ -199,19 +199,20 @@ def add_chunk(session: Session, evaluation: schema.Evaluation, result: ChunkResu
         arrays=[schema.Array(name=name, data=data) for name, data in sorted(result.arrays.items())],
     )
     if result.evidence is not None:
-        evidence = result.evidence
-        if session.get(schema.Evidence, evidence.digest) is None:
-            session.add(
-                schema.Evidence(
-                    digest=evidence.digest,
-                    bytes=evidence.bytes,
-                    samples=evidence.samples,
-                    created_at=datetime.now(UTC),
-                )
-            )
-            session.flush()
-        chunk.evidence_digest = evidence.digest
+        add_evidence(session, result.evidence)
+        chunk.evidence_digest = result.evidence.digest
     session.add(chunk)
+
+
+def add_evidence(session: Session, evidence: StoredEvidence) -> None:
+    """Enter an evidence file, unless it is known."""
+    if session.get(schema.Evidence, evidence.digest) is not None:
+        return
+    alone(session)  # two evaluators may find the same examples at once
+    if session.get(schema.Evidence, evidence.digest) is None:
+        values = dataclasses.asdict(evidence)
+        session.add(schema.Evidence(**values, created_at=datetime.now(UTC)))
+        session.flush()
 
 
 def joined_arrays(chunks: Sequence[schema.Chunk]) -> dict[str, NDArray[Any]]:
