@@ -37,7 +37,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
             task = {
                 "contestant": contestant,
                 "model": model,
-                "samples": options.samples or (1 if options.quick else 2),
+                "samples": options.samples or 1,
                 "norms": list(options.norms or NORMS),
                 "batches": 8 if options.quick else 32,
                 "points": 8 if options.quick else 32,

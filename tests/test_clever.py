@@ -10,7 +10,7 @@ from benchmark import clever_scores
 from benchmark.clever import PRESETS, Preset, clever_estimates, scores_by_radius
 from benchmark.clever.jacobian import cotangents, dual_norms
 from benchmark.clever.presets import resolve
-from benchmark.clever.sampling import batch_seeds, draw, unit_ball
+from benchmark.clever.sampling import draw, draw_seeds, draws, unit_ball
 from benchmark.clever.targets import choose_targets
 from benchmark.counting import CountingModel
 from benchmark.errors import InputError, UnknownNameError, UnsupportedModelError
@@ -132,17 +132,25 @@ def test_points_are_uniform_in_the_ball(norm):
 def test_a_seed_and_an_index_determine_the_points():
     x = images(1)[0]
     settings = resolve("board")
-    assert batch_seeds(3, 7, 5) == batch_seeds(3, 7, 9)[:5]
-    assert len({*batch_seeds(3, 7, 50), *batch_seeds(3, 8, 50), *batch_seeds(4, 7, 50)}) == 150
-    assert torch.equal(draw(x, settings, "l2", 11), draw(x, settings, "l2", 11))
-    assert not torch.equal(draw(x, settings, "l2", 11), draw(x, settings, "l2", 12))
+    assert len({*draw_seeds(3, 7, 50), *draw_seeds(3, 8, 50), *draw_seeds(4, 7, 50)}) == 150
+    points = draw(x, settings, "l2", batches=2, seed=11)
+    assert torch.equal(draw(x, settings, "l2", batches=2, seed=11), points)
+    assert not torch.equal(draw(x, settings, "l2", batches=2, seed=12), points)
+
+
+def test_large_images_are_drawn_in_parts():
+    x, settings = torch.zeros(3, 64, 64), resolve("board", batches=7, samples=50)
+    sizes = [len(points) for points in draws(x, settings, "linf", seed=0, index=0)]
+    assert sum(sizes) == 7 * 50
+    assert len(sizes) > 1
+    assert all(size % 50 == 0 for size in sizes)
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS))
 @pytest.mark.parametrize("norm", NORMS)
 def test_points_stay_in_the_presets_ball_and_in_the_box_only_where_it_says_so(norm, preset):
     x, settings = images(1)[0], resolve(preset)
-    points = draw(x, settings, norm, 0)
+    points = draw(x, settings, norm, batches=1, seed=0)
     sampled = "l2" if settings.shared else norm
     radii = torch.linalg.vector_norm((points - x).flatten(1), ORDER[sampled], dim=1)
     assert radii.max() <= settings.radius[sampled] * (1 + 1e-5)

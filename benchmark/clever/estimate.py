@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark.clever.jacobian import cotangents, dual_norms
 from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.profile import Floats
-from benchmark.clever.sampling import batch_seeds, draw
+from benchmark.clever.sampling import draw, draws
 from benchmark.clever.scores import CleverEstimates, Order, Sampled, score
 from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import Targets, choose_targets
@@ -86,7 +86,7 @@ def clever_estimates(
         correct = logits.argmax(dim=1) == labels
         sampler = _Sampler(model, settings, norms, order, seed, batch_size, logits.shape[1])
         if order == 2:
-            refuse_kinks(model, draw(x[0], settings, "l2", seed))
+            refuse_kinks(model, draw(x[0], settings, "l2", batches=1, seed=seed))
         found = [sampler(x[i], int(labels[i]), chosen[i].tolist(), first + i) for i in correct.nonzero()[:, 0].tolist()]
     finally:
         model.train(was_training)
@@ -166,14 +166,10 @@ class _Sampler:
 
     def _maxima(self, image: Tensor, rows: Tensor, norms: tuple[Norm, ...], index: int) -> Tensor:
         """Shape (T, norms, N_b)."""
-        seeds = batch_seeds(self.seed, index, self.preset.batches)
-        at_once = max(1, self.batch_size // self.preset.samples)
         parts = []
-        for i in range(0, len(seeds), at_once):
-            points = torch.cat([draw(image, self.preset, norms[0], s) for s in seeds[i : i + at_once]])
-            values = torch.cat(
-                [self._values(part, rows, norms) for part in torch.split(points, self.batch_size)], dim=2
-            )
+        for points in draws(image, self.preset, norms[0], seed=self.seed, index=index):
+            passes = torch.split(points, self.batch_size)
+            values = torch.cat([self._values(part, rows, norms) for part in passes], dim=2)
             parts.append(values.view(*values.shape[:2], -1, self.preset.samples).amax(dim=3))
         return torch.cat(parts, dim=2)
 

@@ -1,10 +1,14 @@
 """Points drawn uniformly from the balls of the norms, seeded image by image.
 
-Each batch of N_s points has a generator of its own, seeded by (seed, index of the image, index of the batch): neither
-the size of the model's batches nor the images beside it change what is drawn.
+Each draw has a generator of its own, seeded by (seed, index of the image, index of the draw). How many of the N_b
+batches a draw holds depends on N_s and the size of an image only: neither the size of the model's batches nor the images
+beside it change what is drawn.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
 
 import numpy as np
 import torch
@@ -13,27 +17,39 @@ from torch import Tensor
 from benchmark.clever.presets import Preset
 from benchmark.threat import Norm
 
+_VALUES: Final = 2**20
+"""About so many random numbers are drawn at once: enough to hide the cost of a call, 4 MiB."""
 
-def batch_seeds(seed: int, index: int, batches: int) -> list[int]:
-    """Seeds of one image's batches."""
-    state = np.random.SeedSequence((seed, index)).generate_state(batches, np.uint64)
+
+def draw_seeds(seed: int, index: int, draws: int) -> list[int]:
+    """Seeds of one image's draws."""
+    state = np.random.SeedSequence((seed, index)).generate_state(draws, np.uint64)
     return [int(s) >> 1 for s in state]
 
 
-def draw(x: Tensor, preset: Preset, norm: Norm, seed: int) -> Tensor:
-    """One batch of points around an image.
+def draws(x: Tensor, preset: Preset, norm: Norm, *, seed: int, index: int) -> Iterator[Tensor]:
+    """All points around an image, some batches at a time.
 
     Args:
         x: The image, shape (c, h, w), in [0, 1].
-        preset: Number of points, radii, clipping.
+        preset: Numbers of batches and points, radii, clipping.
         norm: The norm of the ball, unless the preset's points are shared by all norms.
-        seed: Of this batch.
+        seed: Of the whole.
+        index: Of the image in its dataset.
 
-    Returns:
-        Points, shape (N_s, c, h, w), on the device of ``x``.
+    Yields:
+        Points of whole batches, shape (batches · N_s, c, h, w), on the device of ``x``; N_b batches in all.
     """
+    at_once = max(1, min(preset.batches, _VALUES // (preset.samples * x.numel())))
+    sizes = [min(at_once, preset.batches - first) for first in range(0, preset.batches, at_once)]
+    for size, own in zip(sizes, draw_seeds(seed, index, len(sizes)), strict=True):
+        yield draw(x, preset, norm, batches=size, seed=own)
+
+
+def draw(x: Tensor, preset: Preset, norm: Norm, *, batches: int, seed: int) -> Tensor:
+    """The points of some batches around an image, shape (batches · N_s, c, h, w); see `draws`."""
     generator = torch.Generator(x.device).manual_seed(seed)
-    size, dimension = preset.samples, x.numel()
+    size, dimension = batches * preset.samples, x.numel()
     if preset.shared:
         offsets = unit_ball("l2", size, dimension, generator)
         scales = torch.rand(size, 1, generator=generator, device=x.device)

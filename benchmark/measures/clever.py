@@ -85,7 +85,7 @@ class Clever(Measure[CleverParameters]):
             seed=task.seed,
             order=parameters.order,
             first=task.first,
-            resamples=100,
+            resamples=50,
             confidence=CONFIDENCE,
         )
         arrays = _arrays(estimates)
