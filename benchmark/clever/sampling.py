@@ -1,8 +1,8 @@
 """Points drawn uniformly from the balls of the norms, seeded image by image.
 
 Each draw has a generator of its own, seeded by (seed, index of the image, index of the draw). How many of the N_b
-batches a draw holds depends on N_s and the size of an image only: neither the size of the model's batches nor the images
-beside it change what is drawn.
+batches a draw holds depends on N_s and the size of an image only: neither the size of the model's batches nor the
+images beside it change what is drawn.
 """
 
 from __future__ import annotations
