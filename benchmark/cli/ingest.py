@@ -24,9 +24,18 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
     from benchmark.cli.evaluate import check_device
     from benchmark.cli.verify import print_report
     from benchmark.evaluation.ingest import ingest
+    from benchmark.evidence import EvidenceStore
 
     check_device(device)
-    outcome = ingest(place.database, place.workspace, file, device=device, trust_code=trust_code)
+    workspace = place.workspace
+    outcome = ingest(
+        place.database,
+        EvidenceStore(workspace.artifacts),
+        workspace.models,
+        file,
+        device=device,
+        trust_code=trust_code,
+    )
     if as_json:
         echo_json(
             {

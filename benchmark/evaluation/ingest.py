@@ -32,7 +32,6 @@ from benchmark.evaluation.needs import needs
 from benchmark.evidence import EvidenceStore, StoredEvidence, unpack
 from benchmark.results import Flag, Score
 from benchmark.threat import NORMS
-from benchmark.workspace import Workspace
 from db.schema import Base, Cell, Chunk, Evaluation, Protocol, State
 from db.session import Database, alone
 from models_zoo import Entry, catalogue
@@ -98,13 +97,20 @@ def verify_bundle(
 
 
 def ingest(
-    database: Database, workspace: Workspace, path: Path, *, device: str = "cpu", trust_code: bool = False
+    database: Database,
+    store: EvidenceStore,
+    models: Path,
+    path: Path,
+    *,
+    device: str = "cpu",
+    trust_code: bool = False,
 ) -> Ingested:
     """Verify a bundle, then enter what is new in it. Doing it again changes nothing.
 
     Args:
         database: The database.
-        workspace: Where evidence and the model's files go.
+        store: Where its evidence goes.
+        models: Folder of submitted models, where the model's files go.
         path: The bundle.
         device: Where the model runs.
         trust_code: Whether Python code in it may run.
@@ -114,14 +120,13 @@ def ingest(
             protocol of the same name and version, a dataset that is not registered.
     """
     with open_bundle(path, trust_code=trust_code) as contents:
-        _refuse_conflicts(database, workspace, contents)
+        _refuse_conflicts(database, models, contents)
         report = _verify(contents, samples=None, seed=0, device=device)
         outcome = Ingested(contents.entry.slug, report)
         if report.problems:
             return outcome
-        store = EvidenceStore(workspace.artifacts)
         _copy_evidence(contents, store)
-        entry = _install(contents.entry, workspace)
+        entry = _install(contents.entry, models)
         with database.write() as session:
             _enter(session, contents, entry, outcome)
     return outcome
@@ -265,9 +270,9 @@ def _evidence(manifest: Mapping[str, Any]) -> set[str]:
     return {str(chunk["evidence"]) for chunk in chunks if chunk["evidence"] is not None}
 
 
-def _refuse_conflicts(database: Database, workspace: Workspace, contents: Contents) -> None:
+def _refuse_conflicts(database: Database, models: Path, contents: Contents) -> None:
     entry, dataset = contents.entry, contents.dataset
-    known = catalogue([workspace.models]).get(entry.slug)
+    known = catalogue([models]).get(entry.slug)
     if known is not None and known.digest != entry.digest:
         raise InputError(
             f"There is another model called {entry.slug!r} here (digest {known.digest[:12]}…, the bundle's is "
@@ -294,15 +299,15 @@ def _protocol(session: Session, values: Mapping[str, Any]) -> Protocol | None:
     return session.scalar(query)
 
 
-def _install(entry: Entry, workspace: Workspace) -> Entry:
-    """Put the model's card and files into the workspace, unless the model is there already; returns the entry there."""
-    known = catalogue([workspace.models]).get(entry.slug)
+def _install(entry: Entry, models: Path) -> Entry:
+    """Put the model's card and files into the folder, unless the model is there already; returns the entry there."""
+    known = catalogue([models]).get(entry.slug)
     if known is not None:
         return known
-    target = workspace.models / entry.slug
+    target = models / entry.slug
     try:
-        workspace.models.mkdir(parents=True, exist_ok=True)
-        scratch = Path(tempfile.mkdtemp(dir=workspace.models, prefix=".ingest-"))
+        models.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(dir=models, prefix=".ingest-"))
         try:
             for file in entry.folder.iterdir():
                 shutil.copyfile(file, scratch / file.name)
