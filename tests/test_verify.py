@@ -14,7 +14,6 @@ from sqlalchemy import func, select
 
 from benchmark.cli import run
 from benchmark.datasets import get_dataset
-from benchmark.evaluation import check as checking
 from benchmark.evaluation.check import Report, Subject, check, choose
 from benchmark.evaluation.gc import collect
 from benchmark.evaluation.needs import needs
@@ -166,7 +165,8 @@ class Nudged(torch.nn.Module):
 
     def forward(self, x):
         logits = self.model(x)
-        noise = torch.rand(logits.shape, generator=self.generator) * 2 - 1
+        seed = int(x.double().sum() * 1e6) % 2**31  # the same image, the same rounding
+        noise = torch.rand(logits.shape, generator=self.generator.manual_seed(seed)) * 2 - 1
         return logits + self.size * noise * logits.abs().amax(dim=1, keepdim=True)
 
 
@@ -174,31 +174,55 @@ class Nudged(torch.nn.Module):
 def test_a_machine_that_rounds_otherwise_agrees(board, size):
     # What joined the ledger leads by more than the slack, so no rounding below it can refute it.
     outdo(board)
-    x, y = get_dataset("digits").load(boards.N)
-    subject = Subject("m", Nudged(load_model(boards.MODELS[0]), size), x, y)
-    with Database(board.database_url).read() as session:
-        model_id = session.scalars(select(Model.id).where(Model.slug == boards.MODELS[0])).one()
-        needed = needs(session, model_id=model_id, dataset_id=1)
-    found = Report()
-    everything = np.arange(500) < boards.N
-    check(subject, needed, EvidenceStore(board.artifacts), found, chosen=everything)
-    assert found.problems == []
+    model = Nudged(load_model(boards.MODELS[0]), size)
+    found = checked(board, model)
+    assert (found.problems, found.notes) == ([], [])
     assert found.examples > 30
+    x, _ = get_dataset("digits").load(1)
     with torch.no_grad():
-        assert not torch.equal(subject.model(x), subject.model(x))
+        assert not torch.equal(model(x), model.model(x))
 
 
-def test_a_tie_of_clean_logits_may_fall_either_way(board, monkeypatch):
-    class Tied(torch.nn.Module):
-        def forward(self, x):
-            return torch.zeros(len(x), 10)
+class Tied(torch.nn.Module):
+    def forward(self, x):
+        return torch.zeros(len(x), 10)
 
+
+class Random(torch.nn.Module):
+    """A model whose logits are mostly noise."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(x) + 50 * torch.randn(len(x), 10)
+
+
+def checked(board, model) -> Report:
     x, y = get_dataset("digits").load(boards.N)
     with Database(board.database_url).read() as session:
         needed = needs(session, model_id=1, dataset_id=1)
     found = Report()
-    checking._check_clean(Subject("m", Tied(), x, y), needed, found, np.arange(500) < boards.N)
+    chosen = np.arange(500) < boards.N
+    check(Subject("m", model, x, y), needed, EvidenceStore(board.artifacts), found, chosen=chosen)
+    return found
+
+
+def test_a_tie_of_clean_logits_may_fall_either_way(board):
+    # Of equal logits argmax names the first: most images count as misclassified here, the ledger says otherwise.
+    said = [str(problem) for problem in checked(board, Tied()).problems]
+    assert said
+    assert not any("clean image" in text for text in said)
+
+
+def test_doubts_about_a_random_output_are_notes_and_distances_are_still_checked(board):
+    found = checked(board, Random(load_model(boards.MODELS[0])))
     assert found.problems == []
+    assert "its output is random" in found.notes[0]
+    change_distance(board, 5, lambda d: d * 0.9)
+    found = checked(board, Random(load_model(boards.MODELS[0])))
+    assert {(problem.sample, problem.norm) for problem in found.problems} == {(5, "l2")}
 
 
 # gc ----------------------------------------------------------------------------------------------------------------
