@@ -44,6 +44,12 @@ def adapt(source: str, target: Path, *, dataset: str | None, classes: int | None
         )
 
 
+def dataset_of(source: str) -> str | None:
+    """The dataset that a source names itself: RobustBench's do, timm's do not."""
+    library, _, name = source.partition(":")
+    return name.split("/")[0] if library == "robustbench" and name.count("/") == 2 else None
+
+
 def _from_timm(name: str, target: Path, *, dataset: str | None, classes: int | None, slug: str | None) -> None:
     try:
         import timm

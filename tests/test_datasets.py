@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import struct
 import subprocess
 import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from benchmark.datasets import Dataset, datasets, get_dataset, manifest_digest
+from benchmark.datasets import Dataset, datasets, files_digest, get_dataset, manifest_digest
+from benchmark.datasets.cifar10 import read_archive
 from benchmark.errors import InputError, UnknownNameError
 from models_zoo.data import digits, read_idx
 from models_zoo.errors import FetchError
+from models_zoo.fetch import RemoteFile
 
 
 def test_digits_are_float_images_in_the_box_with_their_labels() -> None:
@@ -98,7 +102,6 @@ def test_what_is_known_without_loading_is_consistent() -> None:
         for values in dataset.eps.values():
             assert list(values) == sorted(values)
             assert min(values) > 0
-        assert dataset.licence
         assert dataset.source
         assert len(dataset.digest) == 64
 
@@ -106,6 +109,47 @@ def test_what_is_known_without_loading_is_consistent() -> None:
 def test_listing_datasets_does_not_import_torch() -> None:
     program = "import sys; from benchmark.datasets import datasets; datasets(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def test_cifar10_is_read_from_the_binary_archive(tmp_path: Path) -> None:
+    planes = np.arange(3 * 32 * 32, dtype=np.uint32).astype(np.uint8)
+    batch = b"".join(bytes([label]) + np.roll(planes, label).tobytes() for label in (3, 8))
+    path = archive_of(tmp_path, "cifar-10-batches-bin/test_batch.bin", batch)
+    images, labels = read_archive(path)
+    assert images.shape == (2, 3, 32, 32)
+    assert labels.tolist() == [3, 8]
+    np.testing.assert_array_equal(images[0], np.roll(planes, 3).reshape(3, 32, 32))
+
+
+@pytest.mark.parametrize(
+    ("member", "content"), [("other.bin", b"x" * 3073), ("test_batch.bin", b"x" * 3072), ("", b"")]
+)
+def test_an_archive_without_whole_records_is_refused(tmp_path: Path, member: str, content: bytes) -> None:
+    path = archive_of(tmp_path, f"cifar-10-batches-bin/{member}", content)
+    with pytest.raises(InputError, match="test_batch"):
+        read_archive(path)
+    path.write_bytes(b"\x1f\x8b no archive")
+    with pytest.raises(InputError, match="no archive"):
+        read_archive(path)
+
+
+def archive_of(folder: Path, member: str, content: bytes) -> Path:
+    with tarfile.open(folder / "a.tar.gz", "w:gz") as archive:
+        facts = tarfile.TarInfo(member)
+        facts.size = len(content)
+        archive.addfile(facts, io.BytesIO(content))
+    return folder / "a.tar.gz"
+
+
+def test_a_dataset_of_verified_files_is_known_by_their_digests() -> None:
+    one, other = (RemoteFile("a", (), 1, digit * 64) for digit in "12")
+    assert files_digest([one]) != files_digest([other]) != files_digest([one, other])
+    registered = get_dataset("digits")
+    images, labels = registered.read()
+    by_files = dataclasses.replace(registered, files=(one,), digest=files_digest([one]))
+    assert len(by_files.load()[0]) == 500
+    with pytest.raises(InputError, match="expected \\(500, 1, 8, 8\\)"):
+        dataclasses.replace(by_files, read=lambda: (images[:9], labels[:9])).load()
 
 
 @pytest.mark.shared

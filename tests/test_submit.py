@@ -287,6 +287,11 @@ class TestAdapters:
         assert code == 1
         assert "robustbench:cifar10/Linf/Carmon2019Unlabeled" in said
 
+    def test_an_unknown_dataset_is_named_before_anything_is_downloaded(
+        self, submit: Callable[..., tuple[int, str]]
+    ) -> None:
+        assert "There is no dataset called 'imagenot'" in submit("--from", "robustbench:imagenot/Linf/X")[1]
+
     def test_a_timm_model_becomes_weights_and_a_card(
         self, submit: Callable[..., tuple[int, str]], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:

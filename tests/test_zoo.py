@@ -278,6 +278,24 @@ class TestArchitectures:
         with pytest.raises(UnknownEntryError, match="'wong_small'"):
             build("wong_smal", {})
 
+    def test_an_installed_package_adds_its_own(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "theirs.py").write_text(
+            "from torch import nn\nVERSION = 7\ndef build(*, classes): return nn.Linear(4, classes)\n"
+        )
+        facts = tmp_path / "theirs-1.0.dist-info"
+        facts.mkdir()
+        (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+        (facts / "entry_points.txt").write_text("[curveboard.architectures]\ntheir_net = theirs\n")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        architectures.cache_clear()
+        try:
+            assert version_of("their_net") == 7
+            assert "theirs" not in sys.modules  # the version is read, not run
+            assert build("their_net", {"classes": 3}).out_features == 3
+        finally:
+            architectures.cache_clear()
+            sys.modules.pop("theirs", None)
+
     @pytest.mark.parametrize("arguments", [{"inputs": 64}, {"inputs": "x", "hidden": [], "outputs": 1}, {"beta": 2}])
     def test_arguments_that_do_not_fit_are_named(self, arguments: dict[str, Any]) -> None:
         with pytest.raises(CardError, match="cannot be built with"):

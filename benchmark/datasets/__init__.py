@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, cast
@@ -41,7 +41,8 @@ class Dataset:
         classes: Names of the classes, in the order of the labels.
         size: Number of images.
         levels: The largest value of an image as it is stored; images are divided by it.
-        digest: SHA-256 in hexadecimal of what `manifest_digest` says; checked on loading.
+        digest: What identifies it without loading: `manifest_digest` of its content, which is checked on loading;
+            or `files_digest`, where its files are verified byte by byte.
         eps: Perturbation budgets that are usual for it, in each norm, in the units of images in [0, 1].
         licence: Of the data.
         source: Who made it.
@@ -107,9 +108,21 @@ def manifest_digest(images: Images, labels: Labels, *, levels: int) -> str:
     return digest.hexdigest()
 
 
+def files_digest(files: Sequence[RemoteFile]) -> str:
+    """What identifies a dataset that is read from public files: SHA-256 over their digests."""
+    return hashlib.sha256("\n".join(file.sha256 for file in files).encode()).hexdigest()
+
+
 @cache
 def _verified(dataset: Dataset) -> tuple[Images, Labels]:
     images, labels = dataset.read()
+    if len(images) != dataset.size or images.shape[1:] != dataset.shape or len(labels) != dataset.size:
+        raise InputError(
+            f"The dataset {dataset.name!r} was read as {len(labels)} labels and images {images.shape}, expected "
+            f"{(dataset.size, *dataset.shape)}."
+        )
+    if dataset.files and dataset.digest == files_digest(dataset.files):
+        return images, labels
     digest = manifest_digest(images, labels, levels=dataset.levels)
     if digest != dataset.digest:
         raise InputError(

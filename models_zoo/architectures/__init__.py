@@ -31,7 +31,7 @@ def architectures() -> Mapping[str, str]:
                 f"The architecture {point.name!r} is defined by {found[point.name]} and by {point.value}; "
                 "rename one, or uninstall its package."
             )
-        found[point.name] = point.value
+        found[point.name] = point.module
     return dict(sorted(found.items()))
 
 
