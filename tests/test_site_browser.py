@@ -95,7 +95,8 @@ def column(page: Page, head: str) -> list[str]:
         """(rows, head) => {
             const heads = [...document.querySelectorAll("#table thead th")];
             const at = heads.findIndex((th) => th.textContent.trim() === head);
-            return rows.map((row) => row.cells[at].querySelector("b, a, span")?.textContent ?? row.cells[at].textContent);
+            const cells = rows.map((row) => row.cells[at]);
+            return cells.map((cell) => (cell.querySelector("b, a, span") ?? cell).textContent);
         }""",
         head,
     )
@@ -131,7 +132,7 @@ def test_the_pages_are_whole_without_scripts(browser: Browser, site: str) -> Non
     with opened(browser, site, java_script_enabled=False) as watched:
         page = watched.open(f"{BOARD}/index.html")
         assert page.locator("#table tbody tr").count() == 4
-        assert page.locator("#curves path.line").count() == 4
+        assert page.locator("#curves .plot path.line").count() == 4
         assert not page.locator(".js").filter(visible=True).count()
         page.locator(".tabs a", has_text="ℓ₂").click()
         assert page.url.endswith("l2.html")
@@ -253,14 +254,14 @@ def test_every_state_of_the_board_is_in_its_address(browser: Browser, site: str)
         page.keyboard.press("Escape")
         page.locator("#table thead button", has_text="Clean").click()
         page.locator("#filters summary").click()
-        page.locator("#filter-extra").select_option("no")
+        page.locator("#filter-method").select_option("PGD adversarial training")
         page.keyboard.press("Escape")
         page.locator("#search").fill("training")
         page.locator("#table tbody input").first.check()
         page.wait_for_function("location.search.includes('sel=')")
         wanted = page.url, names(page), column(page, "Year"), page.locator("#table th[aria-sort]").inner_text()
         assert len(wanted[1]) < 4
-        for part in ("norm=l2", "eps=0.4", "sort=clean", "dir=desc", "extra=no", "q=training", "cols=", "sel="):
+        for part in ("norm=l2", "eps=0.4", "sort=clean", "dir=desc", "method=PGD", "q=training", "cols=", "sel="):
             assert part in wanted[0]
         page = watched.open(wanted[0].removeprefix(f"{site}/"), ready="#board")
         assert (names(page), column(page, "Year"), page.locator("#table th[aria-sort]").inner_text()) == wanted[1:]
@@ -286,9 +287,10 @@ def test_headings_sort_both_ways_and_say_so(browser: Browser, site: str) -> None
 def test_a_click_into_the_chart_moves_eps(browser: Browser, site: str) -> None:
     with opened(browser, site) as watched:
         page = watched.open(f"{BOARD}/index.html", ready="#board")
-        box = page.locator("#ranks .plot").bounding_box()
+        plot = page.locator("#ranks .plot")
+        box = plot.bounding_box()
         assert box
-        page.mouse.click(box["x"] + box["width"] / 3, box["y"] + box["height"] / 2)
+        plot.click(position={"x": box["width"] / 3, "y": box["height"] / 2})
         page.wait_for_function("new URLSearchParams(location.search).has('eps')")
         assert float(page.locator("#epsnumber").input_value()) == pytest.approx(0.1, abs=0.003)
 
