@@ -275,6 +275,8 @@ def _steps(steps: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
 
 def _weights(file: _Fields, *, digests: bool) -> Weights:
     urls = tuple(file.texts("urls"))
+    if wrong := [url for url in urls if not url.startswith("https://")]:
+        raise CardError(f"weights.urls holds {wrong[0][:200]!r}; files are fetched from https addresses alone.")
     stated = digests or bool(urls)
     size, sha256 = file.integer("size", required=stated), file.text("sha256", required=stated)
     layout = file.plain("layout", dict)

@@ -200,6 +200,11 @@ def local_address(folder: Path, outside: Path) -> None:
     card(folder, "w.safetensors", weights=[file])
 
 
+def address_of_a_service_of_this_machine(folder: Path, outside: Path) -> None:
+    file = {"file": "w.safetensors", "urls": ["http://127.0.0.1:9/shutdown"], "size": 6, "sha256": "0" * 64}
+    card(folder, "w.safetensors", weights=[file])
+
+
 def slug_with_control_characters(folder: Path, outside: Path) -> None:
     save_file(state(), folder / "w.safetensors")
     card(folder, "w.safetensors", slug="enemy\x1b[2J\x07")
@@ -406,7 +411,7 @@ EXPLOITS: list[Callable[[Path, Path], None]] = [
     pickled_tensors, plain_pickle, legacy_pickle, legacy_tar, whole_module, pickle_called_safetensors,
     pickle_called_matlab, matlab_objects, objects_in_npz, joblib_like, zip_bomb, header_of_ten_gigabytes,
     header_that_points_outside_the_file, parent_path, absolute_path, symbolic_link, linked_card, pipe_for_a_file,
-    folder_for_a_file, local_address, slug_with_control_characters, slug_that_climbs, title_with_escapes,
+    folder_for_a_file, local_address, address_of_a_service_of_this_machine, slug_with_control_characters, slug_that_climbs, title_with_escapes,
     endless_nesting, terabytes_of_parameters, architecture_that_is_a_path, preprocessing_with_code, code_without_trust,
     code_that_trusts_itself, factory_that_is_an_expression, program_bomb,
 ]  # fmt: skip
