@@ -411,7 +411,8 @@ EXPLOITS: list[Callable[[Path, Path], None]] = [
     pickled_tensors, plain_pickle, legacy_pickle, legacy_tar, whole_module, pickle_called_safetensors,
     pickle_called_matlab, matlab_objects, objects_in_npz, joblib_like, zip_bomb, header_of_ten_gigabytes,
     header_that_points_outside_the_file, parent_path, absolute_path, symbolic_link, linked_card, pipe_for_a_file,
-    folder_for_a_file, local_address, address_of_a_service_of_this_machine, slug_with_control_characters, slug_that_climbs, title_with_escapes,
+    folder_for_a_file, local_address, address_of_a_service_of_this_machine,
+    slug_with_control_characters, slug_that_climbs, title_with_escapes,
     endless_nesting, terabytes_of_parameters, architecture_that_is_a_path, preprocessing_with_code, code_without_trust,
     code_that_trusts_itself, factory_that_is_an_expression, program_bomb,
 ]  # fmt: skip
