@@ -499,7 +499,7 @@ def test_the_board_goes_on_as_if_nothing_had_come(
     assert said.err.startswith("Error: ")
     assert "Traceback" not in said.err + said.out
     assert snapshot(workspace.models) == before
-    assert not [p for p in workspace.root.iterdir() if p.name.startswith(".submitting")]
+    assert not list(workspace.root.rglob(".submitting*"))
     assert run(["list", "models", "--workspace", str(workspace.root)]) == 0
 
 

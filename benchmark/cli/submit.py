@@ -92,7 +92,11 @@ def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str
     from models_zoo.claims import robustbench_claims
     from models_zoo.submission import stage, write_card
 
-    where = None if dry_run else place.workspace.root
+    where = None
+    if not dry_run:
+        # Beside where it goes, so that it can be moved there in one step; the catalogue does not look this deep.
+        where = place.workspace.models
+        where.mkdir(exist_ok=True)
     with (
         tempfile.TemporaryDirectory(prefix=".submitting-", dir=where, ignore_cleanup_errors=True) as staging,
         tempfile.TemporaryDirectory(prefix="curveboard-adapted-") as adapted,
@@ -201,7 +205,6 @@ def _accept(place: Place, entry: Entry) -> Entry:
     from models_zoo import get_entry
 
     home = place.workspace.models / entry.slug
-    home.parent.mkdir(exist_ok=True)
     if home.exists():
         shutil.move(home, entry.folder.parent / "replaced")
     entry.folder.rename(home)
