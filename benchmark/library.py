@@ -63,7 +63,7 @@ def robustness_curve(
 def _check(x: Tensor, y: Tensor, norm: str, pool: Tensor | None) -> None:
     if norm not in NORMS:
         raise InputError(f"The norm {norm!r} is unknown; choose one of {', '.join(NORMS)}.")
-    if x.ndim < 2 or len(x) == 0 or x.dtype != torch.float32:
+    if x.ndim != 4 or len(x) == 0 or x.dtype != torch.float32:
         raise InputError(
             f"Images have shape {tuple(x.shape)} and type {x.dtype}; they must be at least one, float32, (n, c, h, w)."
         )

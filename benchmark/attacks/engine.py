@@ -6,9 +6,10 @@ finishes every example by a polish that can only shorten it. Method and figures:
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import partial, reduce
 from typing import Final
 
 import torch
@@ -19,13 +20,13 @@ from benchmark.attacks.gradient_free import random_search, single_step
 from benchmark.attacks.linearised import descend, linearise, polish
 from benchmark.attacks.oracle import Oracle, frozen
 from benchmark.attacks.primal_dual import primal_dual
-from benchmark.attacks.reliability import Checks, look_at_outputs, reliability_flags
+from benchmark.attacks.reliability import TOLERATED, Checks, look_at_outputs, reliability_flags
 from benchmark.attacks.rows import Best, Rows
 from benchmark.attacks.shrinking import shrink
 from benchmark.attacks.starts import bisect, far_images, nearest_other
 from benchmark.results import Flag
-from benchmark.threat import Norm
-from benchmark.verification import same_draws
+from benchmark.threat import Norm, norms_of
+from benchmark.verification import same_draws, verify
 
 FAMILIES: Final = (
     "linearised",
@@ -72,6 +73,9 @@ class Budget:
     polish: int
     checked: int
     random: int
+    targets: int = 3
+    scattered: int = 2
+    scatter: int = 12
 
 
 BUDGETS: Final[dict[Effort, Budget]] = {
@@ -131,7 +135,7 @@ class Search:
         norm: The norm to be small.
         scale: How far the label leads on each clean image, shape (n,).
         best: The nearest examples so far.
-        start: The nearest examples on the way to other images: found without gradients.
+        start: What was known before the searches from other images: for the check without gradients.
     """
 
     def __init__(
@@ -145,6 +149,8 @@ class Search:
 
     def run(self, family: str, rows: Rows, search: Callable[[Oracle, Rows, Norm], None]) -> None:
         """Run a family's searches and keep what they found."""
+        if not len(rows.sample):
+            return
         search(self.oracle, rows, self.norm)
         self.best.merge(rows, FAMILIES.index(family))
 
@@ -152,9 +158,14 @@ class Search:
         """Indices of the samples with an example."""
         return torch.isfinite(self.best.distance).nonzero().squeeze(1)
 
-    def clean(self) -> Rows:
-        """One row a sample, from the clean image."""
-        return Rows(self.everyone, self.x, self.y)
+    def clean(self, target: Tensor | None = None) -> Rows:
+        """One row a sample, from the clean image, aimed at a target class (n,) if there is one."""
+        return Rows(self.everyone, self.x, self.y, target=target)
+
+    def ranked(self) -> Tensor:
+        """The other classes of each sample, likeliest first, shape (n, k - 1)."""
+        logits = self.oracle.logits(self.x).scatter(1, self.y[:, None], -torch.inf)
+        return logits.argsort(dim=1, descending=True)[:, :-1]
 
     def resume(self, sample: Tensor) -> Rows:
         """One row for each of some samples, from its best example."""
@@ -191,6 +202,7 @@ def engine(
         scale = margin[attacked].neg().clamp_(min=1e-12)
         search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
         checks = _run(search, x if pool is None else pool, BUDGETS[effort])
+        _insist(search, outputs.randomised)
     return _result(x, attacked, search.best, reliability_flags(outputs, checks))
 
 
@@ -206,60 +218,117 @@ def _result(x: Tensor, attacked: Tensor, best: Best, flags: tuple[Flag, ...]) ->
 
 def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     search.run("linearised", search.clean(), partial(linearise, steps=budget.linearise))
-    _neighbours(search, pool, budget)
+    near = _neighbours(search, pool, budget)
     if search.norm == "linf":
-        for factor in (1.0, 3.0):
-            search.run(
-                "shrinking", search.clean(), partial(shrink, steps=budget.shrink, radius=search.known() * factor)
-            )
+        _two_phases(search, near, budget)
     else:
+        if search.norm == "l2":
+            search.run("shrinking", near, partial(shrink, steps=budget.shrink))
         _primal_dual(search, budget)
+        _scatter(search, budget)
     checks = _check(search, budget)
     _endgame(search, budget)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
     return checks
 
 
-def _neighbours(search: Search, pool: Tensor, budget: Budget) -> None:
-    """Search from the boundary on the way to the nearest images of another class; from far images if there are none."""
+def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
+    """For linf: short searches from every start, then longer ones from the two that came nearest."""
+    rough = partial(shrink, steps=budget.shrink // 2, step=(0.5, 0.1), rate=(0.3, 0.01))
+    search.run("shrinking", near, rough)
+    known = search.known()
+    starts = [(search.clean(), known), (search.clean(), 3 * known)]
+    ranked = search.ranked()[:, : budget.targets]
+    starts += [(search.clean(target), 1.5 * known) for target in ranked.unbind(dim=1)[1:]]
+    radius = torch.cat([start[1] for start in starts])
+    rows = reduce(operator.add, [start[0] for start in starts])
+    search.run("shrinking", rows, partial(rough, radius=radius))
+    nearest = (near + rows).nearest(2)
+    search.run("shrinking", nearest, partial(shrink, steps=budget.endgame, step=(0.2, 0.005), rate=(0.03, 0.001)))
+    search.run("descent", nearest.nearest(1), partial(descend, steps=budget.descent // 2))
+
+
+def _insist(search: Search, randomised: bool) -> None:
+    """Push examples that verification does not believe outward until it does.
+
+    Rounding, or (a randomised model) the luck of the draws that a search selects for, leave examples whose lead is too
+    small. A randomised model's example must hold twice, on different draws.
+    """
+    found = search.found()
+    if not len(found):
+        return
+    delta = search.best.delta[found]
+    wanted = torch.ones(len(found), dtype=torch.bool, device=delta.device)
+    for power in range(10):
+        pushed = delta[wanted] * (1 + (0.02 if randomised else 1e-6) * (2**power - 1))
+        rows = Rows(found[wanted], search.x, search.y)
+        rows.delta = pushed
+        images = rows.images()
+        holds = verify(search.oracle.model, search.x[rows.sample], rows.y, images).holds
+        if randomised:
+            holds &= (search.oracle.margins(images, rows.y) > 0).cpu()
+        holds = holds.to(delta.device)
+        search.best.delta[rows.sample] = rows.delta
+        search.best.distance[rows.sample] = torch.where(holds, norms_of(rows.delta, search.norm), torch.inf)
+        wanted[wanted.clone()] = ~holds
+        if not bool(wanted.any()):
+            break
+
+
+def _neighbours(search: Search, pool: Tensor, budget: Budget) -> Rows:
+    """Go to the boundary on the way to the nearest images of another class; to far images if there are none."""
     pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
     predicted = search.oracle.logits(pool).argmax(dim=1)
-    near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=budget.neighbours)
+    count = budget.neighbours + (search.norm == "linf")
+    near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=count)
     sample, which = (near >= 0).nonzero(as_tuple=True)
     rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
     search.run("neighbour", rows, bisect)
-    search.start.merge(rows, 0)
-    if search.norm != "l1":
-        search.run("shrinking", rows, partial(shrink, steps=budget.shrink))
     lost = torch.isinf(search.best.distance).nonzero().squeeze(1)
     if len(lost):
         for images in far_images(search.x[lost], search.generator):
-            rows = Rows(lost, search.x, search.y, start=images)
-            search.run("neighbour", rows, bisect)
-            search.start.merge(rows, 0)
+            search.run("neighbour", Rows(lost, search.x, search.y, start=images), bisect)
+    search.start = replace(search.best, delta=search.best.delta.clone(), distance=search.best.distance.clone())
+    return rows
 
 
 def _check(search: Search, budget: Budget) -> Checks:
     """What a single step and a search without gradients find on some samples that the gradient searches did not."""
     found = search.found()
-    some = found[:: max(1, len(found) // budget.checked)][: budget.checked]
+    _, gradient = search.oracle.gradients(search.x, search.y)
+    zero = float((gradient == 0).all(dim=1).float().mean())
+    blind = zero > TOLERATED  # the search without gradients is then all there is
+    count, steps = (len(found), 5 * budget.random) if blind else (budget.checked, budget.random)
+    some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
     single = Rows(some, search.x, search.y)
     free = search.resume(some)
     free.best.copy_(search.start.delta[some])
     free.distance.copy_(search.start.distance[some])
     search.run("single-step", single, single_step)
-    search.run("gradient-free", free, partial(random_search, steps=budget.random, generator=search.generator))
-    _, gradient = search.oracle.gradients(search.x, search.y)
+    search.run("gradient-free", free, partial(random_search, steps=steps, generator=search.generator))
     return Checks(
         before=before,
         single_step=single.distance,
         gradient_free=free.distance,
-        zero_gradients=float((gradient == 0).all(dim=1).float().mean()),
+        zero_gradients=zero,
         non_finite_gradients=search.oracle.non_finite,
         unbroken=len(search.x) - len(found),
         attacked=len(search.x),
     )
+
+
+def _scatter(search: Search, budget: Budget) -> None:
+    """Short descents towards each of the likeliest other classes, and from random points about as far as is known."""
+    ranked = search.ranked()[:, : budget.targets]
+    aimed = reduce(operator.add, [search.clean(target) for target in ranked.unbind(dim=1)])
+    linearise(search.oracle, aimed, search.norm, steps=1)
+    thrown = Rows(search.everyone.repeat(budget.scattered), search.x, search.y)
+    noise = torch.rand(thrown.delta.shape, generator=search.generator, device=thrown.x.device) * 2 - 1
+    length = search.known().repeat(budget.scattered) * 2
+    thrown.delta = noise * (length / norms_of(noise, search.norm).clamp(min=1e-12))[:, None]
+    for rows in (aimed, thrown):
+        search.run("descent", rows, partial(descend, steps=budget.scatter))
 
 
 def _primal_dual(search: Search, budget: Budget) -> None:

@@ -21,8 +21,8 @@ from benchmark.threat import Norm, cheapest_point, norms_of
 _SHARE: Final = (0.3, 0.01)
 """Share of the coordinates that a proposal touches, at the start and the end."""
 
-_SHRINK: Final = 0.03
-"""Share by which the radius shrinks below the best in linf, once the current point is adversarial there."""
+_SHRINK: Final = (0.2, 0.005)
+"""Share by which the radius is below the best in linf, at the start and the end."""
 
 
 def random_search(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, generator: torch.Generator) -> None:
@@ -40,7 +40,7 @@ def random_search(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, generat
     for k in range(steps):
         touched = _patches(rows, cosine(_SHARE, k, steps), generator)
         if norm == "linf":
-            radius = (rows.distance * (1 - _SHRINK))[:, None]
+            radius = (rows.distance * (1 - cosine(_SHRINK, k, steps)))[:, None]
             # A smaller ball: the point moves into it first, and its margin must be found again.
             left = norms_of(current, "linf") > radius.squeeze(1)
             score = torch.where(left, -torch.inf, score)

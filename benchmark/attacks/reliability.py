@@ -14,7 +14,7 @@ from benchmark.verification import is_randomised, refuse_non_finite
 _STRONGER: Final = 0.97
 """A check is stronger on a sample where its distance is below this share of the gradient searches'."""
 
-_TOLERATED: Final = 0.1
+TOLERATED: Final = 0.1
 """Share of samples on which a check may be stronger, or the gradient zero, with no flag."""
 
 
@@ -80,7 +80,7 @@ def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
         flags.append(Flag("randomised", "The output differs between two identical calls; attacked in expectation."))
     if outputs.probabilities:
         flags.append(Flag("softmax-outputs", "The model returns probabilities, not logits: gradients can vanish."))
-    if checks.zero_gradients > _TOLERATED:
+    if checks.zero_gradients > TOLERATED:
         flags.append(
             Flag(
                 "zero-gradients",
@@ -102,7 +102,7 @@ def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
     ):
         stronger = (distance < _STRONGER * checks.before).float()
         share = float(stronger.mean()) if len(stronger) else 0.0
-        if share > _TOLERATED:
+        if share > TOLERATED:
             flags.append(
                 Flag(code, f"{name} beats the gradient searches on {share:.0%} of the samples checked.", share)
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,29 @@ class Rows:
         self.delta = torch.zeros_like(self.x) if start is None else start.flatten(1) - self.x
         self.best = self.delta.clone()
         self.distance = torch.full((len(sample),), torch.inf, device=images.device)
+
+    def nearest(self, count: int) -> Rows:
+        """Of each sample's rows the ``count`` that have come nearest, going on from their best examples."""
+        by_distance = self.distance.argsort(stable=True)
+        order = by_distance[self.sample[by_distance].argsort(stable=True)]
+        sample = self.sample[order]
+        position = torch.arange(len(order), device=order.device)
+        first = torch.ones_like(sample, dtype=torch.bool)
+        first[1:] = sample[1:] != sample[:-1]
+        rank = position - torch.where(first, position, 0).cummax(dim=0).values
+        kept = order[(rank < count) & torch.isfinite(self.distance[order])]
+        chosen = copy.copy(self)
+        for name in ("sample", "x", "y", "target", "best", "distance"):
+            setattr(chosen, name, getattr(self, name)[kept])
+        chosen.delta = chosen.best.clone()
+        return chosen
+
+    def __add__(self, other: Rows) -> Rows:
+        """The rows of both."""
+        both = copy.copy(self)
+        for name in ("sample", "x", "y", "target", "delta", "best", "distance"):
+            setattr(both, name, torch.cat([getattr(self, name), getattr(other, name)]))
+        return both
 
     def images(self) -> Tensor:
         """The current images, clamped to the box; shape (m, c, h, w). `delta` is brought in line with them."""

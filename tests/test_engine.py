@@ -1,0 +1,270 @@
+"""The curve engine: against exact solvers, and on models that hide their gradients, lie about them, or fail."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark import robustness_curve, verify
+from benchmark.attacks import get_attack
+from benchmark.attacks.oracle import Oracle, frozen
+from benchmark.certificates.exact import exact
+from benchmark.errors import BenchmarkError, InputError
+from benchmark.threat import NORMS
+
+N, SHAPE, CLASSES = 8, (1, 4, 4), 3
+
+
+def tiny_net(seed=0, width=10, shape=SHAPE, classes=CLASSES):
+    generator = torch.Generator().manual_seed(seed)
+    sizes = (math.prod(shape), width, width, classes)
+    layers = [nn.Linear(n, m) for n, m in zip(sizes, sizes[1:], strict=False)]
+    net = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
+    for parameter in net.parameters():
+        scale = 1.2 / math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else 0.1
+        parameter.data = torch.randn(parameter.shape, generator=generator) * scale
+    return net.eval()
+
+
+def images(net, n=N, shape=SHAPE, seed=0):
+    """Random images of several classes of the net, labelled by it."""
+    x = torch.rand(40 * n, *shape, generator=torch.Generator().manual_seed(seed))
+    y = net(x).argmax(1)
+    order = torch.cat([(y == c).nonzero().squeeze(1)[:n] for c in y.unique()])
+    chosen = order[torch.randperm(len(order), generator=torch.Generator().manual_seed(seed))[:n]]
+    return x[chosen], y[chosen]
+
+
+class Wrapped(nn.Module):
+    """A net whose input or output is changed."""
+
+    def __init__(self, net, *, before=lambda x: x, after=lambda z: z):
+        super().__init__()
+        self.net, self.before, self.after = net, before, after
+
+    def forward(self, x):
+        return self.after(self.net(self.before(x)))
+
+
+def codes(curve):
+    return {flag.code for flag in curve.flags}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+def test_distances_reach_the_mixed_integer_optimum_of_small_networks(norm):
+    excess = []
+    for seed in range(3):
+        net = tiny_net(seed)
+        x, y = images(net, seed=seed)
+        curve = robustness_curve(net, x, y, norm=norm)
+        optimum = exact(net, x, y, norm=norm, within=torch.tensor(curve.distances))
+        assert optimum.solved.all()
+        lower = optimum.lower.numpy()
+        assert (curve.distances >= lower * (1 - 1e-6)).all()
+        excess.extend(curve.distances / np.maximum(lower, 1e-9) - 1)
+    assert np.mean(excess) < 0.02
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_every_distance_is_proven_and_reproducible(norm):
+    net = tiny_net(3)
+    x, y = images(net)
+    y[0] = (y[0] + 1) % CLASSES
+    curve = robustness_curve(net, x, y, norm=norm, seed=5, effort="quick")
+    checked = verify(net, x, y, torch.tensor(curve.adversarials))
+    np.testing.assert_array_equal(checked.distances[norm].numpy(), curve.distances)
+    assert curve.distances[0] == 0
+    assert curve.origin[0] == ""
+    assert set(curve.origin[1:]) <= {
+        "linearised", "neighbour", "shrinking", "primal-dual", "descent", "polish", "single-step", "gradient-free"
+    }  # fmt: skip
+    torch.manual_seed(99)
+    again = robustness_curve(net, x, y, norm=norm, seed=5, effort="quick")
+    np.testing.assert_array_equal(again.distances, curve.distances)
+    assert codes(curve) == set()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_scale_of_the_logits_does_not_matter(norm):
+    net = tiny_net(1)
+    x, y = images(net)
+    plain = robustness_curve(net, x, y, norm=norm).distances
+    for scale in (1e-3, 1e3):
+        scaled = robustness_curve(Wrapped(net, after=lambda z, s=scale: z * s), x, y, norm=norm).distances
+        assert abs(scaled.mean() / plain.mean() - 1) < 0.05
+
+
+def test_saturated_probabilities_hide_nothing_and_are_flagged():
+    net = tiny_net(1)
+    x, y = images(net)
+    plain = robustness_curve(net, x, y, norm="l2").distances
+    soft = robustness_curve(Wrapped(net, after=lambda z: (8 * z).softmax(1)), x, y, norm="l2")
+    assert "softmax-outputs" in codes(soft)
+    assert abs(soft.distances.mean() / plain.mean() - 1) < 0.02
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_quantised_inputs_have_no_gradient_but_are_attacked_without_one(norm):
+    net = tiny_net(2, shape=(1, 6, 6))
+    x, y = images(net, shape=(1, 6, 6))
+    plain = robustness_curve(net, x, y, norm=norm).distances
+    scale_of = {"linf": 1, "l2": 6, "l1": 36}  # the norm of half a step in every pixel
+    quantised = Wrapped(net, before=lambda x: (x * 63).round() / 63)
+    keep = quantised(x).argmax(1) == y
+    curve = robustness_curve(quantised, x[keep], y[keep], norm=norm)
+    assert {"zero-gradients", "gradient-free-stronger"} <= codes(curve)
+    assert np.isfinite(curve.distances).all()
+    assert curve.distances.mean() < 2.5 * (plain.mean() + 0.5 / 63 * scale_of[norm])
+
+
+def test_a_randomised_model_is_flagged_and_judged_by_its_mean():
+    net = tiny_net(1)
+    x, y = images(net)
+
+    def noisy(z):
+        return z + 0.05 * z.abs().amax() * torch.randn_like(z)
+
+    state = torch.random.get_rng_state()
+    curve = robustness_curve(Wrapped(net, after=noisy), x, y, norm="l2", effort="quick")
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert "randomised" in codes(curve)
+    again = robustness_curve(Wrapped(net, after=noisy), x, y, norm="l2", effort="quick")
+    np.testing.assert_array_equal(again.distances, curve.distances)
+    # The mean classifier is the net itself: an example that holds for the noisy one holds for it.
+    found = np.isfinite(curve.distances) & (curve.distances > 0)
+    assert found.mean() > 0.8
+    assert verify(net, x, y, torch.tensor(curve.adversarials)).holds.numpy()[found].all()
+
+
+def test_a_constant_model_is_never_broken_and_says_so():
+    class Constant(nn.Module):
+        def forward(self, x):
+            return torch.tensor([[1.0, 0.0]]).expand(len(x), -1) + 0 * x.flatten(1).sum(1, keepdim=True)
+
+    x = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
+    curve = robustness_curve(Constant(), x, torch.zeros(3, dtype=torch.int64), norm="linf", effort="quick")
+    assert np.isinf(curve.distances).all()
+    assert "not-broken-at-largest-distance" in codes(curve)
+
+
+def test_gradients_that_are_not_finite_are_flagged_and_replaced():
+    class Hostile(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * torch.nan
+
+    net = tiny_net(1)
+    x, y = images(net)
+    curve = robustness_curve(Wrapped(net, before=Hostile.apply), x, y, norm="linf", effort="quick")
+    assert {"non-finite-gradients", "zero-gradients"} <= codes(curve)
+    assert np.isfinite(curve.distances).all()
+
+
+def test_logits_that_are_not_finite_are_an_error_not_robustness():
+    net = tiny_net(1)
+    x, y = images(net)
+    with pytest.raises(InputError, match="not finite"):
+        robustness_curve(Wrapped(net, after=lambda z: z * torch.nan), x, y, norm="l2")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory. Tried to allocate"), MemoryError()])
+def test_the_batch_is_halved_until_it_fits(error):
+    sizes = []
+
+    class Tight(nn.Module):
+        def forward(self, x):
+            sizes.append(len(x))
+            if len(x) > 3:
+                raise error
+            return x.flatten(1)[:, :2]
+
+    oracle = Oracle(Tight(), batch_size=64)
+    x = torch.rand(10, 1, 2, 2)
+    margin, gradient = oracle.gradients(x, torch.zeros(10, dtype=torch.int64))
+    assert oracle.batch_size <= 3
+    assert margin.shape == (10,)
+    assert gradient.shape == (10, 4)
+    torch.testing.assert_close(gradient, torch.tensor([[-1.0, 1.0, 0.0, 0.0]]).expand(10, -1))
+
+
+def test_too_little_memory_for_one_image_is_an_error_that_says_so():
+    class Full(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    with pytest.raises(BenchmarkError, match="too little memory"):
+        Oracle(Full(), batch_size=4).margins(torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_a_models_own_error_is_not_taken_for_memory():
+    class Broken(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("shapes do not fit")
+
+    with pytest.raises(RuntimeError, match="shapes do not fit"):
+        Oracle(Broken(), batch_size=4).margins(torch.rand(2, 1, 2, 2), torch.zeros(2, dtype=torch.int64))
+
+
+def test_each_modules_mode_is_put_back():
+    net = nn.Sequential(nn.Linear(2, 2), nn.Dropout())
+    net.train()
+    net[1].eval()
+    with pytest.raises(KeyError), frozen(net):
+        assert not net.training
+        assert not net[0].weight.requires_grad
+        raise KeyError
+    assert net.training
+    assert not net[1].training
+    assert net[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(("shape", "classes"), [((3, 5, 4), 2), ((2, 1, 6), 4)])
+def test_any_image_shape_and_two_classes(shape, classes):
+    net = tiny_net(4, shape=shape, classes=classes)
+    x, y = images(net, shape=shape)
+    for norm in NORMS:
+        curve = robustness_curve(net, x, y, norm=norm, effort="quick")
+        assert np.isfinite(curve.distances).all()
+        assert curve.adversarials is not None
+        assert curve.adversarials.shape == x.shape
+
+
+def test_more_effort_finds_no_greater_mean_distance():
+    net = tiny_net(6, width=30)
+    x, y = images(net)
+    engine = get_attack("engine")
+    means = []
+    for effort in ("quick", "standard", "thorough"):
+        found = engine.run(net, x, y, norm="l2", effort=effort, seed=0, pool=None).adversarials
+        means.append(float(verify(net, x, y, found).distances["l2"].mean()))
+    assert means[0] >= means[1] * 0.999 >= means[2] * 0.998
+
+
+def test_everything_misclassified_needs_no_attack():
+    net = tiny_net(1)
+    x, y = images(net)
+    curve = robustness_curve(net, x, (y + 1) % CLASSES, norm="l1")
+    assert (curve.distances == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"x": torch.rand(4, *SHAPE) + 1}, "outside"),
+        ({"x": torch.rand(4, *SHAPE).double()}, "float32"),
+        ({"y": torch.zeros(3, dtype=torch.int64)}, "Labels"),
+        ({"norm": "l3"}, "l3"),
+        ({"pool": torch.rand(2, 1, 2, 2)}, "pool"),
+    ],
+)
+def test_input_that_cannot_be_taken_is_named(change, message):
+    arguments = {"x": torch.rand(4, *SHAPE), "y": torch.zeros(4, dtype=torch.int64), "norm": "l2", **change}
+    x, y = arguments.pop("x"), arguments.pop("y")
+    with pytest.raises(InputError, match=message):
+        robustness_curve(tiny_net(), x, y, **arguments)
