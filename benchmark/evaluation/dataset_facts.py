@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
 from benchmark.datasets import get_dataset
 from benchmark.errors import BenchmarkError
-from db.schema import Dataset, DatasetArray
+from db.schema import Cell, Dataset, DatasetArray
 from db.session import Database
 from models_zoo.errors import ZooError
 
@@ -30,9 +31,9 @@ def dataset_facts(x: Tensor, y: Tensor) -> dict[str, NDArray[Any]]:
         y: Labels, shape (n,), int64.
 
     Returns:
-        ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64, and for each norm ``nearest_<norm>`` (n,) float64, measured in
-        float64 on the float32 images, and ``nearest_index_<norm>`` (n,) int64. With a single class they are ``inf`` and
-        -1.
+        ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64, and for each norm ``nearest_<norm>`` (n,) float64, measured
+        in float64 on the float32 images, and ``nearest_index_<norm>`` (n,) int64. With a single class they are ``inf``
+        and -1.
     """
     from benchmark.threat import NORMS, distances
 
@@ -66,35 +67,40 @@ def _nearest_of_another_class(flat: Tensor, y: Tensor, *, power: float) -> Tenso
 
 
 def store_dataset_facts(database: Database) -> list[str]:
-    """Compute and store the facts of the datasets that have none yet; returns their names.
+    """Compute and store the facts of the datasets whose boards have none yet; returns their names.
 
-    A dataset that is not at hand (its files cannot be fetched, or it is not registered here) is left without: its page
-    says so.
+    They are of the largest slice that a board shows, and are computed again when a larger one comes. A dataset that is
+    not at hand (its files cannot be fetched, or it is not registered here) is left without: its page says so.
     """
     with database.read() as session:
-        stored = {
-            row.id: {array for (array,) in session.execute(select(DatasetArray.name).filter_by(dataset_id=row.id))}
-            for row in session.scalars(select(Dataset))
-        }
-    done = []
-    for dataset_id in [key for key, names in stored.items() if not names >= WANTED]:
-        with database.read() as session:
-            row = session.get_one(Dataset, dataset_id)
-            name, digest = row.name, row.digest
-        try:
-            dataset = get_dataset(name)
-            if dataset.digest != digest:
-                continue
-            x, y = dataset.load()
-        except (BenchmarkError, ZooError, OSError):
-            continue
-        facts = dataset_facts(x, y)
-        with database.write() as session:
-            present = set(session.scalars(select(DatasetArray.name).filter_by(dataset_id=dataset_id)))
-            session.add_all(
-                DatasetArray(dataset_id=dataset_id, name=key, data=data)
-                for key, data in facts.items()
-                if key not in present
-            )
-        done.append(name)
-    return done
+        sizes = select(Cell.dataset_id, func.max(Cell.n)).group_by(Cell.dataset_id).order_by(Cell.dataset_id)
+        wanted = [(dataset_id, n) for dataset_id, n in session.execute(sizes) if not _is_stored(session, dataset_id, n)]
+    return [name for dataset_id, n in wanted if (name := _store(database, dataset_id, n))]
+
+
+def _is_stored(session: Session, dataset_id: int, n: int) -> bool:
+    names = set(session.scalars(select(DatasetArray.name).where(DatasetArray.dataset_id == dataset_id)))
+    if not names >= WANTED:
+        return False
+    labels = session.scalar(select(DatasetArray.data).filter_by(dataset_id=dataset_id, name="labels"))
+    return labels is not None and len(labels) >= n
+
+
+def _store(database: Database, dataset_id: int, n: int) -> str | None:
+    with database.read() as session:
+        row = session.get_one(Dataset, dataset_id)
+        name, digest = row.name, row.digest
+    try:
+        dataset = get_dataset(name)
+        if dataset.digest != digest:
+            return None
+        x, y = dataset.load(n)
+    except (BenchmarkError, ZooError, OSError):
+        return None
+    facts = dataset_facts(x, y)
+    with database.write() as session:
+        session.execute(
+            delete(DatasetArray).where(DatasetArray.dataset_id == dataset_id, DatasetArray.name.in_(list(facts)))
+        )
+        session.add_all(DatasetArray(dataset_id=dataset_id, name=key, data=data) for key, data in facts.items())
+    return name

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from benchmark.curve import Floats, RobustnessCurve
 from db import queries
 from db.queries import DatasetInfo
-from sitegen.axes import NORMS, SYMBOLS
+from sitegen.axes import NORMS, SYMBOLS, nice
 from sitegen.board_page import BoardView
 from sitegen.pictures import png, strip, to_pixels
 from sitegen.plots import Chart, Line
@@ -116,7 +116,13 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
     )
     hopeless = [found for view in views for norm in NORMS if (found := _hopeless(view, norm, picture)) is not None]
     files[f"datasets/{name}.html"] = render(
-        "dataset.html", frame, dataset=dataset, views=views, scales=scales, hopeless=hopeless
+        "dataset.html",
+        frame,
+        dataset=dataset,
+        views=views,
+        scales=scales,
+        hopeless=hopeless,
+        scale_of=0 if labels is None else len(labels),
     )
     return files
 
@@ -196,7 +202,8 @@ def _scale(view: BoardView, norm: str, nearest: Floats, indices: NDArray[Any] | 
 def _distribution(norm: str, nearest: Floats, published: Sequence[float]) -> Chart:
     steps = RobustnessCurve(nearest, "linf").thin(200)
     top = float(nearest.max()) * 1.05
-    ticks = [float(f"{t:.2g}") for t in np.linspace(0, top, 6)]
+    step = nice(top / 5)
+    ticks = [round(k * step, 10) for k in range(int(top / step) + 1)]
     return Chart(
         title=f"Distance to the nearest image of another class in {SYMBOLS[norm]}",
         description=f"From {number(float(nearest.min()))} to {number(float(nearest.max()))}, "
