@@ -8,7 +8,7 @@ import tomllib
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import tomli_w
@@ -434,6 +434,12 @@ class TestDocumentation:
         listed = self.TEXT.partition("## Operations that a program may use")[2]
         names = {word.strip("`") for word in listed.split() if word.startswith("`") and word.endswith("`")}
         assert names - {"torch.export"} == {*ATEN, *FUNCTIONS, *OPERATORS}
+
+    def test_the_command_knows_the_forms_of_cards(self) -> None:
+        from benchmark.cli.submit import FORMS
+        from models_zoo.cards import Form
+
+        assert get_args(Form) == FORMS
 
     def test_every_option_is_mentioned(self) -> None:
         from benchmark.cli.submit import command

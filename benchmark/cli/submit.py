@@ -6,18 +6,20 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 from benchmark.cli.options import Place, echo_json, json_option, place_options
-from models_zoo.cards import Form
 
 if TYPE_CHECKING:
     from benchmark.conformance import Report
     from models_zoo import Entry
+    from models_zoo.cards import Form
 
-FORMS = get_args(Form)
+FORMS: Final = ("weights", "pt2", "onnx", "code")
+"""`models_zoo.cards.Form`, written out so that the command line's help does not import the zoo."""
+
 MEMORY = 16 << 30
 """Bytes that loading and checking a model may take."""
 
