@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models_zoo import load_model
-from models_zoo.errors import WeightsError
+from models_zoo.errors import WeightsError, ZooError
 from models_zoo.programs import load_program
 
 
@@ -243,3 +244,9 @@ def test_onnx_settings_that_are_not_supported_are_named(tmp_path: Path, nodes: l
     path.write_bytes(onnx_model(nodes, {"k": arr(2, 2, 1, 1)}).SerializeToString())
     with pytest.raises(WeightsError, match=message):
         load_program(path, path.name)
+
+
+def test_without_the_optional_package_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(ZooError, match=r"pip install 'curveboard\[onnx\]'"):
+        load_program(tmp_path / "m.onnx", "m.onnx")
