@@ -4,7 +4,8 @@ A batch of linear functions ("rows") of a layer of shape (c, h, w) is held dense
 window of the layer, as patches: the windows of all rows of one channel lie on a regular grid, as a convolution's do.
 Patches make the bounds of convolutional layers affordable (Xu et al. 2020, arXiv:2002.12920, do the same).
 
-The leading dimension is the samples; it is 1 while the coefficients do not depend on the sample.
+The leading dimension is the samples; it is 1 while the coefficients do not depend on the sample. Or it is a choice of
+single neurons of single samples, one row each: those whose bounds are worth the work.
 """
 
 from __future__ import annotations
@@ -29,33 +30,36 @@ class Dense:
 
     Attributes:
         data: Shape (n or 1, rows, *shape of the layer).
+        sample: Where single rows were chosen, the sample of each; ``data`` then has one row a leading index.
     """
 
     data: Tensor
+    sample: Tensor | None = None
+
+    def _of_rows(self, values: Tensor) -> Tensor:
+        """Values of each sample (n or 1, ...) as those of each leading index."""
+        return values if self.sample is None or len(values) == 1 else values[self.sample]
 
     def dot(self, values: Tensor) -> Tensor:
         """Each row's product with a layer's values, shape (n or 1, *shape): (n or 1, rows)."""
-        return torch.einsum("brd,bd->br", *_same_batch(self.data.flatten(2), values.flatten(1)))
+        return torch.einsum("brd,bd->br", *_same_batch(self.data.flatten(2), self._of_rows(values).flatten(1)))
 
     def negative(self) -> Dense:
         """The coefficients below 0, the others 0."""
-        return Dense(self.data.clamp(max=0))
+        return replace(self, data=self.data.clamp(max=0))
 
     def positive(self) -> Dense:
         """The coefficients above 0, the others 0."""
-        return Dense(self.data.clamp(min=0))
+        return replace(self, data=self.data.clamp(min=0))
 
     def scaled(self, positive: Tensor, negative: Tensor) -> Dense:
-        """Multiply coefficients above 0 by ``positive``, others by ``negative``: shape (n, *shape) or with rows."""
-        if positive.ndim == self.data.ndim - 1:
-            positive = positive[:, None]
-        if negative.ndim == self.data.ndim - 1:
-            negative = negative[:, None]
-        return Dense(self.data * torch.where(self.data > 0, positive, negative))
+        """Multiply coefficients above 0 by ``positive``, others by ``negative``: shape (n, *shape)."""
+        positive, negative = (self._of_rows(t)[:, None] for t in (positive, negative))
+        return replace(self, data=self.data * torch.where(self.data > 0, positive, negative))
 
     def spread_over(self, size: int) -> Dense:
         """Repeat each channel's coefficients for the ``size`` channels it is the maximum of."""
-        return Dense(self.data.repeat_interleave(size, dim=2))
+        return replace(self, data=self.data.repeat_interleave(size, dim=2))
 
     def through(self, layer: Affine, shape: torch.Size) -> tuple[Dense, Tensor]:
         """Carry back through an affine layer whose input has ``shape``; also each row's constant, (n or 1, rows)."""
@@ -63,25 +67,26 @@ class Dense:
         flat = self.data.flatten(0, 1)
         match layer:
             case Linear():
-                return Dense(layer.transpose(flat).view(*lead, *shape)), self.data @ layer.bias
+                back, constant = layer.transpose(flat), self.data @ layer.bias
             case Convolution():
-                back = layer.transpose(flat, shape).view(*lead, *shape)
-                return Dense(back), self.data.sum(dim=(3, 4)) @ layer.bias
+                back, constant = layer.transpose(flat, shape), self.data.sum(dim=(3, 4)) @ layer.bias
             case Elementwise():
-                return Dense(self.data * layer.scale), (self.data * layer.shift).flatten(2).sum(dim=2)
+                back, constant = self.data * layer.scale, (self.data * layer.shift).flatten(2).sum(dim=2)
+        return replace(self, data=back.view(*lead, *shape)), constant
 
     def reshaped(self, shape: torch.Size) -> Dense:
         """The same coefficients of the same numbers in another shape."""
-        return Dense(self.data.reshape(*self.data.shape[:2], *shape))
+        return replace(self, data=self.data.reshape(*self.data.shape[:2], *shape))
 
     def on_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients on an image (n or 1, rows, d), the pixels, and their room to 1, both (n, 1, d)."""
-        pixels = x.flatten(1)[:, None]
+        pixels = self._of_rows(x).flatten(1)[:, None]
         return self.data.flatten(2), pixels, 1 - pixels
 
     def smallest(self, ball: Ball) -> Tensor:
         """Lower bounds over each ball of the image: (n, rows)."""
-        return ball.smallest(*self.on_pixels(ball.x))
+        balls = ball if self.sample is None else ball[self.sample]
+        return balls.smallest(*self.on_pixels(ball.x))
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,6 +103,8 @@ class Patches:
         layer: Height and width of the layer.
         stride: Rows, columns.
         padding: Rows, columns.
+        chosen: Where single rows were chosen, the sample, grid row and grid column of each; ``data`` then has one row a
+            leading index, and 1 for the grid.
     """
 
     data: Tensor
@@ -105,6 +112,12 @@ class Patches:
     layer: tuple[int, int]
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
+    chosen: tuple[Tensor, Tensor, Tensor] | None = None
+
+    @property
+    def spread(self) -> tuple[int, int]:
+        """Grid rows, columns that ``data`` has once positions differ."""
+        return self.grid if self.chosen is None else (1, 1)
 
     @property
     def window(self) -> tuple[int, int]:
@@ -120,7 +133,11 @@ class Patches:
         """A layer's values (n, c, h, w) as the rows see them: (n, grid rows, grid columns, c, kh, kw); 0 outside."""
         padded = functional.pad(values, (*self._overhang(1), *self._overhang(0)))
         seen = padded.unfold(2, self.window[0], self.stride[0]).unfold(3, self.window[1], self.stride[1])
-        return seen.permute(0, 2, 3, 1, 4, 5)
+        seen = seen.permute(0, 2, 3, 1, 4, 5)
+        if self.chosen is None:
+            return seen
+        sample, row, column = self.chosen
+        return seen[sample if len(values) > 1 else torch.zeros_like(sample), row, column][:, None, None]
 
     def _masked(self) -> Tensor:
         """The coefficients, 0 outside the layer."""
@@ -130,12 +147,12 @@ class Patches:
 
     def _flat(self, rows: Tensor) -> Tensor:
         """(n, channels of rows, grid or 1) as (n, rows)."""
-        return rows.expand(*rows.shape[:2], *self.grid).flatten(1)
+        return rows.expand(*rows.shape[:2], *self.spread).flatten(1)
 
     def dot(self, values: Tensor) -> Tensor:
         """Each row's product with a layer's values, shape (n or 1, c, h, w): (n or 1, rows)."""
         data, seen = _same_batch(self.data, self.windows(values))
-        return self._flat(torch.einsum("brhwcij,bhwcij->brhw", data.expand(-1, -1, *self.grid, -1, -1, -1), seen))
+        return self._flat(torch.einsum("brhwcij,bhwcij->brhw", data.expand(-1, -1, *self.spread, -1, -1, -1), seen))
 
     def negative(self) -> Patches:
         """The coefficients below 0, the others 0."""
@@ -178,31 +195,42 @@ class Patches:
         back = back.view(*lead, shape[0], *seen)
         stride, padding = ((a[0] * layer.stride[0], a[1] * layer.stride[1]) for a in (self.stride, self.padding))
         padding = (padding[0] + layer.padding[0], padding[1] + layer.padding[1])
-        return Patches(back, self.grid, (shape[1], shape[2]), stride, padding), constant
+        return replace(self, data=back, layer=(shape[1], shape[2]), stride=stride, padding=padding), constant
 
     def on_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients on an image (n or 1, channels of rows, *grid, window), the pixels seen, and their room to 1."""
-        data = self.data.expand(-1, -1, *self.grid, -1, -1, -1).flatten(4)
+        data = self.data.expand(-1, -1, *self.spread, -1, -1, -1).flatten(4)
         return data, self.windows(x).flatten(3)[:, None], self.windows(1 - x).flatten(3)[:, None]
 
     def smallest(self, ball: Ball) -> Tensor:
         """Lower bounds over each ball of the image: (n, rows)."""
-        return ball.smallest(*self.on_pixels(ball.x)).flatten(1)
+        balls = ball if self.chosen is None else ball[self.chosen[0]]
+        return balls.smallest(*self.on_pixels(ball.x)).flatten(1)
 
     def dense(self) -> Dense:
         """The same rows at full length."""
-        n, rows, _, _, c, kh, kw = self.data.shape
-        h, w = self.layer
         (top, bottom), (left, right) = self._overhang(0), self._overhang(1)
-        canvas = self.data.new_zeros(
-            n, rows, *self.grid, c, h + max(top, 0) + max(bottom, 0), w + max(left, 0) + max(right, 0)
-        )
-        data = self.data.expand(-1, -1, *self.grid, -1, -1, -1)
+        h, w = self.layer
+        data = self.data.expand(-1, -1, *self.spread, -1, -1, -1)
+        canvas = data.new_zeros(*data.shape[:5], h + top + max(bottom, 0), w + left + max(right, 0))
+        inner = canvas[..., top : top + h, left : left + w]
+        if self.chosen is not None:
+            self._place_chosen(data.flatten(0, 3), canvas.flatten(0, 3))
+            return Dense(inner.flatten(1, 3), self.chosen[0])
         for i in range(self.grid[0]):
             for j in range(self.grid[1]):
                 a, b = i * self.stride[0], j * self.stride[1]
-                canvas[:, :, i, j, :, a : a + kh, b : b + kw] = data[:, :, i, j]
-        return Dense(canvas[..., top : top + h, left : left + w].flatten(1, 3))
+                canvas[:, :, i, j, :, a : a + self.window[0], b : b + self.window[1]] = data[:, :, i, j]
+        return Dense(inner.flatten(1, 3))
+
+    def _place_chosen(self, data: Tensor, canvas: Tensor) -> None:
+        """Write each chosen row's window (k, c, kh, kw) to its place in (k, c, ...)."""
+        assert self.chosen is not None
+        _, row, column = self.chosen
+        k = torch.arange(len(data), device=data.device)[:, None, None]
+        a = (row * self.stride[0])[:, None, None] + torch.arange(self.window[0], device=data.device)[None, :, None]
+        b = (column * self.stride[1])[:, None, None] + torch.arange(self.window[1], device=data.device)[None, None]
+        canvas[k, :, a, b] = data.permute(0, 2, 3, 1)
 
 
 Coefficients = Dense | Patches
@@ -226,7 +254,8 @@ def add(a: Coefficients, b: Coefficients) -> Coefficients:
             for p in (a, b)
         ]
         return replace(a, data=data[0] + data[1], padding=(before[0], before[1]))
-    return Dense(to_dense(a).data + to_dense(b).data)
+    a, b = to_dense(a), to_dense(b)
+    return replace(a, data=a.data + b.data)
 
 
 def to_dense(c: Coefficients) -> Dense:
