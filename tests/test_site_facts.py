@@ -245,8 +245,8 @@ def test_a_png_is_read_back_bit_for_bit_by_another_library(shape: tuple[int, ...
 
 
 def test_a_difference_is_grey_where_nothing_changed_and_white_where_most_did() -> None:
-    clean = np.full((1, 2, 2), 100, dtype=np.uint8)
-    adversarial = (clean / 255).astype(np.float32)
+    clean = np.full((1, 2, 2), 0.4)
+    adversarial = clean.astype(np.float32)
     adversarial[0, 0, 0] += 0.1
     pixels = difference(clean, adversarial)
     assert pixels[0, 0] == 255
@@ -271,12 +271,11 @@ def test_lists_read_as_english() -> None:
 
 
 def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) -> None:
-    from sitegen.model_page import model_json, model_page
-    from sitegen.pictures import Examples
+    from sitegen.model_files import model_json
+    from sitegen.model_page import model_page
+    from sitegen.strips import Stock
 
-    page = model_page(
-        facts_of(populated), populated[1].dataset, (), labels=None, images=None, examples=Examples(Path()), files={}
-    )
+    page = model_page(facts_of(populated), populated[1].dataset, (), stock=Stock({}), files={})
     value = json.loads(json.dumps(model_json(page), allow_nan=False))
     assert value["norms"]["linf"]["published"][0]["eps"] == 0.05
     assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")

@@ -31,9 +31,9 @@ def dataset_facts(x: Tensor, y: Tensor) -> dict[str, NDArray[Any]]:
         y: Labels, shape (n,), int64.
 
     Returns:
-        ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64, and for each norm ``nearest_<norm>`` (n,) float64, measured
-        in float64 on the float32 images, and ``nearest_index_<norm>`` (n,) int64. With a single class they are ``inf``
-        and -1.
+        ``images`` (n, c, h, w) uint8, ``labels`` (n,) int64, and for each norm ``nearest_<norm>`` (n,) float64,
+        measured in float64 on the float32 images, and ``nearest_index_<norm>`` (n,) int64. With a single class they
+        are ``inf`` and -1.
     """
     from benchmark.threat import NORMS, distances
 

@@ -1,4 +1,4 @@
-"""A board's pages: for each norm the curves, the map of ranks, who leads where, and the table; and the scripts' data."""
+"""A board's pages: for each norm the curves, the map of ranks, who leads where, the table; and the scripts' data."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
         parts = [rows[i : i + PAGE_ROWS] for i in range(0, len(rows), PAGE_ROWS)] or [[]]
         names = [_page_name(view, norm, k) for k in range(len(parts))]
         for k, part in enumerate(parts):
-            files[f"{view.folder}/{names[k]}"] = _page(view, norm, part, k, names, as_of)
+            files[f"{view.folder}/{names[k]}"] = _page(view, norm, part, page=k, names=names, as_of=as_of)
     return files
 
 
@@ -353,7 +353,13 @@ def _page_name(view: BoardView, norm: str, page: int) -> str:
 
 
 def _page(
-    view: BoardView, norm: str, rows: Sequence[TableRow], page: int, names: Sequence[str], as_of: datetime | None
+    view: BoardView,
+    norm: str,
+    rows: Sequence[TableRow],
+    *,
+    page: int,
+    names: Sequence[str],
+    as_of: datetime | None,
 ) -> bytes:
     axis = view.axes[norm]
     frame = Frame(

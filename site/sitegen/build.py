@@ -94,7 +94,9 @@ def build(
         boards = queries.boards(session, as_of=as_of)
         changes = queries.changes(session, as_of=as_of)
         overview = queries.overview(session)
-    tasks = {board.slug: _tasks(database, board, changes, artifacts, as_of, cache) for board in boards}
+    tasks = {
+        board.slug: _tasks(database, board, changes, artifacts=artifacts, as_of=as_of, cache=cache) for board in boards
+    }
     everything = [task for own in tasks.values() for task in own]
     built = _build_rows(everything, jobs)
     views = [_view(board, tasks[board.slug]) for board in boards]
@@ -114,6 +116,7 @@ def _tasks(
     database: Database,
     board: Board,
     changes: Sequence[ChangeInfo],
+    *,
     artifacts: Path,
     as_of: datetime | None,
     cache: Path,

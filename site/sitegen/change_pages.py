@@ -35,7 +35,8 @@ def _atom(stories: Sequence[Story], as_of: datetime | None) -> str:
     entries = "".join(_entry(entry) for entry in stories)
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
-        "<title>Curveboard: changes</title>\n<id>urn:curveboard:changes</id>\n<author><name>Curveboard</name></author>\n"
+        "<title>Curveboard: changes</title>\n<id>urn:curveboard:changes</id>\n"
+        "<author><name>Curveboard</name></author>\n"
         f'<link rel="alternate" type="text/html" href="index.html"/>\n<updated>{updated.isoformat()}</updated>\n'
         f"{entries}</feed>\n"
     )

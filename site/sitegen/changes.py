@@ -114,4 +114,5 @@ def move_text(move: Move) -> str:
     """``ℓ∞ 0.1: 85.3 → 81.0 %, rank 1 → 2``."""
     was = f"{percent(move.accuracy_before)} → " if move.accuracy_before is not None else ""
     ranked = f"{move.rank_before} → " if move.rank_before not in (None, move.rank_after) else ""
-    return f"{SYMBOLS.get(move.norm, move.norm)} {move.eps:g}: {was}{percent(move.accuracy_after)} %, rank {ranked}{move.rank_after}"
+    where = f"{SYMBOLS.get(move.norm, move.norm)} {move.eps:g}"
+    return f"{where}: {was}{percent(move.accuracy_after)} %, rank {ranked}{move.rank_after}"

@@ -1,4 +1,4 @@
-"""A page for each dataset: how far its classes lie apart, what an ε is on that scale, samples that break every model."""
+"""A page for each dataset: how far its classes lie apart, what an ε is on that scale, samples that nobody keeps."""
 
 from __future__ import annotations
 

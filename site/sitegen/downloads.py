@@ -139,7 +139,8 @@ def _sqlite(views: Sequence[BoardView], changes: Sequence[ChangeInfo]) -> bytes:
                 CREATE TABLE models (board TEXT, slug TEXT, title TEXT, digest TEXT, status TEXT, architecture TEXT,
                     training_method TEXT, training_norm TEXT, training_eps REAL, year INTEGER, venue TEXT,
                     extra_data INTEGER, flags TEXT, clean_accuracy REAL);
-                CREATE TABLE robust_accuracy (board TEXT, slug TEXT, norm TEXT, eps REAL, published INTEGER, value REAL);
+                CREATE TABLE robust_accuracy (board TEXT, slug TEXT, norm TEXT, eps REAL, published INTEGER,
+                    value REAL);
                 CREATE TABLE figures (board TEXT, slug TEXT, norm TEXT, name TEXT, value REAL);
                 CREATE TABLE changes (id INTEGER, at TEXT, kind TEXT, model TEXT, dataset TEXT, detail TEXT);
                 """

@@ -14,7 +14,7 @@ from db.session import Database
 from sitegen.axes import axes
 from sitegen.board_page import BoardView, board_title, board_view, curves_chart, ranks_chart
 from sitegen.facts import row_facts
-from sitegen.model_page import curve_chart
+from sitegen.model_charts import curve_chart
 from sitegen.pdf import pdf
 from sitegen.plots import Chart, svg
 from sitegen.rows import BuiltRow, numbers_of

@@ -8,14 +8,14 @@ from typing import Final
 GLOSSARY: Final[Mapping[str, str]] = {
     "adversarial example": "An image that differs little from a clean one and that the model classifies wrongly, "
     "although it classified the clean one correctly.",
-    "area under the curve": "The mean over images of min(distance, end of the axis): the robust accuracy, averaged over "
-    "all ε, times the length of the axis.",
+    "area under the curve": "The mean over images of min(distance, end of the axis): the robust accuracy, averaged "
+    "over all ε, times the length of the axis.",
     "AutoAttack": "An ensemble of four attacks at one ε (Croce & Hein 2020); here a cross-check of the curve.",
     "certificate": "A proof that no adversarial example is nearer than a given radius. It cannot be lowered by any "
     "attack.",
     "challenge": "Adversarial examples brought by somebody else, re-checked here, and credited.",
-    "CLEVER": "An estimate of the distance to the nearest adversarial example from sampled gradients (Weng et al. 2018). "
-    "It is not a bound.",
+    "CLEVER": "An estimate of the distance to the nearest adversarial example, from sampled gradients (Weng et al. "
+    "2018). It is not a bound.",
     "confidence band": "Where the whole curve of all images lies with 95 % probability, given the images that were "
     "measured (Dvoretzky–Kiefer–Wolfowitz).",
     "crossing": "An ε at which two models change their order.",

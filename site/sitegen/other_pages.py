@@ -45,7 +45,7 @@ def _general_pages(
     featured = max(views, key=lambda v: (len(v.rows), v.board.n), default=None)
     home = Frame(
         "Robustness leaderboards from whole curves",
-        "Image classifiers ranked by their whole robustness curve in three norms, with certificates, CLEVER and evidence.",
+        "Image classifiers ranked by their whole robustness curve in three norms, with certificates and evidence.",
         "",
         as_of=as_of,
     )

@@ -46,9 +46,14 @@ def to_pixels(image: NDArray[np.generic]) -> Image:
     return np.ascontiguousarray(values[:3].transpose(1, 2, 0))
 
 
-def difference(clean: Image, adversarial: NDArray[np.float32]) -> Image:
-    """The perturbation, shape (h, w) or (h, w, 3): mid-grey where nothing changed, stretched to its largest change."""
-    delta = adversarial.astype(np.float64) - clean.astype(np.float64) / 255
+def difference(clean: NDArray[np.floating], adversarial: NDArray[np.floating]) -> Image:
+    """The perturbation as pixels: mid-grey where nothing changed, stretched to its largest change.
+
+    Args:
+        clean: Shape (c, h, w), in [0, 1].
+        adversarial: The same shape.
+    """
+    delta = adversarial.astype(np.float64) - clean
     scale = np.abs(delta).max() or 1.0
     return to_pixels(0.5 + 0.5 * delta / scale)
 

@@ -34,6 +34,7 @@ from sitegen.pdf import pdf
 from sitegen.pictures import Examples
 from sitegen.ranking import resampled_counts
 from sitegen.scripts_data import bins_js
+from sitegen.strips import Stock
 
 SUMMARY: Final = "summary.json"
 PAGE: Final = "page"
@@ -160,15 +161,11 @@ def _build(task: RowTask, folder: Path) -> None:
     facts = row_facts(task.row, data, n=task.n, axes=axis_of)
     files: dict[str, bytes] = {}
     labels, images = (_dataset_array(task.url, task.dataset.id, name) for name in ("labels", "images"))
-    page = model_page(
-        facts,
-        task.dataset,
-        task.changes,
-        labels=None if labels is None else labels[: task.n],
-        images=images,
-        examples=Examples(task.artifacts),
-        files=files,
-    )
+    if labels is not None and len(labels) < task.n:
+        labels = images = None
+    labels = None if labels is None else labels[: task.n]
+    stock = Stock(task.dataset.card, labels, images, Examples(task.artifacts))
+    page = model_page(facts, task.dataset, task.changes, stock=stock, files=files)
     html = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
     files["index.html"] = html
     files["bins.js"] = bins_js(facts)
@@ -191,7 +188,7 @@ def _keep_numbers(folder: Path, facts: RowFacts) -> None:
 
 def numbers_of(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
     """A row's numbers without its page, for a single figure."""
-    page = model_page(facts, dataset, (), labels=None, images=None, examples=Examples(Path()), files={})
+    page = model_page(facts, dataset, (), stock=Stock(dataset.card), files={})
     norms = facts.norms
     return BuiltRow(
         row=facts.row,

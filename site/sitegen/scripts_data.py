@@ -1,4 +1,4 @@
-"""The data files of scripts: each pushes a name and a value onto ``window.curveboard``, so that ``file://`` works too."""
+"""The data files of scripts: each pushes a name and a value onto ``window.curveboard``; this works from disk too."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Build rows in processes of their own.
 
-Each is a fresh interpreter that is sent its tasks: unlike `multiprocessing`, nothing of the caller is forked or imported
-again, so that the site can be built from any script, thread or notebook.
+Each is a fresh interpreter that is sent its tasks: unlike with `multiprocessing`, nothing of the caller is forked or
+imported again, so that the site can be built from any script, thread or notebook.
 """
 
 from __future__ import annotations
