@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 
 import boards
 import numpy as np
@@ -11,6 +13,7 @@ import safetensors.numpy
 import torch
 from sqlalchemy import func, select
 
+from benchmark import evidence
 from benchmark.cli import run
 from benchmark.datasets import get_dataset
 from benchmark.evaluation.guests import contiguous
@@ -272,3 +275,16 @@ def test_a_challenge_on_postgresql_too(workspace, tmp_path):
     indices, examples, _ = boards.near_examples()
     assert challenge(workspace, saved(tmp_path / "found.npz", indices, examples), "--author", "Eve") == 0
     assert (boards.board_ledger(workspace).distances < before).sum() > 10
+
+
+def test_a_full_disk_is_said_and_nothing_is_changed(board, tmp_path, capsys, monkeypatch):
+    indices, examples, _ = boards.near_examples()
+    before, count = boards.all_distances(board), evaluations(board)
+
+    def full(_descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(evidence.os, "fsync", full)
+    assert challenge(board, saved(tmp_path / "found.npz", indices, examples)) == 1
+    assert "curveboard gc" in capsys.readouterr().err
+    assert (boards.all_distances(board), evaluations(board)) == (before, count)

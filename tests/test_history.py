@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 
 import boards
@@ -298,3 +299,20 @@ def test_credit_of_many_models_and_of_an_earlier_day(bench):
     assert credit(bench.session, dataset_id=bench.dataset.id, n=4, protocol_id=bench.protocol.id) == list(
         found.values()
     )
+
+
+def test_the_command_shows_credit_for_each_board(board, capsys):
+    boards.protocol(board, "far", "near")
+    assert boards.evaluate(board) == 0
+    capsys.readouterr()
+    assert run(["credit", "-w", str(board.root), "--json"]) == 0
+    (given,) = json.loads(capsys.readouterr().out).values()
+    l2 = {c["contributor"]: c for c in given if c["norm"] == "l2"}
+    assert (l2["near"]["models"], l2["far"]["models"]) == (2, 2)
+    assert l2["near"]["decided"] > 20 > l2["far"]["decided"]
+    assert run(["credit", "-w", str(board.root), "-m", boards.MODELS[0]]) == 0
+    said = capsys.readouterr().out
+    assert "digits-20-lines:" in said
+    assert f"of {boards.N}" in said
+    assert run(["credit", "-w", str(board.root), "-m", "digits-standart"]) == 1
+    assert run(["credit", "-w", str(board.root), "-d", "mnist"]) == 1
