@@ -1,6 +1,7 @@
 """The curve engine: against exact solvers, and on models that hide their gradients, lie about them, or fail."""
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ N, SHAPE, CLASSES = 8, (1, 4, 4), 3
 def tiny_net(seed=0, width=10, shape=SHAPE, classes=CLASSES):
     generator = torch.Generator().manual_seed(seed)
     sizes = (math.prod(shape), width, width, classes)
-    layers = [nn.Linear(n, m) for n, m in zip(sizes, sizes[1:], strict=False)]
+    layers = [nn.Linear(n, m) for n, m in pairwise(sizes)]
     net = nn.Sequential(nn.Flatten(), layers[0], nn.ReLU(), layers[1], nn.ReLU(), layers[2])
     for parameter in net.parameters():
         scale = 1.2 / math.sqrt(parameter.shape[-1]) if parameter.ndim > 1 else 0.1

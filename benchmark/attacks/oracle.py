@@ -107,20 +107,26 @@ class Oracle:
 
     def _calls(self, x: Tensor) -> Tensor:
         """Logits of each of the repeated calls, shape (repeats, n, k)."""
+        if self.repeats == 1:
+            return self.model(x)[None]  # type: ignore[no-any-return]
         return torch.stack([self.model(x) for _ in range(self.repeats)])
 
     def _margin(self, calls: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
         """The margin of each image and the lead to differentiate, both of shape (n,)."""
-        logits = calls.mean(dim=0)
+        logits = calls[0] if self.repeats == 1 else calls.mean(dim=0)
         fixed = logits.detach()
-        slack = SAFETY * fixed.abs().amax(dim=1)
-        margin = (mean_lead(calls.detach(), y) - slack).nan_to_num(nan=-torch.inf)
-        rival = fixed.scatter(1, y[:, None], -torch.inf).argmax(dim=1)
+        own = fixed.gather(1, y[:, None]).squeeze(1)
+        best, rival = fixed.scatter(1, y[:, None], -torch.inf).max(dim=1)
+        certain = best - own if self.repeats == 1 else mean_lead(calls.detach(), y)
+        margin = (certain - SAFETY * fixed.abs().amax(dim=1)).nan_to_num_(nan=-torch.inf)
+        if not logits.requires_grad:
+            return margin, margin
         if target is not None:
             rival = torch.where(target >= 0, target, rival)
         scores = logits.clamp_min(1e-38).log() if self.probabilities else logits
-        lead = scores.gather(1, rival[:, None]).squeeze(1) - scores.gather(1, y[:, None]).squeeze(1)
-        return margin, lead
+        at = torch.stack([rival, y], dim=1)
+        high, low = scores.gather(1, at).unbind(dim=1)
+        return margin, high - low
 
     def _batched(self, call: Callable[[int, int], Tensor], n: int) -> Tensor:
         parts, i = [], 0
