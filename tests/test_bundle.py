@@ -19,6 +19,7 @@ from typing import Any
 import boards
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import func, select
 
 from benchmark import datasets
@@ -30,6 +31,7 @@ from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.schema import Cell, Change, Evaluation, Model, State
 from db.session import Database
+from models_zoo import load_model
 
 SLUG = boards.MODELS[0]
 
@@ -185,6 +187,37 @@ def test_a_submitted_model_travels_with_its_files(made_board, other, packed, tmp
     assert run(["verify", "stranger", "-w", str(other.root)]) == 0
     assert run(["bundle", "stranger", "-w", str(other.root), "-o", str(tmp_path / "again.bundle")]) == 0
     assert run(["verify", "--bundle", str(tmp_path / "again.bundle")]) == 0
+
+
+def submitted(board: Workspace, form: str, home: Path) -> str:
+    """A model of another form, submitted and evaluated; returns its slug."""
+    assert run(["submit", "--init", "--form", form, str(home), "-w", str(board.root)]) == 0
+    if form == "pt2":
+        shapes = ({0: torch.export.Dim.DYNAMIC},)
+        program = torch.export.export(load_model(SLUG), (torch.rand(4, 1, 8, 8),), dynamic_shapes=shapes)
+        torch.export.save(program, home / "model.pt2")
+    trust = ["--trust-code"] if form == "code" else []
+    assert run(["submit", *trust, str(home), "-w", str(board.root)]) == 0
+    (slug,) = (path.name for path in board.models.iterdir())
+    assert boards.evaluate(board, [slug], n=6) == 0
+    return slug
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("form", ["pt2", "code"])
+def test_a_model_of_another_form_travels_too(board, other, tmp_path, capsys, form):
+    slug = submitted(board, form, tmp_path / "net")
+    path = tmp_path / "row.bundle"
+    assert run(["bundle", slug, "-w", str(board.root), "-o", str(path)]) == 0
+    trust = ["--trust-code"] if form == "code" else []
+    if trust:
+        assert run(["verify", "--bundle", str(path)]) == 1
+        assert "nobody here has said to trust" in capsys.readouterr().err
+        assert ingest(other, path) == 1
+        assert not list(other.models.iterdir())
+    assert run(["verify", "--bundle", str(path), *trust]) == 0
+    assert run(["ingest", str(path), "-w", str(other.root), *trust]) == 0
+    assert run(["verify", slug, "-w", str(other.root)]) == 0
 
 
 # Lies --------------------------------------------------------------------------------------------------------------

@@ -166,8 +166,7 @@ class _Packer:
         """Name and member of each of the model's files."""
         if not self.with_weights:
             return []
-        files = [{"name": w.name, "member": f"weights/{i}"} for i, w in enumerate(self.entry.weights)]
-        return files + ([{"name": self.entry.code, "member": "code/0"}] if self.entry.code else [])
+        return [{"name": w.name, "member": f"weights/{i}"} for i, w in enumerate(self.entry.weights)]
 
     def evaluation_values(self, session: Session, evaluation: Evaluation) -> dict[str, Any]:
         cells = (
@@ -241,8 +240,6 @@ class _Packer:
         if self.with_weights:
             for i, weights in enumerate(self.entry.weights):
                 yield f"weights/{i}", local_file(self.entry, weights).read_bytes()
-            if self.entry.code:
-                yield "code/0", (self.entry.folder / self.entry.code).read_bytes()
 
 
 def _sorted_arrays(chunk: Chunk) -> list[tuple[str, NDArray[Any]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import shutil
 import tempfile
 import time
@@ -186,7 +185,7 @@ def _unpack_model(container: Container, scratch: Path, *, trust_code: bool) -> E
     entry = parse_card(card, folder=folder)
     if entry.slug != manifest["model"]["slug"]:
         raise InputError(f"the card is of {entry.slug!r}, the bundle of {manifest['model']['slug']!r}.")
-    expected = {*(w.name for w in entry.weights), *([entry.code] if entry.code else [])}
+    expected = {w.name for w in entry.weights}
     files = {str(file["name"]): str(file["member"]) for file in manifest["files"]}
     if not set(files) <= expected or CARD in files:
         raise InputError(f"it brings files that its card does not name: {', '.join(sorted(set(files) - expected))}.")
@@ -194,9 +193,8 @@ def _unpack_model(container: Container, scratch: Path, *, trust_code: bool) -> E
         (folder / name).write_bytes(container.read(member))
     # What lies here needs no download; the address is no part of the model's digest.
     here = [dataclasses.replace(w, urls=()) if w.name in files else w for w in entry.weights]
-    trusted = (
-        hashlib.sha256(container.read(files[entry.code])).hexdigest() if trust_code and entry.code in files else ""
-    )
+    # Trust is in exactly this code: its digest is the file's, which is verified whenever it is read.
+    trusted = next((w.sha256 for w in here if trust_code and w.name == entry.code), "")
     return dataclasses.replace(entry, weights=tuple(here), trusted=trusted)
 
 
