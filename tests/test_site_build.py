@@ -166,7 +166,7 @@ def test_rows_that_cannot_be_ranked_stand_apart_with_the_reason(place: Path) -> 
     board = (place / "public" / BOARD / "index.html").read_text(encoding="utf-8")
     ranked, _, apart = board.partition('<section id="apart">')
     assert "stale: evaluated by version 2, the board has 3" in apart
-    assert "incomplete: CLEVER" in apart
+    assert "incomplete: failed: CLEVER linf, CLEVER l2 and CLEVER l1" in apart
     assert ranked.count('<td class="rank">') == 4
     failed = next(text for name, text in pages(place) if "the logits of image 3 are NaN" in text)
     assert "Not ranked" in failed

@@ -141,12 +141,16 @@ def _why_apart(built: BuiltRow, board: Board) -> str:
         return f"stale: evaluated by version {built.row.protocol.version}, the board has {board.protocol.version}"
     if status == "superseded":
         return "older weights of a model that the board ranks"
-    open_cells = [
-        f"{words.measure_title(m)} {norm or ''}".strip() + f" {state}"
-        for m, norm, state, _ in built.summary["problems"]
-        if state != "unsupported"
+    problems = [found for found in built.summary["problems"] if found[2] != "unsupported"]
+    failed = [
+        f"{words.measure_title(measure)} {norm or ''}".strip()
+        for measure, norm, state, _ in problems
+        if state == "failed"
     ]
-    return f"incomplete: {', '.join(open_cells)}" if open_cells else "incomplete: not every norm was attacked"
+    waiting = len(problems) - len(failed)
+    parts = [f"failed: {words.listed(failed)}"] if failed else []
+    parts += [f"{waiting} of {len(built.row.cells)} evaluations still to come"] if waiting else []
+    return f"incomplete: {'; '.join(parts) or 'not every norm was attacked on all samples'}"
 
 
 def _ranking(axis: Axis, rows: Sequence[BuiltRow], n: int) -> Ranking:
