@@ -11,6 +11,7 @@ from torch import nn
 from benchmark import robustness_curve, verify
 from benchmark.attacks import get_attack
 from benchmark.attacks.oracle import Oracle, frozen
+from benchmark.attacks.reliability import seeds_disagree
 from benchmark.certificates.exact import exact
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.threat import NORMS
@@ -269,3 +270,17 @@ def test_input_that_cannot_be_taken_is_named(change, message):
     x, y = arguments.pop("x"), arguments.pop("y")
     with pytest.raises(InputError, match=message):
         robustness_curve(tiny_net(), x, y, **arguments)
+
+
+def test_two_seeds_disagree_only_beyond_chance():
+    generator = torch.Generator().manual_seed(0)
+    first = 1 + torch.rand(100, generator=generator)
+    assert seeds_disagree(first, first) is None
+    assert seeds_disagree(first, first + 0.1 * torch.randn(100, generator=generator)) is None
+    flag = seeds_disagree(first, first * 1.1)
+    assert flag is not None
+    assert flag.code == "seeds-disagree"
+    assert flag.value == pytest.approx(0.1, rel=1e-3)
+    lost = first.clone()
+    lost[:5] = torch.inf
+    assert seeds_disagree(first, lost) is not None

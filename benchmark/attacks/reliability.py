@@ -43,6 +43,7 @@ class Checks:
         non_finite_gradients: Gradients (rows) with NaN or infinite entries, over the whole run.
         unbroken: Samples on which nothing was found, at whatever distance.
         attacked: Samples attacked.
+        seeds: Distances of two runs that differ only in their seed, where two were made.
     """
 
     before: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -52,6 +53,7 @@ class Checks:
     non_finite_gradients: int = 0
     unbroken: int = 0
     attacked: int = 0
+    seeds: tuple[Tensor, Tensor] | None = None
 
 
 def look_at_outputs(model: nn.Module, x: Tensor, *, most: int = 64) -> Outputs:
@@ -106,6 +108,8 @@ def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
             flags.append(
                 Flag(code, f"{name} beats the gradient searches on {share:.0%} of the samples checked.", share)
             )
+    if checks.seeds is not None and (flag := seeds_disagree(*checks.seeds)):
+        flags.append(flag)
     if checks.unbroken:
         flags.append(
             Flag(
@@ -116,3 +120,28 @@ def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
             )
         )
     return tuple(flags)
+
+
+def seeds_disagree(first: Tensor, second: Tensor) -> Flag | None:
+    """A warning if the mean distances of two seeds differ by more than chance: the search has not converged.
+
+    Args:
+        first: Distances of one run, shape (n,).
+        second: Distances of the other.
+
+    Returns:
+        The flag, where the mean of the paired differences is more than 2.6 standard errors from 0 and more than 2 % of
+        the mean distance, or a sample in a hundred was found by one seed only.
+    """
+    lost = float((torch.isfinite(first) != torch.isfinite(second)).float().mean())
+    both = torch.isfinite(first) & torch.isfinite(second)
+    a, b = first[both].double(), second[both].double()
+    gap = 0.0
+    if len(a) > 1:
+        difference = a - b
+        mean = float(difference.mean().abs())
+        if mean > 2.6 * float(difference.std()) / len(a) ** 0.5:
+            gap = mean / max(float(torch.minimum(a, b).mean()), 1e-30)
+    if gap <= 0.02 and lost <= 0.01:
+        return None
+    return Flag("seeds-disagree", f"Two seeds' mean distances differ by {gap:.1%}; {lost:.1%} found by one only.", gap)

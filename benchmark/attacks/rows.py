@@ -125,6 +125,12 @@ class Best:
             norm,
         )
 
+    def absorb(self, other: Best) -> None:
+        """Take over the examples of another search of the same samples that are nearer."""
+        nearer = other.distance < self.distance
+        self.delta[nearer], self.distance[nearer] = other.delta[nearer], other.distance[nearer]
+        self.origin[nearer] = other.origin[nearer]
+
     def merge(self, rows: Rows, family: int) -> None:
         """Take over every row's best example that is nearer, in this norm, than what is known of its sample."""
         self.take(rows.sample, rows.best, torch.isfinite(rows.distance), family)
