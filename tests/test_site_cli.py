@@ -1,0 +1,111 @@
+"""publish, plot and serve, as a user types them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+import synthetic
+
+from benchmark.cli import run
+from benchmark.cli.serve import signature
+from benchmark.workspace import Workspace
+from db.migrate import upgrade
+from db.schema import Change, State
+from db.session import Database
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    workspace = Workspace.create(tmp_path_factory.mktemp("cli") / "board")
+    database = Database(workspace.database_url)
+    upgrade(database)
+    synthetic.populate(database, models=2, n=20, exact=0)
+    database.engine.dispose()
+    return workspace.root
+
+
+def test_publish_says_what_to_open_and_what_was_kept(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["publish", "-w", str(place)]) == 0
+    assert "1 boards, 2 rows" in capsys.readouterr().out
+    assert run(["publish", "-w", str(place)]) == 0
+    said = capsys.readouterr().out
+    assert "2 rows unchanged" in said
+    assert f"Open {place / 'public' / 'index.html'}" in said
+
+
+@pytest.mark.parametrize("day", ["yesterday", "2026-13-01", "1"])
+def test_a_date_that_is_none_is_a_usage_error(place: Path, day: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["publish", "-w", str(place), "--as-of", day]) == 2
+    assert "is no date" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "begin"),
+    [
+        ("a.svg", ["--kind", "curves", "--norm", "union"], b"<svg"),
+        ("b.pdf", ["--kind", "ranks", "--norm", "l1"], b"%PDF"),
+        ("c.png", ["--kind", "band", "-m", "standard-training-a"], b"\x89PNG"),
+    ],
+)
+def test_plot_writes_what_the_suffix_says(
+    place: Path, tmp_path: Path, name: str, options: list[str], begin: bytes
+) -> None:
+    target = tmp_path / "figures" / name
+    assert run(["plot", str(target), "-w", str(place), *options]) == 0
+    assert target.read_bytes().startswith(begin)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["x.gif"], "a figure is one of .svg, .pdf, .png"),
+        (["x.svg", "--kind", "band"], "name one with --model"),
+        (["x.svg", "-m", "standard-traning-a"], "Did you mean 'standard-training-a'"),
+        (["x.svg", "--board", "mnist"], "There is no board called 'mnist'"),
+    ],
+)
+def test_plot_explains_what_it_cannot_draw(
+    place: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["plot", *arguments, "-w", str(place)]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_the_signature_changes_with_whatever_the_site_shows(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'board.db'}")
+    upgrade(database)
+    made = synthetic.populate(database, models=1, n=10, exact=0)
+    seen = {signature(database)}
+    with database.write() as session:
+        session.add(Change(at=synthetic.START, kind="x", model_id=1, dataset_id=made.dataset_id, detail={}))
+    seen.add(signature(database))
+    with database.write() as session:
+        from db.schema import Evaluation
+
+        session.get_one(Evaluation, 1).state = State.FAILED
+    seen.add(signature(database))
+    assert len(seen) == 3
+    assert signature(database) in seen
+    database.engine.dispose()
+
+
+def test_serve_shows_the_site_on_this_machine_and_ends_when_interrupted(place: Path) -> None:
+    command = [sys.executable, "-c", "from benchmark.cli import main; main()", "serve", "-w", str(place), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=None)
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("Serving http://127.0.0.1:")
+        with urllib.request.urlopen(line.split()[1] + "index.html") as answer:
+            assert b"Curveboard" in answer.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=60) == 130
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
