@@ -8,13 +8,13 @@ database or files. `clever_scores` gives the scores, `clever_estimates` all that
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.clever.estimate import clever_estimates
+from benchmark.clever.estimate import Settings, clever_estimates
 from benchmark.clever.presets import PRESETS, Preset
 from benchmark.clever.radius import scores_by_radius
 from benchmark.clever.scores import CleverEstimates
@@ -34,7 +34,13 @@ __all__ = [
 
 
 def clever_scores(
-    model: nn.Module, x: Tensor, *, norm: Norm | Sequence[Norm] = "l2", **settings: Any
+    model: nn.Module,
+    x: Tensor,
+    *,
+    norm: Norm | Sequence[Norm] = "l2",
+    preset: str | Preset = "board",
+    radius: float | None = None,
+    **settings: Unpack[Settings],
 ) -> NDArray[np.float64]:
     """CLEVER scores of images: the smallest over the targets.
 
@@ -42,7 +48,9 @@ def clever_scores(
         model: Classifier of images in [0, 1].
         x: Images, shape (n, c, h, w), float32.
         norm: A norm, or several.
-        **settings: ``targets``, ``y``, ``preset``, ``seed``, ``order`` and the others of
+        preset: ``"board"``, ``"paper"``, ``"clever2018"``, or settings of one's own.
+        radius: R in every norm, instead of the preset's.
+        **settings: ``targets``, ``y``, ``seed``, ``order``, ``batches``, ``samples``, ``first`` and ``batch_size``; see
             `benchmark.clever.estimate.clever_estimates`.
 
     Returns:
@@ -53,5 +61,5 @@ def clever_scores(
         UnknownNameError: If a norm, a preset or a rule for targets is unknown.
         UnsupportedModelError: If the model is not differentiable (order 2: not twice).
     """
-    score = clever_estimates(model, x, norm=norm, **settings).score
+    score = clever_estimates(model, x, norm=norm, preset=preset, radius=radius, **settings).score
     return score[:, 0] if isinstance(norm, str) else score

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,19 @@ from benchmark.threat import NORMS, Norm, in_box
 
 POINTS = 512
 """Points a pass of the model, where the caller names no number."""
+
+
+class Settings(TypedDict, total=False):
+    """Further keyword arguments of `clever_estimates`, for the functions that hand them on."""
+
+    targets: Targets
+    y: Tensor | None
+    seed: int
+    order: Order
+    batches: int | None
+    samples: int | None
+    first: int
+    batch_size: int
 
 
 def clever_estimates(

@@ -8,19 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Unpack
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmark.clever.estimate import clever_estimates
+from benchmark.clever.estimate import Settings, clever_estimates
 from benchmark.clever.presets import Preset, resolve
 from benchmark.threat import Norm
 
 
 def scores_by_radius(
-    model: nn.Module, x: Tensor, radii: Sequence[float], *, norm: Norm, preset: str | Preset = "board", **settings: Any
+    model: nn.Module,
+    x: Tensor,
+    radii: Sequence[float],
+    *,
+    norm: Norm,
+    preset: str | Preset = "board",
+    **settings: Unpack[Settings],
 ) -> NDArray[np.float64]:
     """Scores without a cap for several radii.
 
@@ -30,7 +36,7 @@ def scores_by_radius(
         radii: Radii of the balls, in the norm.
         norm: Which norm.
         preset: The other settings.
-        **settings: Those of `benchmark.clever.estimate.clever_estimates`; ``batches`` and ``samples`` save time.
+        **settings: See `benchmark.clever.estimate.clever_estimates`; ``batches`` and ``samples`` save time.
 
     Returns:
         Shape (n, len(radii)), float64. A score above its radius is extrapolated.

@@ -47,7 +47,7 @@ class CleverParameters:
     targets: Targets = "untargeted"
     preset: str = "board"
     order: Order = 1
-    limit: int = 200
+    limit: int = 100
 
 
 class Clever(Measure[CleverParameters]):
