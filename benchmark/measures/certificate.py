@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+import torch
 
 from benchmark.certificates import certificate
 from benchmark.measures import Arrays, Measure, Result, Task
@@ -40,7 +41,8 @@ class CertificateMeasure(Measure[CertificateParameters]):
         """Certify one chunk."""
         radius = certificate(task.module, task.x, task.y, norm=parameters.norm, method=parameters.method)
         # The decision that counts is the model's own, in its own precision, wherever the traced copy sees it otherwise.
-        radius[task.model(task.x).argmax(dim=1) != task.y] = 0.0
+        with torch.no_grad():
+            radius[task.model(task.x).argmax(dim=1) != task.y] = 0.0
         return Result(arrays={"radius": radius.cpu().numpy()})
 
     def summarise(self, arrays: Arrays, parameters: CertificateParameters) -> list[Score]:
