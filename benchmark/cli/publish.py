@@ -71,7 +71,11 @@ def publish(
     """Build the site of a workspace (by default into its ``public/``)."""
     import sitegen
     from benchmark.evaluation.dataset_facts import store_dataset_facts
+    from db.errors import UnavailableError
 
     database, workspace = place.database, place.workspace
-    store_dataset_facts(database)
+    try:
+        store_dataset_facts(database)
+    except UnavailableError as error:  # a database that may only be read can still be published
+        click.echo(f"The datasets' inter-class distances are left out: {error}", err=True)
     return sitegen.build(database, output or workspace.public, artifacts=workspace.artifacts, as_of=as_of, jobs=jobs)
