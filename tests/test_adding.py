@@ -26,7 +26,7 @@ def place(tmp_path_factory) -> Path:
     """A workspace with every file of the page in place."""
     folder = tmp_path_factory.mktemp("adding")
     blocks = BLOCK.findall((ROOT / "docs" / "adding.md").read_text())
-    assert len(blocks) >= 7
+    assert len(blocks) >= 9
     curveboard(folder, ["init", "."])
     for kind, name, text in blocks:
         if kind == "file":
@@ -71,6 +71,20 @@ def digest(folder: Path) -> str:
     return script(folder, code).strip()
 
 
+# Stands for the line in other_pages.py.
+PAGE = """
+import sitegen, sitegen.build
+from sitegen.render import environment
+sitegen.__path__.append("site/sitegen")
+environment().loader.searchpath.append("site/sitegen/templates")
+from sitegen.totals_page import totals_pages
+real = sitegen.build.other_pages
+def other_pages(session, views, *rest, **options):
+    return real(session, views, *rest, **options) | totals_pages(views)
+sitegen.build.other_pages = other_pages
+"""
+
+
 def test_the_files_are_found_by_the_registries(place):
     kinds = ("attacks", "measures", "datasets", "protocols", "models")
     listed = curveboard(place, *(["list", kind] for kind in kinds))
@@ -89,3 +103,8 @@ def test_the_new_model_is_evaluated_by_the_new_measure_and_attack(place):
     assert [e["state"] for e in shown["evaluations"]] == ["done", "done"]
     scores = {score["name"]: score["value"] for e in shown["evaluations"] for score in e["scores"]}
     assert "mean_margin" in scores
+
+
+def test_the_new_page_is_published(place):
+    script(place, PAGE + "from benchmark.cli import run\nassert run(['publish']) == 0")
+    assert "<h1>Totals</h1>" in (place / "public" / "totals.html").read_text()
