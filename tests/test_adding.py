@@ -73,15 +73,16 @@ def digest(folder: Path) -> str:
 
 # Stands for the line in other_pages.py.
 PAGE = """
-import sitegen, sitegen.build
+import importlib, sitegen
+build = importlib.import_module("sitegen.build")
 from sitegen.render import environment
 sitegen.__path__.append("site/sitegen")
 environment().loader.searchpath.append("site/sitegen/templates")
 from sitegen.totals_page import totals_pages
-real = sitegen.build.other_pages
+real = build.other_pages
 def other_pages(session, views, *rest, **options):
     return real(session, views, *rest, **options) | totals_pages(views)
-sitegen.build.other_pages = other_pages
+build.other_pages = other_pages
 """
 
 
