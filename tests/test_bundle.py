@@ -189,6 +189,16 @@ def test_a_submitted_model_travels_with_its_files(made_board, other, packed, tmp
     assert run(["verify", "--bundle", str(tmp_path / "again.bundle")]) == 0
 
 
+CODE = """
+import torch
+
+
+def make(folder):
+    torch.manual_seed(0)  # the same model in every process
+    return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+"""
+
+
 def submitted(board: Workspace, form: str, home: Path) -> str:
     """A model of another form, submitted and evaluated; returns its slug."""
     assert run(["submit", "--init", "--form", form, str(home), "-w", str(board.root)]) == 0
@@ -196,6 +206,8 @@ def submitted(board: Workspace, form: str, home: Path) -> str:
         shapes = ({0: torch.export.Dim.DYNAMIC},)
         program = torch.export.export(load_model(SLUG), (torch.rand(4, 1, 8, 8),), dynamic_shapes=shapes)
         torch.export.save(program, home / "model.pt2")
+    if form == "code":
+        (home / "model.py").write_text(CODE)
     trust = ["--trust-code"] if form == "code" else []
     assert run(["submit", *trust, str(home), "-w", str(board.root)]) == 0
     (slug,) = (path.name for path in board.models.iterdir())
