@@ -91,7 +91,7 @@ def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_
     shown = torch.where(boxed.view(-1, *[1] * (x.ndim - 1)), candidates, x)
     changed, clear, correct = [], [], []
     try:
-        with torch.no_grad(), same_draws(x.device):
+        with torch.no_grad(), same_draws(x.device), full_precision():
             randomised = is_randomised(model, x[:batch_size])
             repeats = REPEATS if randomised else 1
             for i in range(0, len(x), batch_size):
@@ -129,6 +129,17 @@ def same_draws(device: torch.device, seed: int = 0) -> Iterator[None]:
         if device.type == "cuda":
             torch.cuda.manual_seed(seed)
         yield
+
+
+@contextmanager
+def full_precision() -> Iterator[None]:
+    """Compute float32 convolutions and products as such: on CUDA, TF32 errs by 1e-3, which another machine refutes."""
+    cudnn, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, products
 
 
 def is_randomised(model: nn.Module, x: Tensor) -> bool:

@@ -61,13 +61,14 @@ def _limit(memory: int) -> None:
 
 def _build(code: Path, factory: str, folder: Path) -> Any:
     """Import the code and make the model."""
+    import torch
+
+    torch.manual_seed(0)  # a model is the same in every process, also one that draws its weights
     namespace: dict[str, Any] = {"__name__": code.stem, "__file__": str(code)}
     exec(compile(code.read_bytes(), str(code), "exec"), namespace)  # noqa: S102 - what this process is for
     if not callable(namespace.get(factory)):
         raise TypeError(f"{code.name} has no function {factory!r}")
     model = namespace[factory](folder)
-    import torch
-
     if not isinstance(model, torch.nn.Module):
         raise TypeError(f"{factory} returned a {type(model).__name__}, expected a torch.nn.Module")
     return model.eval().requires_grad_(False)

@@ -77,6 +77,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # The reader (head, less) has gone; give the interpreter somewhere to flush to.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except MemoryError:
+        click.echo("Error: Out of memory. Nothing is lost; try again with a smaller --limit or -j.", err=True)
+        return 1
     except Exception as error:
         if not _is_expected(error):
             raise

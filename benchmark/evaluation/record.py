@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from benchmark.datasets import Dataset
+from benchmark.evaluation.history import record_rows
 from benchmark.evaluation.jobs import Job
 from benchmark.evaluation.lease import release
 from benchmark.evaluation.protocol import Protocol
@@ -57,6 +58,8 @@ def register(
         rows.setdefault((evaluation.model_id, evaluation.dataset_id, job.n), set()).add(evaluation.id)
     for row, evaluations in rows.items():
         _set_cells(session, protocol_row.id, row, evaluations, replace=replace)
+    session.flush()
+    record_rows(session)  # rows that earlier evaluations have completed
     return ids
 
 

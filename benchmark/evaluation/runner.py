@@ -30,7 +30,7 @@ from benchmark.evaluation.provenance import provenance
 from benchmark.evidence import EvidenceStore, StoredEvidence
 from benchmark.measures import Measure, Result, Task, get_measure
 from benchmark.threat import NORMS
-from benchmark.verification import verify
+from benchmark.verification import full_precision, verify
 from db.errors import DatabaseError
 from db.ledger import ledger
 from db.schema import Evaluation, State
@@ -229,7 +229,8 @@ class _Attempt:
         counted = CountingModel(module).eval()
         seed, distances = seed_of(job, start), self._ledger(start, stop)
         task = Task(model=counted, module=module, x=x, y=y, first=start, seed=seed, pool=images, distances=distances)
-        with torch.random.fork_rng(devices=[torch.device(self.device)] if self.device.startswith("cuda") else []):
+        devices = [torch.device(self.device)] if self.device.startswith("cuda") else []
+        with full_precision(), torch.random.fork_rng(devices=devices):
             torch.manual_seed(seed)
             begin = time.perf_counter()
             result = measure.run(task, parameters)
