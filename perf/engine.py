@@ -207,8 +207,10 @@ def _summary(fought: list[Duel]) -> str:
             ]
         )
     head = ["model", "norm", "mean ÷ best of peers", "near", "seconds ÷ all peers'", "÷ bare", "peers"]
-    text = f"Our engine, over {len(fought[0].ours)} seed(s) where a range is given; *best of peers* is the mean of the "
-    return text + "per-image minimum over all of them.\n\n" + table(head, rows)
+    text = (
+        "Our engine; ranges are over its seeds. *Best of peers* is the mean of the per-image minimum over all of them."
+    )
+    return f"{text}\n\n{table(head, rows)}"
 
 
 def _autoattack_table(fought: list[Duel]) -> str:
