@@ -238,6 +238,8 @@ def _percent(share: float) -> str:
     return f"{100 * share:.4g}%"
 
 
+_ONE_FACE: Final = str.maketrans("₁₂", "12")
+"""Characters that the figures' typeface lacks: a second face makes PDFs larger, slower and their bytes vary."""
 _STROKES: Final = {"dash": "6 4", "dots": "1.5 3.5", "dashdot": "7 3 1.5 3"}
 
 
@@ -279,7 +281,7 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
     out.append("</g>")
     out += _svg_legend(labelled, rows, left=left, top=height)
     out.append("</svg>\n")
-    return "".join(out)
+    return "".join(out).translate(_ONE_FACE)
 
 
 def _svg_frame(chart: Chart, w: int, h: int) -> Iterable[str]:
