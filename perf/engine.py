@@ -125,6 +125,11 @@ class Duel:
         broken = np.isfinite(self.best_of_peers)
         return float(distances(result)[broken].mean() / self.best_of_peers[broken].mean())
 
+    def no_peer_nearer(self, result: dict[str, Any]) -> float:
+        """Share of samples, of those anybody broke, where no peer's distance is smaller by more than 1 %."""
+        broken = np.isfinite(self.best_of_all)
+        return float((distances(result)[broken] <= NEAR * self.best_of_peers[broken]).mean())
+
     def near(self, result: dict[str, Any]) -> float:
         """Share of samples, of those anybody broke, where the distance is within 1 % of the best of all."""
         broken = np.isfinite(self.best_of_all)
@@ -200,15 +205,27 @@ def _summary(fought: list[Duel]) -> str:
                 duel.model,
                 duel.norm,
                 _span([duel.mean_ratio(ours) for ours in duel.ours], 3),
+                _span([100 * duel.no_peer_nearer(ours) for ours in duel.ours], 0) + " %",
                 _span([100 * duel.near(ours) for ours in duel.ours], 0) + " %",
                 f"1/{peers_seconds / max(ours['seconds'] for ours in duel.ours):.1f}",
                 _span([ours["seconds"] / ours["bare_seconds"] for ours in duel.ours], 2),
                 str(len(duel.peers)),
             ]
         )
-    head = ["model", "norm", "mean ÷ best of peers", "near", "seconds ÷ all peers'", "÷ bare", "peers"]
+    head = [
+        "model",
+        "norm",
+        "mean ÷ best of peers",
+        "no peer nearer",
+        "near",
+        "seconds ÷ all peers'",
+        "÷ bare",
+        "peers",
+    ]
     text = (
-        "Our engine; ranges are over its seeds. *Best of peers* is the mean of the per-image minimum over all of them."
+        "Our engine; ranges are over its seeds. *Best of peers* is the mean of the per-image minimum over all of them. "
+        "*No peer nearer* is the share of images where no peer is nearer by more than 1 %; *near* compares with our "
+        "other seeds too."
     )
     return f"{text}\n\n{table(head, rows)}"
 
