@@ -126,6 +126,7 @@ def exact(
     norm: ExactNorm,
     within: Tensor | None = None,
     time_limit: float = 10.0,
+    most_neurons: int = 64,
 ) -> ExactResult:
     """The minimal adversarial distance of each sample, or the two bounds reached in the time.
 
@@ -136,19 +137,25 @@ def exact(
         norm: ``"linf"`` or ``"l1"``.
         within: Known adversarial distances, shape (n,), ``inf`` where none is known; the nearer, the faster.
         time_limit: Seconds a sample.
+        most_neurons: A network with more ReLUs than this is refused: the program grows exponentially with them.
 
     Returns:
         Bounds, and the examples behind the upper ones.
 
     Raises:
         InputError: On another norm, or a time limit that is not positive.
-        UnsupportedModelError: If the model cannot be traced or is not made of affine layers and ReLUs.
+        UnsupportedModelError: If the model cannot be traced, is not made of affine layers and ReLUs, or is too large.
     """
     if norm not in get_args(ExactNorm):
         raise InputError(f"Exact distances are computed in linf and l1, not in {norm!r}: no linear program has it.")
     if not time_limit > 0:
         raise InputError(f"The time limit is {time_limit} s a sample; it must be positive.")
     graph = trace(module, x)
+    neurons = sum(graph.nodes[i].shape.numel() for i in graph.nonlinear())
+    if neurons > most_neurons:
+        raise UnsupportedModelError(
+            f"The model has {neurons:,} ReLUs; exact distances are computed for at most {most_neurons}."
+        )
     problem = _Problem(module, graph, _Network.of(graph), norm)
     out = ExactResult(
         torch.zeros(len(x), dtype=torch.float64),

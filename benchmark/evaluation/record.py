@@ -88,6 +88,7 @@ def dataset_card(dataset: Dataset) -> dict[str, Any]:
     return {
         "shape": list(dataset.shape),
         "classes": list(dataset.classes),
+        "levels": dataset.levels,
         "eps": {norm: list(values) for norm, values in dataset.eps.items()},
         "licence": dataset.licence,
         "source": dataset.source,

@@ -21,10 +21,12 @@ class CertificateParameters:
     Attributes:
         norm: The norm of the radii.
         method: Which certificate, or ``"best"``: per sample the largest of all that apply to the model.
+        samples: The first so many samples are certified: a large network takes seconds for each.
     """
 
     norm: Norm = "linf"
     method: Literal["crown", "ibp", "cross-lipschitz", "linear-region", "best"] = "crown"
+    samples: int = 10_000
 
 
 class CertificateMeasure(Measure[CertificateParameters]):
@@ -35,7 +37,12 @@ class CertificateMeasure(Measure[CertificateParameters]):
     title: ClassVar[str] = "Certified radius: no adversarial example is nearer"
     unit: ClassVar[str] = "distance"
     direction: ClassVar[Direction] = "higher"
+    chunk: ClassVar[int] = 25
     Parameters = CertificateParameters
+
+    def samples(self, parameters: CertificateParameters, n: int) -> int:
+        """The first ``parameters.samples``."""
+        return min(n, parameters.samples)
 
     def run(self, task: Task, parameters: CertificateParameters) -> Result:
         """Certify one chunk."""

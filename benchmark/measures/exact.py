@@ -24,11 +24,13 @@ class ExactParameters:
         norm: ``"linf"`` or ``"l1"``.
         time_limit: Seconds a sample; a time-out gives the two bounds reached.
         samples: The first so many samples are solved.
+        most_neurons: A network with more ReLUs than this is not tried.
     """
 
     norm: ExactNorm = "linf"
     time_limit: float = 10.0
     samples: int = 100
+    most_neurons: int = 64
 
 
 class ExactMeasure(Measure[ExactParameters]):
@@ -61,7 +63,15 @@ class ExactMeasure(Measure[ExactParameters]):
                 task.model, task.x, task.y, norm=norm, effort="quick", seed=task.seed, pool=task.pool
             ).adversarials
             known = torch.minimum(known, verify(task.model, task.x, task.y, found).distances[norm])
-        answer = exact(task.module, task.x, task.y, norm=norm, within=known, time_limit=parameters.time_limit)
+        answer = exact(
+            task.module,
+            task.x,
+            task.y,
+            norm=norm,
+            within=known,
+            time_limit=parameters.time_limit,
+            most_neurons=parameters.most_neurons,
+        )
         examples, upper = answer.adversarials, answer.upper
         if found is not None:
             # After a time-out the attack's example may be the best there is.
