@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from benchmark.datasets import Dataset, datasets, files_digest, get_dataset, manifest_digest
 from benchmark.datasets.cifar10 import read_archive
@@ -52,8 +53,7 @@ def test_what_a_caller_does_to_the_images_stays_with_the_caller() -> None:
 
 
 def test_the_digits_are_those_of_scikit_learn_in_its_order() -> None:
-    sklearn_datasets = pytest.importorskip("sklearn.datasets")
-    published = sklearn_datasets.load_digits()
+    published = load_digits()
     images = np.concatenate([digits("train")[0], digits("test")[0]])
     labels = np.concatenate([digits("train")[1], digits("test")[1]])
     np.testing.assert_array_equal(images.reshape(-1, 64), published.data)

@@ -85,8 +85,8 @@ def fresh(tmp_path_factory) -> Workspace:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(fresh, tmp_path_factory) -> tuple[Any, int]:
-    """The board as it should be, and how many calls it takes to get there."""
+def undisturbed(fresh, tmp_path_factory) -> tuple[Any, int, float]:
+    """The board as it should be, how many calls it takes to get there, and how many seconds."""
     warm = boards.copied(fresh, tmp_path_factory.mktemp("warm") / "board")
     assert evaluate(warm)[0] == 0  # the first run imports everything; its calls do not count
     workspace = boards.copied(fresh, tmp_path_factory.mktemp("undisturbed") / "board")
@@ -96,7 +96,10 @@ def undisturbed(fresh, tmp_path_factory) -> tuple[Any, int]:
         assert evaluate(workspace)[0] == 0
     finally:
         sys.setprofile(None)
-    return contents(workspace), calls.count
+    timed = boards.copied(fresh, tmp_path_factory.mktemp("timed") / "board")
+    begin = time.perf_counter()
+    assert evaluate(timed)[0] == 0
+    return contents(workspace), calls.count, time.perf_counter() - begin
 
 
 def contents(workspace: Workspace) -> dict[str, Any]:
@@ -274,7 +277,7 @@ SAID = {
 """What the user is told when it did not come too late."""
 
 
-def disturb(workspace: Workspace, kind: str, seed: int, calls: int) -> int:
+def disturb(workspace: Workspace, kind: str, seed: int, calls: int, seconds: float) -> int:
     """One evaluator with one fault; returns the exit code, having checked what must hold after any."""
     before = chunks(workspace)
     begun = FORK.Value("i", 0)
@@ -284,7 +287,7 @@ def disturb(workspace: Workspace, kind: str, seed: int, calls: int) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forks beside threads
         process.start()
     if kind == "timed":  # from outside, also in the middle of a system call
-        time.sleep(random.Random(seed).uniform(0, 0.5))
+        time.sleep(random.Random(seed).uniform(0, seconds))
         process.kill()
     process.join(120)
     code = process.exitcode
@@ -301,14 +304,14 @@ def disturb(workspace: Workspace, kind: str, seed: int, calls: int) -> int:
 
 @pytest.mark.parametrize("kind", SHARES)
 def test_a_fault_at_a_random_moment_changes_nothing_in_the_end(fresh, undisturbed, tmp_path, kind):
-    expected, calls = undisturbed
+    expected, calls, seconds = undisturbed
     rounds = max(1, round(SHARES[kind] * ROUNDS / sum(SHARES.values())))
     seeds = iter(range(rounds))
     hits = 0
     for first in seeds:
         workspace = boards.copied(fresh, tmp_path / str(first))
         for seed in [first, *(s for s, _ in zip(seeds, range(2), strict=False))]:
-            hits += disturb(workspace, kind, seed, calls) != 0
+            hits += disturb(workspace, kind, seed, calls, seconds) != 0
         code, printed = evaluate(workspace, "--rerun", "failed")
         assert code == 0, printed
         assert contents(workspace) == expected, f"{kind}, seeds from {first}"
