@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
 import sys
+import time
 import types
 from dataclasses import dataclass
 from typing import ClassVar
@@ -289,6 +291,29 @@ def test_worker_processes_give_the_same_results(workspace, tmp_path):
     assert evaluate(workspace, "-m", "digits-dropout", "-j", "2") == 0
     found = [(row.state, row.chunks[0].stop) for row in rows(workspace)]
     assert found == [(State.DONE, 8), (State.DONE, 8)]
+
+
+def test_workers_end_when_their_parent_is_killed(workspace):
+    command = ["evaluate", "-w", str(workspace.root), "-m", "digits-standard", "-m", "digits-dropout", "-j", "2"]
+    code = f"from benchmark.cli import run\nif __name__ == '__main__':\n    run({command!r})\n"
+    script = workspace.root / "evaluate.py"
+    script.write_text(code)
+    parent = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        owners = _wait_for(lambda: [f.stem for f in workspace.locks.glob("*.lock")], lambda found: len(found) == 2)
+    finally:
+        parent.kill()
+        parent.wait()
+    _wait_for(lambda: [is_dead(owner, workspace.locks) for owner in owners], all)
+
+
+def _wait_for(look, enough):
+    """What ``look`` sees as soon as it is enough; fails after a minute."""
+    for _ in range(600):
+        if enough(seen := look()):
+            return seen
+        time.sleep(0.1)
+    raise AssertionError(f"still {seen} after a minute")
 
 
 def test_the_cells_of_a_row_are_those_of_the_last_plan(fake, workspace):

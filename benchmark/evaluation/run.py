@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -96,7 +97,16 @@ _worker: tuple[Runner, Owner] | None = None
 def _start_worker(setting: Setting, events: Any, stop: Any) -> None:
     global _worker  # noqa: PLW0603 - a process pool hands state to its tasks in no other way
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent asks through ``stop``
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker = (Runner(setting, events.put, stop.is_set), Owner(setting.locks).__enter__())
+
+
+def _end_with_parent() -> None:
+    """End this worker when its parent is killed: nobody would hear of its jobs, and another run may begin at once."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)  # as a kill at any moment: at most the current chunk is lost
 
 
 def _work(job: Job, evaluation_id: int) -> str:

@@ -214,6 +214,8 @@ class _Attempt:
         """Note the provenance; returns the starts of the chunks that are there already."""
         with _surroundings(), self.database.write() as session:
             row = owned(session, self.evaluation_id, self.owner)
+            if row.key != self.job.key:
+                raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
             row.provenance = provenance(self.device)
             row.started_at = row.started_at or datetime.now(UTC)
             return {chunk.start for chunk in row.chunks}
