@@ -32,6 +32,7 @@ from benchmark.evaluation import lease
 from benchmark.evidence import EvidenceStore
 from benchmark.workspace import Workspace
 from db import session as database_session
+from db.errors import UnavailableError
 from db.migrate import upgrade
 from db.schema import Change, Chunk, Evaluation, State
 from db.session import Database
@@ -386,6 +387,19 @@ def test_the_job_of_a_killed_evaluator_is_taken_over_at_once(workspace, undistur
     assert contents(workspace) == undisturbed[0]
 
 
+def holds_a_lock(workspace: Workspace) -> bool:
+    """Whether somebody is amid a writing transaction."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(database_session, "BUSY_SECONDS", 0)
+        database = Database(workspace.database_url)
+    try:
+        with database.write() as session:
+            session.scalars(select(Evaluation).with_for_update(nowait=True)).all()
+    except UnavailableError:
+        return True
+    return False
+
+
 def test_the_job_of_a_living_evaluator_is_never_taken(workspace, undisturbed, monkeypatch):
     # It is stopped for longer than its lease lasts, as by a debugger or a sleeping laptop; then it goes on.
     monkeypatch.setattr(lease, "LEASE", 0.3)
@@ -394,6 +408,10 @@ def test_the_job_of_a_living_evaluator_is_never_taken(workspace, undisturbed, mo
     assert running.wait(60)
     os.kill(sleeper.pid, signal.SIGSTOP)
     try:
+        while holds_a_lock(workspace):  # stopped amid a transaction, it would keep everybody waiting
+            os.kill(sleeper.pid, signal.SIGCONT)
+            time.sleep(0.02)
+            os.kill(sleeper.pid, signal.SIGSTOP)
         time.sleep(0.5)
         with Database(workspace.database_url).read() as session:
             row = session.scalars(select(Evaluation).where(Evaluation.state == State.RUNNING)).one()
