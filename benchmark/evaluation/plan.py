@@ -161,7 +161,7 @@ def _version(joined: int) -> str:
 
 def estimates(session: Session, jobs: Sequence[Job]) -> list[Estimate | None]:
     """What each job will cost, by what the same measure cost a sample so far, on the same model if known."""
-    costs = _recorded_costs(session)
+    costs = _recorded_costs(session) if jobs else {}
     found: list[Estimate | None] = []
     for job in jobs:
         kind = (job.measure, _shape(job.parameters))
