@@ -6,6 +6,7 @@ board are measured on the same images and most of the sampling error is common t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,7 +15,6 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 from benchmark.curve import (
     Floats,
@@ -219,8 +219,7 @@ def rank_intervals(
 ) -> Ranks:
     """Rank models by robust accuracy, with paired-bootstrap intervals of the ranks.
 
-    Cost: ``resamples × models × samples`` multiply-adds for each eps, in float32; samples on which all models agree at
-    an eps are left out.
+    Cost: ``resamples × models × samples`` multiply-adds for each eps, in float32.
 
     Args:
         distances: Smallest adversarial distances, shape (models, n), the same samples in each row.
@@ -234,18 +233,50 @@ def rank_intervals(
     """
     matrix = check_distances(distances, ndim=2)
     grid = np.atleast_1d(check_eps(eps))
-    weights = _resampling(matrix.shape[1], resamples, seed)
+    counts = np.array([np.count_nonzero(row > grid[:, None], axis=1) for row in matrix])
+    drawn = np.stack([resampled_counts(row, grid, resamples=resamples, seed=seed) for row in matrix])
+    return ranks_of_counts(counts, drawn, eps=grid, confidence=confidence)
+
+
+def resampled_counts(distances: ArrayLike, eps: ArrayLike, *, resamples: int = 500, seed: int = 0) -> NDArray[np.int32]:
+    """How many samples of one model are robust in each bootstrap resample.
+
+    The resamples depend on the number of samples, ``resamples`` and ``seed`` alone, so that the counts of models that
+    are counted apart are paired. What `rank_intervals` does in one step can so be done model by model.
+
+    Args:
+        distances: Smallest adversarial distances of one model, shape (n,).
+        eps: Perturbation budgets, shape (g,).
+        resamples: Bootstrap resamples.
+        seed: Seed of the resampling.
+
+    Returns:
+        Shape (g, resamples).
+    """
+    robust = check_distances(distances, ndim=1) > np.atleast_1d(check_eps(eps))[:, None]
+    drawn = robust.astype(np.float32) @ _resampling(robust.shape[1], resamples, seed).T
+    return drawn.astype(np.int32)  # exact: whole numbers below 2**24
+
+
+def ranks_of_counts(
+    counts: NDArray[np.integer], resampled: NDArray[np.integer], *, eps: ArrayLike, confidence: float = 0.95
+) -> Ranks:
+    """Rank models from their counts of robust samples.
+
+    Args:
+        counts: Robust samples, shape (models, g).
+        resampled: The same in each bootstrap resample, shape (models, g, resamples).
+        eps: The perturbation budgets, shape (g,).
+        confidence: Level of each model's interval.
+    """
     tail = (1 - check_confidence(confidence)) / 2
-    rank = np.empty((len(matrix), len(grid)), dtype=np.int64)
+    rank = _places(counts)[0].astype(np.int64)
     low, high = rank.copy(), rank.copy()
-    for i, budget in enumerate(grid):
-        robust = matrix > budget
-        rank[:, i] = _ranks(robust.sum(axis=1)[None], "min")[0]
-        telling = robust.any(axis=0) & ~robust.all(axis=0)
-        drawn = weights[:, telling] @ robust[:, telling].T.astype(np.float32)  # exact: whole numbers below 2**24
-        low[:, i] = np.quantile(_ranks(drawn, "min"), tail, axis=0, method="inverted_cdf")
-        high[:, i] = np.quantile(_ranks(drawn, "max"), 1 - tail, axis=0, method="inverted_cdf")
-    return Ranks(grid, rank, np.minimum(low, rank), np.maximum(high, rank), confidence)
+    for i in range(counts.shape[1]):
+        first, last = _places(resampled[:, i])
+        low[:, i] = _order_statistic(first, tail)
+        high[:, i] = _order_statistic(last, 1 - tail)
+    return Ranks(np.atleast_1d(check_eps(eps)), rank, np.minimum(low, rank), np.maximum(high, rank), confidence)
 
 
 def summarise(
@@ -386,6 +417,35 @@ def _resampling(n: int, resamples: int, seed: int) -> NDArray[np.float32]:
     return weights
 
 
-def _ranks(robust: NDArray[np.floating] | NDArray[np.integer], method: Literal["min", "max"]) -> NDArray[np.int64]:
-    """Rank of each model in each row of counts, the largest count first."""
-    return np.asarray(stats.rankdata(-robust, method=method, axis=1), dtype=np.int64)
+def _places(counts: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    """First and last place of each model in each column of counts, the largest count first; equals share them.
+
+    Each count is sorted together with its model's index in one whole number, which is several times as fast as an
+    argsort: a board of 1,000 models has some 20,000 columns to rank.
+
+    Args:
+        counts: Shape (models, columns), non-negative.
+
+    Returns:
+        Two arrays of that shape.
+    """
+    models = len(counts)
+    bits = max(models - 1, 1).bit_length()
+    whole: type[np.integer] = np.int32 if int(counts.max(initial=0)) < 1 << (31 - bits) else np.int64
+    keys = np.sort((counts.T.astype(whole) << bits) | np.arange(models, dtype=whole), axis=1)
+    values, model = keys >> bits, keys & ((1 << bits) - 1)
+    edge = np.ones((len(keys), models + 1), dtype=np.bool_)  # between unequal neighbours, and at both ends
+    np.not_equal(values[:, 1:], values[:, :-1], out=edge[:, 1:-1])
+    at = np.arange(models, dtype=np.int32)
+    below = np.maximum.accumulate(np.where(edge[:, :-1], at, 0), axis=1)
+    upto = np.minimum.accumulate(np.where(edge[:, 1:], at, models - 1)[:, ::-1], axis=1)[:, ::-1]
+    first, last = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.int32)
+    np.put_along_axis(first, model, models - upto, axis=1)
+    np.put_along_axis(last, model, models - below, axis=1)
+    return first.T, last.T
+
+
+def _order_statistic(values: NDArray[np.int32], q: float) -> NDArray[np.int32]:
+    """The quantile of each row by the inverse of the distribution function: a value that occurs."""
+    order = max(math.ceil(q * values.shape[1] - 1e-9), 1) - 1
+    return np.partition(np.ascontiguousarray(values), order, axis=1)[:, order]

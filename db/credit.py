@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,11 @@ from sqlalchemy.orm import Session
 from db.schema import Array, Cell, Chunk, Dataset, Evaluation, State
 
 NORMS: Final = ("linf", "l2", "l1")
+ALONE: Final = 0.01
+"""A contributor alone decided a sample if the others' distances are all larger by more than this share."""
 
 Distances = NDArray[np.float64]
+K = TypeVar("K")
 
 
 @dataclass(frozen=True)
@@ -29,8 +32,9 @@ class Credit:
         norm: The norm of the curves.
         models: On how many models it was run.
         samples: On how many samples in all.
-        decided: Samples that it alone decided: without it their smallest known distance would be larger.
-        shared: Samples whose smallest distance it found, but another contributor too.
+        decided: Samples that it alone decided: without it their smallest known distance would be larger by more than
+            `ALONE`.
+        shared: Samples whose smallest distance it found, but another contributor too, or nearly.
         found: Samples for which nothing but it found any adversarial example.
         area: By how much it lowered the area under the robust-accuracy curve, up to the norm's largest published eps
             (units of distance); the mean over the models. 0 where no eps is published.
@@ -88,8 +92,8 @@ def credit(
     for model_id in _models(session, dataset_id, n, protocol_id, model_ids):
         for norm in NORMS:
             best = _best(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n, as_of=as_of)
-            for name, shares in _shares(best, eps[norm]):
-                tallies[name, norm].add(shares, costs[model_id, name])
+            for name, share in shares(best, up_to=max(eps[norm], default=0.0), eps=eps[norm]):
+                tallies[name, norm].add(share, costs[model_id, name])
     order = {norm: i for i, norm in enumerate(NORMS)}
     found = [tally.credit(name, norm) for (name, norm), tally in tallies.items()]
     return sorted(found, key=lambda c: (order[c.norm], -c.decided, -c.shared, c.contributor))
@@ -103,12 +107,12 @@ class _Tally:
     drops: dict[float, float] = field(default_factory=lambda: defaultdict(float))
     cost: NDArray[np.float64] = field(default_factory=lambda: np.zeros(3))
 
-    def add(self, shares: _Shares, cost: NDArray[np.float64]) -> None:
+    def add(self, share: Share, cost: NDArray[np.float64]) -> None:
         self.models += 1
-        self.counts += (shares.samples, shares.decided, shares.shared, shares.found)
-        self.area += shares.area
+        self.counts += (share.samples, share.alone, share.shared, share.found)
+        self.area += share.area
         self.cost += cost
-        for eps, drop in shares.drops.items():
+        for eps, drop in share.drops.items():
             self.drops[eps] += drop
 
     def credit(self, name: str, norm: str) -> Credit:
@@ -132,40 +136,65 @@ class _Tally:
 
 
 @dataclass(frozen=True)
-class _Shares:
-    """One contributor's part in one model's ledger."""
+class Share:
+    """One contributor's part in one model's ledger of one norm.
+
+    Attributes:
+        samples: Samples it looked at.
+        nearest: Samples whose smallest distance it found; of equals the contributor that comes first.
+        alone: Samples whose distance would be larger by more than `ALONE` without it.
+        shared: Samples whose smallest distance it found, and another contributor too, or nearly.
+        found: Samples for which nothing but it found any adversarial example.
+        area: By how much it lowered the mean of min(distance, bound).
+        optimality: Mean of (smallest known distance ÷ its own) over the samples it looked at that have an example;
+            None if there is none.
+        drops: eps -> by how much it lowered the robust accuracy there, a share.
+    """
 
     samples: int
-    decided: int
+    nearest: int
+    alone: int
     shared: int
     found: int
     area: float
+    optimality: float | None
     drops: Mapping[float, float]
 
 
-def _shares(
-    best: Mapping[str, tuple[Distances, NDArray[np.bool_]]], eps: Sequence[float]
-) -> Iterator[tuple[str, _Shares]]:
-    """Each contributor's part, from its own best distances (n,) and the samples it looked at (n,)."""
+def shares(
+    best: Mapping[K, tuple[Distances, NDArray[np.bool_]]], *, up_to: float, eps: Sequence[float] = ()
+) -> Iterator[tuple[K, Share]]:
+    """Each contributor's part in one model's ledger.
+
+    Args:
+        best: Contributor -> its own smallest distances, shape (n,), ``inf`` where it found nothing, 0 where the clean
+            image is misclassified; and the samples it looked at, shape (n,), bool.
+        up_to: Bound of the areas.
+        eps: Budgets at which the robust accuracy is wanted.
+    """
     if not best:
         return
     table = np.stack([distances for distances, _ in best.values()])
     looked = np.stack([covered for _, covered in best.values()])
-    full = table.min(axis=0)
+    full, first = table.min(axis=0), table.argmin(axis=0)
     counted = looked.any(axis=0)
     total = max(int(counted.sum()), 1)
+    broken = (full > 0) & np.isfinite(full)
     for row, name in enumerate(best):
         without = np.where(full > 0, np.delete(table, row, axis=0).min(axis=0, initial=np.inf), 0.0)
-        mine = (table[row] == full) & np.isfinite(full)
-        cap = eps[-1] if eps else 0.0
+        mine = broken & (table[row] == full)
+        alone = mine & (without > full * (1 + ALONE))
+        asked = broken & looked[row]
         yield (
             name,
-            _Shares(
+            Share(
                 samples=int(looked[row].sum()),
-                decided=int((full < without).sum()),
-                shared=int((mine & (full == without) & (full > 0)).sum()),
+                nearest=int((broken & (first == row)).sum()),
+                alone=int(alone.sum()),
+                shared=int((mine & ~alone).sum()),
                 found=int((mine & np.isinf(without)).sum()),
-                area=float((np.minimum(without, cap) - np.minimum(full, cap))[counted].sum() / total),
+                area=float((np.minimum(without, up_to) - np.minimum(full, up_to))[counted].sum() / total),
+                optimality=float((full[asked] / table[row][asked]).mean()) if asked.any() else None,
                 drops={e: float(((full <= e) & (without > e) & counted).sum() / total) for e in eps},
             ),
         )

@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from scipy import stats
 
 from benchmark.curve import RobustnessCurve
 from benchmark.errors import InputError
-from benchmark.statistics import crossings, rank_intervals, summarise, union
+from benchmark.statistics import crossings, rank_intervals, ranks_of_counts, resampled_counts, summarise, union
 
 
 def curve(values: object, norm: str = "l2") -> RobustnessCurve:
@@ -144,6 +145,34 @@ def test_clearly_different_models_have_certain_ranks_and_equal_ones_share_theirs
         (2, 2, 2),
         (3, 3, 4),
     ]
+
+
+@settings(max_examples=40, deadline=None)
+@given(arrays(np.int32, st.tuples(st.integers(1, 9), st.integers(1, 4)), elements=st.integers(0, 12)))
+def test_a_rank_counts_who_is_strictly_better(counts: NDArray[np.int32]) -> None:
+    certain = np.repeat(counts[:, :, None], 3, axis=2)  # each resample as the samples themselves
+    ranks = ranks_of_counts(counts, certain, eps=np.arange(counts.shape[1]))
+    better = (counts[None] > counts[:, None]).sum(axis=1)
+    equal = (counts[None] == counts[:, None]).sum(axis=1)
+    assert np.array_equal(ranks.rank, 1 + better)
+    assert np.array_equal(ranks.low, 1 + better)
+    assert np.array_equal(ranks.high, better + equal)
+
+
+def test_counts_too_large_for_one_word_with_the_models_index_are_ranked_as_well() -> None:
+    counts = np.array([[2**30], [2**30 + 1], [5], [2**30]])
+    ranks = ranks_of_counts(counts, counts[:, :, None], eps=[0.1])
+    assert ranks.rank[:, 0].tolist() == [2, 1, 4, 2]
+
+
+def test_models_counted_one_by_one_are_ranked_as_together() -> None:
+    d = np.random.default_rng(2).gamma(3, 0.1, size=(5, 60))
+    drawn = np.stack([resampled_counts(row, [0.2, 0.3], resamples=50, seed=3) for row in d])
+    apart = ranks_of_counts((d[:, None] > np.array([[0.2], [0.3]])).sum(axis=2), drawn, eps=[0.2, 0.3])
+    together = rank_intervals(d, [0.2, 0.3], resamples=50, seed=3)
+    assert np.array_equal(apart.rank, together.rank)
+    assert np.array_equal(apart.low, together.low)
+    assert np.array_equal(apart.high, together.high)
 
 
 def test_pairing_makes_ranks_surer_than_independent_samples_would() -> None:

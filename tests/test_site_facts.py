@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from PIL import Image
 from sqlalchemy import update
 
-from benchmark.statistics import rank_intervals
 from db import queries
 from db.migrate import upgrade
 from db.queries import Board
@@ -26,9 +25,10 @@ from sitegen import CrossingError, words
 from sitegen.axes import NORMS, UNION, axes, nice
 from sitegen.compare_page import paired_difference
 from sitegen.facts import RowFacts, credits_of, row_facts
+from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.plots import Area, Chart, Line, area_path, html, path, svg
-from sitegen.ranking import rank_table, reigns, resampled_counts
+from sitegen.ranking import reigns
 from sitegen.scripts_data import falls, words16
 
 
@@ -131,26 +131,18 @@ def test_a_certificate_above_a_verified_distance_stops_everything_and_names_the_
 # Ranks
 
 
-def test_ranks_agree_with_the_statistics_module() -> None:
-    rng = np.random.default_rng(1)
-    distances = rng.gamma(3, 0.1, size=(6, 400)) * np.array([1.0, 1.02, 1.3, 1.31, 1.7, 0.6])[:, None]
-    eps = np.array([0.1, 0.3, 0.5])
-    counts = (distances[:, :, None] > eps).sum(axis=1)
-    drawn = np.stack([resampled_counts(row, eps) for row in distances], axis=1)
-    ours = rank_table(counts, list(drawn))
-    theirs = rank_intervals(distances, eps, resamples=2000)
-    assert np.array_equal(ours.rank, theirs.rank)
-    assert np.abs(ours.low - theirs.low).max() <= 1
-    assert np.abs(ours.high - theirs.high).max() <= 1
-
-
-def test_models_that_tie_share_a_rank_and_may_each_be_last() -> None:
-    distances = np.tile(np.linspace(0.1, 1, 50), (3, 1))
-    eps = np.array([0.5])
-    counts = (distances[:, :, None] > eps).sum(axis=1)
-    table = rank_table(counts, list(np.stack([resampled_counts(row, eps) for row in distances], axis=1)))
-    assert table.rank.tolist() == table.low.tolist() == [[1]] * 3
-    assert table.high.tolist() == [[3]] * 3
+def test_a_rows_numbers_come_back_from_the_disk_as_they_were(populated: tuple[Database, Board], tmp_path: Path) -> None:
+    facts = facts_of(populated)
+    axis_of = {norm: found.axis for norm, found in facts.norms.items()}
+    kept = {norm: numbers_of(found) for norm, found in facts.norms.items()}
+    save_numbers(tmp_path / "numbers", kept)
+    for norm, found in load_numbers(tmp_path / "numbers", axis_of, facts.n).items():
+        distances, axis = facts.norms[norm].curve.distances, axis_of[norm]
+        assert found.counts.tolist() == [int((distances > eps).sum()) for eps in axis.grid]
+        assert found.ranked.tolist() == [int((distances > eps).sum()) for eps in axis.ranked]
+        assert np.array_equal(found.resampled, kept[norm].resampled)
+        robust = np.unpackbits(found.robust, count=facts.n).astype(bool)
+        assert np.array_equal(robust, distances > axis.published[0])
 
 
 def test_reigns_tell_who_leads_where_and_pass_over_jitter() -> None:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 def command(*, place: Place, slugs: tuple[str, ...], dataset: str | None, as_json: bool) -> None:
     """Show for each attack how many samples it alone decided, how much it lowered the curves, and its cost.
 
-    "alone" counts samples whose distance would be larger without it, "first" those for which nothing else found any
-    example, "area" what it took off the area under the robust-accuracy curve up to the largest published eps, "drop"
-    what it took off the robust accuracy at the smallest.
+    "alone" counts samples whose distance would be larger by more than 1 % without it, "first" those for which nothing
+    else found any example, "area" what it took off the area under the robust-accuracy curve up to the largest published
+    eps, "drop" what it took off the robust accuracy at the smallest.
     """
     from db.credit import credit
     from db.queries import boards

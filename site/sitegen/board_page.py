@@ -11,14 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
+from benchmark.statistics import Ranks, ranks_of_counts
 from db.queries import Board
 from sitegen import words
 from sitegen.axes import SYMBOLS, Axis
+from sitegen.numbers import RESAMPLES
 from sitegen.plots import Chart, Line
-from sitegen.ranking import RankTable, Reign, rank_table, reigns
+from sitegen.ranking import Reign, reigns
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
-from sitegen.scripts_data import falls, push, words16
+from sitegen.scripts_data import push, words16
 
 PAGE_ROWS: Final = 200
 """Rows of a static page; the rest follow on pages of their own."""
@@ -61,8 +63,8 @@ class Ranking:
 
     axis: Axis
     rows: Sequence[BuiltRow]
-    counts: NDArray[np.int64]
-    table: RankTable
+    counts: NDArray[np.int32]
+    table: Ranks
     reigns: Sequence[Reign]
     order: Sequence[int]
 
@@ -120,7 +122,7 @@ def board_title(board: Board) -> str:
 
 def board_view(board: Board, built: Sequence[BuiltRow], axes: Mapping[str, Axis]) -> BoardView:
     """Rank the rows of a board in every norm."""
-    complete = [b for b in built if b.row.status == "complete" and set(axes) <= set(b.counts)]
+    complete = [b for b in built if b.row.status == "complete" and set(axes) <= set(b.numbers)]
     chosen = {id(b) for b in complete}
     apart = [(b, _why_apart(b, board)) for b in built if id(b) not in chosen]
     rankings = {norm: _ranking(axis, complete, board.n) for norm, axis in axes.items()}
@@ -154,27 +156,22 @@ def _why_apart(built: BuiltRow, board: Board) -> str:
 
 
 def _ranking(axis: Axis, rows: Sequence[BuiltRow], n: int) -> Ranking:
-    if not rows:
-        empty = np.empty((0, len(axis.ranked)), dtype=np.int64)
-        return Ranking(
-            axis, rows, np.empty((0, len(axis.grid)), dtype=np.int64), RankTable(empty, empty, empty), [], []
-        )
-    counts = np.stack([b.counts[axis.norm] for b in rows])
-    resampled = np.stack([b.resampled[axis.norm] for b in rows], axis=1)
-    at = np.searchsorted(axis.grid, axis.ranked, side="right") - 1
-    exact = np.stack([_at(b, axis) for b in rows]) if not np.array_equal(axis.grid[at], axis.ranked) else counts[:, at]
-    table = rank_table(exact, list(resampled))
+    numbers = [built.numbers[axis.norm] for built in rows]
+    counts = _stacked([found.counts for found in numbers], len(axis.grid))
+    ranked = _stacked([found.ranked for found in numbers], len(axis.ranked))
+    resampled = _stacked([found.resampled for found in numbers], len(axis.ranked), RESAMPLES)
+    table = ranks_of_counts(ranked, resampled, eps=axis.ranked)
     reference = int(np.searchsorted(axis.grid, axis.published[0]))
     order = _order(counts[:, reference], rows, axis.norm)
     return Ranking(axis, rows, counts, table, reigns(counts, axis.grid, n), order)
 
 
-def _at(built: BuiltRow, axis: Axis) -> NDArray[np.int64]:
-    ordered = np.sort(built.distances[axis.norm])
-    return len(ordered) - np.searchsorted(ordered, axis.ranked, side="right")
+def _stacked(arrays: Sequence[NDArray[np.int32]], *shape: int) -> NDArray[np.int32]:
+    """Arrays of that shape as one, also where there is none."""
+    return np.stack(arrays) if arrays else np.empty((0, *shape), dtype=np.int32)
 
 
-def _order(counts: NDArray[np.int64], rows: Sequence[BuiltRow], norm: str) -> list[int]:
+def _order(counts: NDArray[np.int32], rows: Sequence[BuiltRow], norm: str) -> list[int]:
     """The best first; equals by the area under their curves, then by slug."""
     areas = [row.summary["norms"][norm]["area"][0] for row in rows]
     return sorted(range(len(rows)), key=lambda i: (-int(counts[i]), -areas[i], rows[i].slug))
@@ -437,7 +434,7 @@ def _norm_js(view: BoardView, norm: str) -> bytes:
             "ticks": list(axis.ticks),
             "published": list(axis.published),
             "ranked": [float(f"{eps:.10g}") for eps in axis.ranked],
-            "counts": [falls(row) for row in ranking.counts],
+            "counts": [f["falls"] for f in figures],
             "low": words16(ranking.table.low),
             "high": words16(ranking.table.high),
             "area": [f["area"] for f in figures],

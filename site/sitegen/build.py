@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from benchmark.errors import InputError
 from db import queries
 from db.queries import Board, ChangeInfo
 from db.session import Database
@@ -24,11 +22,10 @@ from sitegen.axes import axes
 from sitegen.board_page import BoardView, board_pages, board_title, board_view
 from sitegen.other_pages import other_pages
 from sitegen.render import STATIC
-from sitegen.rows import PAGE, RowTask, is_built, load_row
+from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
+from sitegen.staging import Kept, refuse_foreign, staged
 from sitegen.workers import build_rows
 
-MARKER: Final = ".curveboard-site"
-"""A file in every built site: only a folder that has it, or an empty one, is ever replaced."""
 ALONE: Final = 24
 """Rows to build from which on processes of their own are worth their start."""
 
@@ -88,7 +85,7 @@ def build(
         InputError: If ``output`` is a folder that is no site.
     """
     output = output.absolute()
-    _refuse_foreign(output)
+    refuse_foreign(output)
     cache = output.with_name(f".{output.name}-cache") if cache is None else cache.absolute()
     with database.read() as session:
         boards = queries.boards(session, as_of=as_of)
@@ -105,9 +102,15 @@ def build(
         pages.update(board_pages(view, as_of=as_of))
     with database.read() as session:
         pages.update(other_pages(session, views, changes, overview, as_of=as_of))
-    with _beside(output) as folder:
-        _write(folder, pages, views)
-        report = _report(folder, pages, views, output=output, built=built)
+    rows = {page_folder(view, row): row for view in views for row in view.everyone}
+    sizes = _sizes(pages, rows)
+    _check_links(pages, rows, sizes)
+    kept = {
+        path: Kept(row.folder / PAGE, row.folder.name, frozenset(row.summary["sizes"])) for path, row in rows.items()
+    }
+    with staged(output, kept) as folder:
+        _write(folder, pages)
+    report = _report(sizes, views, output=output, built=built)
     _prune(cache, {task.folder.name for task in everything})
     return report
 
@@ -153,77 +156,56 @@ def _view(board: Board, tasks: Sequence[RowTask]) -> BoardView:
     return board_view(board, [load_row(task) for task in tasks], axes(board.dataset.card))
 
 
-def _write(folder: Path, pages: Mapping[str, bytes], views: Sequence[BoardView]) -> None:
+def page_folder(view: BoardView, row: BuiltRow) -> str:
+    """Where a row's page and files are in the site."""
+    return f"{view.folder}/models/{row.page_folder}"
+
+
+def _write(folder: Path, pages: Mapping[str, bytes]) -> None:
     for name, content in pages.items():
         target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(content)
-    for view in views:
-        for built in view.everyone:
-            target = folder / view.folder / "models" / built.page_folder
-            shutil.copytree(built.folder / PAGE, target, copy_function=_link)
     shutil.copytree(STATIC, folder / "static")
-    (folder / MARKER).write_text("This folder is a built site; curveboard publish replaces it.\n", encoding="utf-8")
 
 
-def _link(source: str, target: str) -> None:
-    """Give a file of the cache a second name in the site; copy it where that cannot be done."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def _sizes(pages: Mapping[str, bytes], rows: Mapping[str, BuiltRow]) -> dict[str, int]:
+    """Every file of the site with its size."""
+    sizes = {name: len(content) for name, content in pages.items()}
+    sizes |= {f"static/{path.name}": path.stat().st_size for path in STATIC.iterdir()}
+    for path, row in rows.items():
+        sizes |= {f"{path}/{name}": size for name, size in row.summary["sizes"].items()}
+    return sizes
 
 
-def _report(
-    folder: Path, pages: Mapping[str, bytes], views: Sequence[BoardView], *, output: Path, built: int
-) -> BuildReport:
+def _check_links(pages: Mapping[str, bytes], rows: Mapping[str, BuiltRow], files: Mapping[str, int]) -> None:
+    """Check the links of all pages; those of a row's page that stay in its folder were checked when it was built.
+
+    The folders of a board's rows are siblings, so that a link that leads out of one means the same in all of them and
+    is checked for the first.
+    """
     found = {name: links.of(content) for name, content in pages.items() if name.endswith(".html")}
-    sizes = {name: len(content) for name, content in pages.items() if name.endswith(".html")}
-    for view in views:
-        for row in view.everyone:
-            page = f"{view.folder}/models/{row.page_folder}/index.html"
-            found[page] = links.Links(set(row.summary["links"]), set(row.summary["ids"]))
-            sizes[page] = (folder / page).stat().st_size
-    files = {path.relative_to(folder).as_posix(): path.stat().st_size for path in folder.rglob("*") if path.is_file()}
+    seen: set[tuple[str, str]] = set()
+    for path, row in rows.items():
+        board = path.rpartition("/")[0]
+        new = {target for target in row.summary["outside"] if (board, target) not in seen}
+        seen |= {(board, target) for target in new}
+        found[f"{path}/index.html"] = links.Links(new, set(row.summary["ids"]))
     links.check(found, files)
+
+
+def _report(sizes: Mapping[str, int], views: Sequence[BoardView], *, output: Path, built: int) -> BuildReport:
+    html = {name: size for name, size in sizes.items() if name.endswith(".html")}
     return BuildReport(
         output=output,
         boards=len(views),
         rows=sum(len(view.everyone) for view in views),
         built=built,
-        pages=len(sizes),
-        files=len(files),
-        bytes=sum(files.values()),
-        largest=max(sizes.items(), key=lambda item: (item[1], item[0])),
+        pages=len(html),
+        files=len(sizes) + 1,
+        bytes=sum(sizes.values()),
+        largest=max(html.items(), key=lambda item: (item[1], item[0])),
     )
-
-
-def _refuse_foreign(output: Path) -> None:
-    if output.exists() and (not output.is_dir() or (any(output.iterdir()) and not (output / MARKER).is_file())):
-        raise InputError(f"{output} exists and is no built site; it is left alone. Give another folder, or remove it.")
-
-
-@contextmanager
-def _beside(output: Path) -> Iterator[Path]:
-    """A new folder beside ``output`` that takes its place if all goes well, and vanishes otherwise."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    folder = output.with_name(f".{output.name}-building-{os.getpid()}")
-    old = output.with_name(f".{output.name}-old-{os.getpid()}")
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-        if output.exists():
-            output.rename(old)
-        try:
-            folder.rename(output)
-        except OSError:
-            if old.exists():
-                old.rename(output)
-            raise
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def _prune(cache: Path, used: set[str]) -> None:

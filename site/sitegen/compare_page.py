@@ -62,7 +62,7 @@ def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Compa
     axis, n = view.axes[norm], view.board.n
     first, second = chosen[:2]
     lines = [
-        Line(f"{view.letter(b.slug)}  {b.title}", axis.grid, b.counts[norm] / n, f"{view.style(b.slug)} thick")
+        Line(f"{view.letter(b.slug)}  {b.title}", axis.grid, b.numbers[norm].counts / n, f"{view.style(b.slug)} thick")
         for b in chosen
     ]
     curves = Chart(
@@ -76,7 +76,7 @@ def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Compa
         lines=lines,
         css="board",
     )
-    a, b = first.distances[norm], second.distances[norm]
+    a, b = first.distances(norm), second.distances(norm)
     return Comparison(
         axis=axis,
         curves=curves,

@@ -220,12 +220,10 @@ def _distribution(norm: str, nearest: Floats, published: Sequence[float]) -> Cha
 def _hopeless(view: BoardView, norm: str, picture: _Pictures) -> Hopeless | None:
     if not view.rows:
         return None
-    best = np.zeros(view.board.n)
-    for built in view.rows:
-        np.maximum(best, built.distances[norm], out=best)
     axis = view.axes[norm]
-    eps = axis.published[0]
-    lost = np.flatnonzero(best <= eps)
-    order = lost[np.argsort(best[lost], kind="stable")][:BROKEN]
-    samples = [(int(i), picture.label(int(i)), float(best[i]), picture.single(int(i))) for i in order]
-    return Hopeless(view, axis.symbol, eps, len(lost), int((best == 0).sum()), samples)
+    robust = np.bitwise_or.reduce([built.numbers[norm].robust for built in view.rows])
+    lost = np.flatnonzero(~np.unpackbits(robust, count=view.board.n).astype(np.bool_))
+    best = np.max([built.distances(norm)[lost] for built in view.rows], axis=0) if len(lost) else np.empty(0)
+    order = np.argsort(best, kind="stable")[:BROKEN]
+    samples = [(int(lost[k]), picture.label(int(lost[k])), float(best[k]), picture.single(int(lost[k]))) for k in order]
+    return Hopeless(view, axis.symbol, axis.published[0], len(lost), int((best == 0).sum()), samples)

@@ -197,9 +197,9 @@ def _points(view: BoardView) -> Iterator[tuple[str, str, str, float, int, float]
         wanted = sorted({*axis.ticks, *axis.published})
         at = np.searchsorted(axis.grid, np.array(wanted) - 1e-12)
         for built in view.everyone:
-            if norm in built.counts:
+            if norm in built.numbers:
                 for eps, i in zip(wanted, at, strict=True):
-                    share = int(built.counts[norm][i]) / view.board.n
+                    share = int(built.numbers[norm].counts[i]) / view.board.n
                     yield view.board.slug, built.slug, norm, eps, int(eps in axis.published), share
 
 

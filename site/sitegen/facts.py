@@ -15,14 +15,12 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats, RobustnessCurve
 from benchmark.errors import BenchmarkError
-from db.credit import contributor
+from db.credit import Share, contributor, shares
 from db.queries import EvaluationData, EvaluationInfo, Row
 from sitegen.axes import NORMS, UNION, Axis
 
 ROUNDING: Final = 1e-9
 """Relative difference below which two distances are equal: what float64 arithmetic may leave."""
-ALONE: Final = 0.01
-"""A sample is decided by an attack alone if all others' distances are larger by more than this share."""
 
 
 class CrossingError(BenchmarkError):
@@ -320,29 +318,28 @@ class Credit:
 
 def credits_of(facts: NormFacts) -> list[Credit]:
     """What each source did, the one that decided most first."""
-    by_source: dict[Source, list[int]] = {}
-    for k, part in enumerate(facts.parts):
-        by_source.setdefault(part.source, []).append(k)
-    found = [_credit(facts, source, own) for source, own in by_source.items()]
+    by_source: dict[Source, list[Part]] = {}
+    for part in facts.parts:
+        by_source.setdefault(part.source, []).append(part)
+    best = {source: _joined(parts) for source, parts in by_source.items()}
+    given = shares(best, up_to=facts.axis.maximum)
+    found = [_credit(facts, source, by_source[source], share) for source, share in given]
     return sorted(found, key=lambda c: (-c.decided, c.source.title))
 
 
-def _credit(facts: NormFacts, source: Source, own: Sequence[int]) -> Credit:
-    best = facts.curve.distances
-    others = [part.distances for k, part in enumerate(facts.parts) if k not in own]
-    without = np.minimum.reduce(others) if others else np.full_like(best, np.inf)
-    mine = np.minimum.reduce([facts.parts[k].distances for k in own])
-    looked = np.any([facts.parts[k].looked for k in own], axis=0)
-    asked = looked & (best > 0) & np.isfinite(best)
-    adversarial = (best > 0) & np.isfinite(best)
-    top = facts.axis.maximum
-    details = [facts.parts[k].data.detail for k in own if facts.parts[k].evaluation.norm == facts.axis.norm]
+def _joined(parts: Sequence[Part]) -> tuple[Floats, NDArray[np.bool_]]:
+    """The smallest distances of several evaluations, and the samples that any of them looked at."""
+    return np.min([part.distances for part in parts], axis=0), np.any([part.looked for part in parts], axis=0)
+
+
+def _credit(facts: NormFacts, source: Source, parts: Sequence[Part], share: Share) -> Credit:
+    details = [part.data.detail for part in parts if part.evaluation.norm == facts.axis.norm]
     return Credit(
         source=source,
-        decided=int(np.isin(facts.winner[adversarial], own).sum()),
-        alone=int((without[adversarial] > best[adversarial] * (1 + ALONE)).sum()),
-        lowered=float((np.minimum(without, top) - np.minimum(best, top)).mean()),
-        optimality=float((best[asked] / mine[asked]).mean()) if asked.any() else None,
+        decided=share.nearest,
+        alone=share.alone,
+        lowered=share.area,
+        optimality=share.optimality,
         seconds=sum(d.seconds for d in details),
         passes=sum(d.forward_passes + d.backward_passes for d in details),
     )

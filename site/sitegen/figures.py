@@ -17,7 +17,7 @@ from sitegen.facts import row_facts
 from sitegen.model_charts import curve_chart
 from sitegen.pdf import pdf
 from sitegen.plots import Chart, svg
-from sitegen.rows import BuiltRow, numbers_of
+from sitegen.rows import BuiltRow, unbuilt_row
 
 
 def draw(
@@ -98,5 +98,5 @@ def _view(database: Database, board: Board) -> BoardView:
     for row in board.rows:
         with database.read() as session:
             data = queries.row_data(session, [evaluation.id for evaluation in row.done])
-        built.append(numbers_of(row_facts(row, data, n=board.n, axes=axis_of), board.dataset))
+        built.append(unbuilt_row(row_facts(row, data, n=board.n, axes=axis_of), board.dataset))
     return board_view(board, built, axis_of)

@@ -36,6 +36,16 @@ def of(html: bytes) -> Links:
     return found
 
 
+def inside(found: Links) -> Links:
+    """Those of a page's links that stay in its folder."""
+    return Links({target for target in found.targets if not target.startswith("../")}, found.ids)
+
+
+def outside(found: Links) -> set[str]:
+    """Those that lead out of its folder: pages of sibling folders need them checked only once."""
+    return {target for target in found.targets if target.startswith("../")}
+
+
 def check(pages: Mapping[str, Links], files: Iterable[str]) -> None:
     """Check every internal link of every page.
 

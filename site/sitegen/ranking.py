@@ -1,15 +1,8 @@
-"""Ranks of all models of a board at many ε, with paired-bootstrap intervals, in two steps.
-
-`benchmark.statistics.rank_intervals` does the same in one step. Here each model's resampled counts are kept apart,
-since they depend on that model alone: after a new model only its own are computed, and a board of 1,000 is ranked in
-seconds.
-"""
+"""Who leads where on a board: ranges of ε on which the same models have the highest robust accuracy."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -17,84 +10,10 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 
-RESAMPLES: Final = 300
-CONFIDENCE: Final = 0.95
 SHORTEST: Final = 0.03
 """Shortest range of ε, as a share of the axis, that counts as a lead of its own."""
 MOST: Final = 6
 """Changes of the lead that are told at most."""
-
-
-@dataclass(frozen=True, eq=False)
-class RankTable:
-    """Ranks at each of some ε.
-
-    Attributes:
-        rank: 1 + the number of models with strictly higher robust accuracy, shape (models, g).
-        low: Best rank of the 95 % interval, shape (models, g).
-        high: Worst rank of it; models that tie may each be the last of them.
-    """
-
-    rank: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-
-
-@lru_cache(maxsize=2)
-def _weights(n: int) -> NDArray[np.float32]:
-    """How often each sample is drawn in each resample, shape (n, resamples); the same for every model."""
-    rng = np.random.default_rng(0)
-    drawn = rng.integers(0, n, size=(RESAMPLES, n)) + n * np.arange(RESAMPLES)[:, None]
-    return np.bincount(drawn.ravel(), minlength=RESAMPLES * n).reshape(RESAMPLES, n).T.astype(np.float32)
-
-
-def resampled_counts(distances: Floats, eps: Floats) -> NDArray[np.int32]:
-    """Robust samples of one model in each resample.
-
-    Args:
-        distances: Shape (n,).
-        eps: Shape (g,).
-
-    Returns:
-        Shape (g, resamples).
-    """
-    robust = (distances > eps[:, None]).astype(np.float32)
-    return (robust @ _weights(len(distances))).astype(np.int32)  # exact: whole numbers below 2**24
-
-
-def rank_table(counts: NDArray[Any], resampled: Sequence[NDArray[Any]]) -> RankTable:
-    """Ranks of models from their counts of robust samples.
-
-    Args:
-        counts: Robust samples of each model, shape (models, g).
-        resampled: For each of the g values of ε the resampled counts, shape (models, resamples).
-    """
-    rank = np.empty(counts.shape, dtype=np.int64)
-    low, high = rank.copy(), rank.copy()
-    tail = (1 - CONFIDENCE) / 2
-    for i, drawn in enumerate(resampled):
-        rank[:, i] = _ranks(counts[:, i : i + 1])[0][:, 0]
-        best, worst = _ranks(drawn)
-        low[:, i] = _quantile(best, tail)
-        high[:, i] = _quantile(worst, 1 - tail)
-    return RankTable(rank, np.minimum(low, rank), np.maximum(high, rank))
-
-
-def _ranks(counts: NDArray[Any]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """First and last place of each model in each column, equals sharing them: (models, columns) each."""
-    first, last = np.empty(counts.shape, np.int32), np.empty(counts.shape, np.int32)
-    for column in range(counts.shape[1]):
-        values = counts[:, column]
-        ordered = np.sort(values)
-        first[:, column] = len(values) - np.searchsorted(ordered, values, side="right") + 1
-        last[:, column] = len(values) - np.searchsorted(ordered, values, side="left")
-    return first, last
-
-
-def _quantile(values: NDArray[np.int32], q: float) -> NDArray[np.int32]:
-    """The quantile along the last axis by the inverse of the distribution function (a value that occurs)."""
-    order = max(int(np.ceil(q * values.shape[1] - 1e-9)), 1) - 1
-    return np.partition(values, order, axis=1)[:, order]
 
 
 @dataclass(frozen=True)

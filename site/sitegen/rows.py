@@ -13,7 +13,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,13 +30,14 @@ from sitegen import links
 from sitegen.axes import axes
 from sitegen.facts import RowFacts, row_facts
 from sitegen.model_page import ModelPage, flags_of, model_page, page_bytes
+from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
 from sitegen.pdf import pdf
 from sitegen.pictures import Examples
-from sitegen.ranking import resampled_counts
-from sitegen.scripts_data import bins_js
+from sitegen.scripts_data import bins_js, falls
 from sitegen.strips import Stock
 
 SUMMARY: Final = "summary.json"
+NUMBERS: Final = "numbers.bin"
 PAGE: Final = "page"
 """Subfolder of the files that go into the site."""
 
@@ -71,7 +72,7 @@ class RowTask:
         text = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         """Where the row is kept."""
         return self.cache / self.fingerprint
@@ -97,17 +98,18 @@ class BuiltRow:
         row: The row.
         folder: Where its files are.
         summary: Figures and card, as JSON values (see `_summary`).
-        counts: norm -> robust samples at each position of the norm's axis, shape (g,).
-        resampled: norm -> resampled counts at the axis' ranked positions, shape (r, resamples).
-        distances: norm -> the ledger, shape (n,).
+        numbers: norm -> its curve in numbers; a norm that the attacks have not covered is missing.
     """
 
     row: Row
     folder: Path
     summary: Mapping[str, Any]
-    counts: Mapping[str, NDArray[np.int64]]
-    resampled: Mapping[str, NDArray[np.int32]]
-    distances: Mapping[str, Floats]
+    numbers: Mapping[str, Numbers]
+
+    def distances(self, norm: str) -> Floats:
+        """The ledger, shape (n,); mapped, not read."""
+        found: Floats = np.load(self.folder / f"distances-{norm}.npy", mmap_mode="r")
+        return found
 
     @property
     def page_folder(self) -> str:
@@ -175,44 +177,32 @@ def _build(task: RowTask, folder: Path) -> None:
         (folder / PAGE / name).write_bytes(content)
     _keep_numbers(folder, facts)
     found = links.of(html)
-    summary = _summary(page) | {"links": sorted(found.targets), "ids": sorted(found.ids), "files": sorted(files)}
+    links.check({"index.html": links.inside(found)}, files)
+    summary = _summary(page) | {
+        "outside": sorted(links.outside(found)),
+        "ids": sorted(found.ids),
+        "sizes": {name: len(content) for name, content in sorted(files.items())},
+    }
     (folder / SUMMARY).write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
 
 
 def _keep_numbers(folder: Path, facts: RowFacts) -> None:
+    save_numbers(folder / NUMBERS, {norm: numbers_of(found) for norm, found in facts.norms.items()})
     for norm, found in facts.norms.items():
-        np.save(folder / f"counts-{norm}.npy", found.counts)
-        np.save(folder / f"resampled-{norm}.npy", resampled_counts(found.curve.distances, found.axis.ranked))
         np.save(folder / f"distances-{norm}.npy", found.curve.distances)
 
 
-def numbers_of(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
+def unbuilt_row(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
     """A row's numbers without its page, for a single figure."""
     page = model_page(facts, dataset, (), stock=Stock(dataset.card), files={})
-    norms = facts.norms
-    return BuiltRow(
-        row=facts.row,
-        folder=Path(),
-        summary=_summary(page),
-        counts={norm: found.counts for norm, found in norms.items()},
-        resampled={n: resampled_counts(found.curve.distances, found.axis.ranked) for n, found in norms.items()},
-        distances={norm: found.curve.distances for norm, found in norms.items()},
-    )
+    return BuiltRow(facts.row, Path(), _summary(page), {norm: numbers_of(found) for norm, found in facts.norms.items()})
 
 
 def load_row(task: RowTask) -> BuiltRow:
-    """A built row; its distances are mapped, not read."""
-    folder = task.folder
-    summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-    norms = list(summary["norms"])
-    return BuiltRow(
-        row=task.row,
-        folder=folder,
-        summary=summary,
-        counts={norm: np.load(folder / f"counts-{norm}.npy") for norm in norms},
-        resampled={norm: np.load(folder / f"resampled-{norm}.npy") for norm in norms},
-        distances={norm: np.load(folder / f"distances-{norm}.npy", mmap_mode="r") for norm in norms},
-    )
+    """A built row."""
+    summary = json.loads((task.folder / SUMMARY).read_text(encoding="utf-8"))
+    covered = {norm: axis for norm, axis in axes(task.dataset.card).items() if norm in summary["norms"]}
+    return BuiltRow(task.row, task.folder, summary, load_numbers(task.folder / NUMBERS, covered, task.n))
 
 
 @lru_cache(maxsize=4)
@@ -249,6 +239,7 @@ def _summary(page: ModelPage) -> dict[str, Any]:
             "violations": section.violations,
             "decided": section.decided,
             "points": [list(point) for point in facts.points],
+            "falls": falls(facts.counts),
             "credits": [
                 [c.source.slug, c.source.title, c.decided, c.alone, c.lowered, c.optimality, c.seconds, c.passes]
                 for c in section.credits
