@@ -59,6 +59,8 @@ STRENGTH = (  # of each method, in linf, l2, l1: no method is the best in every 
     (0.43, 0.70, 0.80),
 )
 SPREAD = (0.35, 0.25, 0.45, 0.60, 0.40, 0.55, 0.50)
+ABOUT = {"shrinking": "Shrinking steps towards the boundary", "primal-dual": "Primal and dual steps"}
+PAPER = "Ada Example 2020, arXiv:2001.00001"
 ARCHITECTURES = ("mlp", "lenet5", "wong_small", "resnet18")
 
 
@@ -392,7 +394,11 @@ class _Row:
             created_at=self.at,
             started_at=at - timedelta(seconds=50),
             finished_at=at,
-            provenance={"device": "cpu", "versions": {"numpy": "2.4.6", "python": "3.11.7", "torch": "2.13.0"}},
+            provenance={
+                "device": "cpu",
+                "packages": {"numpy": "2.4.6", "torch": "2.13.0"},
+                "method": {"title": ABOUT.get(parameters.get("attack", measure), ""), "paper": PAPER},
+            },
             scores=scores or [],
             flags=flags or [],
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import io
 import json
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from sqlalchemy import update
 
+import benchmark
 from db import queries
 from db.migrate import upgrade
 from db.queries import Board
@@ -30,6 +32,7 @@ from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.plots import Area, Chart, Line, area_path, html, path, svg
 from sitegen.ranking import reigns
 from sitegen.scripts_data import falls, words16
+from sitegen.words import paper_link
 
 
 @pytest.fixture(scope="module")
@@ -273,3 +276,33 @@ def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) ->
     assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")
     assert page.latex.count("&") == 2 * (2 + 9) - 2
     assert page.bibtex.startswith("@inproceedings{") or page.bibtex.startswith("@misc{")
+
+
+# Words
+
+
+def codes_that_can_be_raised() -> set[str]:
+    """Every code in the program's text: of a flag, of a check that may warn, of an AutoAttack warning."""
+    found = set()
+    for file in Path(benchmark.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Flag", "Check"}:
+                first = node.args[0] if node.args else None
+                verdict = ast.unparse(node.args[1]) if len(node.args) > 1 else ""
+                if isinstance(first, ast.Constant) and (node.func.id == "Flag" or "flag" in verdict):
+                    found.add(str(first.value).replace("_", "-"))
+    return found
+
+
+def test_every_warning_that_can_be_raised_is_explained() -> None:
+    codes = codes_that_can_be_raised()
+    assert {"randomised", "seeds-disagree", "batch-independent", "square-gain"} <= codes
+    assert {code for code in codes if not words.flag_meaning(code)} == set()
+
+
+def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
+    populated: tuple[Database, Board],
+) -> None:
+    credit = next(c for c in credits_of(facts_of(populated).norms["linf"]) if c.source.slug == "shrinking")
+    assert credit.source.about == "Shrinking steps towards the boundary"
+    assert paper_link(credit.source.paper) == "https://arxiv.org/abs/2001.00001"

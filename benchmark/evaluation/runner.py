@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -28,7 +28,7 @@ from benchmark.evaluation.lease import LostLeaseError, claim, kept_alive, owned,
 from benchmark.evaluation.plan import Rerun
 from benchmark.evaluation.provenance import provenance
 from benchmark.evidence import EvidenceStore, StoredEvidence
-from benchmark.measures import Measure, Result, Task, get_measure
+from benchmark.measures import Measure, Method, Result, Task, get_measure
 from benchmark.threat import NORMS
 from benchmark.verification import full_precision, verify
 from db.errors import DatabaseError
@@ -186,7 +186,7 @@ class _Attempt:
         begin = time.perf_counter()
         measure = get_measure(self.job.measure)
         parameters = measure.Parameters(**self.job.parameters)
-        done = self._begin()
+        done = self._begin(measure.method(parameters))
         starts = [start for start in range(0, self.job.samples, measure.chunk) if start not in done]
         for start in starts:
             result = self._chunk(measure, parameters, start)
@@ -210,13 +210,13 @@ class _Attempt:
                 if state == State.UNSUPPORTED:
                     record_change(session, row)
 
-    def _begin(self) -> set[int]:
-        """Note the provenance; returns the starts of the chunks that are there already."""
+    def _begin(self, method: Method) -> set[int]:
+        """Note what is run and on what; returns the starts of the chunks that are there already."""
         with _surroundings(), self.database.write() as session:
             row = owned(session, self.evaluation_id, self.owner)
             if row.key != self.job.key:
                 raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
-            row.provenance = provenance(self.device)
+            row.provenance = provenance(self.device) | {"method": asdict(method)}
             row.started_at = row.started_at or datetime.now(UTC)
             return {chunk.start for chunk in row.chunks}
 

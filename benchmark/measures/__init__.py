@@ -65,6 +65,19 @@ class Result:
     flags: Sequence[Flag] = ()
 
 
+@dataclass(frozen=True)
+class Method:
+    """What an evaluation ran, in words.
+
+    Attributes:
+        title: What it is, in one line.
+        paper: Its source; empty if there is none.
+    """
+
+    title: str
+    paper: str = ""
+
+
 class Measure(ABC, Generic[P]):
     """Something computed of a model on a slice of a dataset.
 
@@ -75,6 +88,7 @@ class Measure(ABC, Generic[P]):
         unit: Unit of its arrays' main quantity, for instance ``"distance"``.
         direction: Which values are better.
         chunk: Samples computed and committed together.
+        paper: Its source, for instance ``"Weng et al. 2018, arXiv:1801.10578"``; empty if there is none.
         Parameters: A frozen dataclass with a default for each parameter; part of the evaluation's key.
             A field ``norm`` is shown on the board.
     """
@@ -85,11 +99,16 @@ class Measure(ABC, Generic[P]):
     unit: ClassVar[str]
     direction: ClassVar[Direction]
     chunk: ClassVar[int] = 100
+    paper: ClassVar[str] = ""
     Parameters: type[P]
 
     def parameter_version(self, parameters: P) -> int:
         """A version to add to the key for what the parameters name (an attack has one of its own)."""
         return 0
+
+    def method(self, parameters: P) -> Method:
+        """What is run, recorded with the evaluation and told on the board."""
+        return Method(self.title, self.paper)
 
     def samples(self, parameters: P, n: int) -> int:
         """How many samples of a slice of ``n`` are measured; fewer for a measure too dear for all."""

@@ -90,6 +90,7 @@ class AutoAttack(Measure[AutoAttackParameters]):
     name = "autoattack"
     version = 1
     title = "AutoAttack: robust accuracy at one perturbation budget"
+    paper = "Croce & Hein 2020, arXiv:2003.01690"
     unit = "share"
     direction = "higher"
     chunk = _BATCH

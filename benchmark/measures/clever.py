@@ -56,6 +56,7 @@ class Clever(Measure[CleverParameters]):
     name = "clever"
     version = 1
     title = "CLEVER: distance estimated from extreme values of sampled gradients (no bound)"
+    paper = "Weng et al. 2018, arXiv:1801.10578"
     unit = "distance"
     direction = "higher"
     chunk = 50

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmark.attacks import Effort, get_attack
-from benchmark.measures import Arrays, Measure, Result, Task
+from benchmark.measures import Arrays, Measure, Method, Result, Task
 from benchmark.results import Score
 from benchmark.threat import Norm
 
@@ -40,6 +40,11 @@ class Curve(Measure[CurveParameters]):
     def parameter_version(self, parameters: CurveParameters) -> int:
         """The attack's version: a better attack is a new evaluation."""
         return get_attack(parameters.attack).version
+
+    def method(self, parameters: CurveParameters) -> Method:
+        """The attack's title and paper."""
+        attack = get_attack(parameters.attack)
+        return Method(attack.title, attack.paper)
 
     def run(self, task: Task, parameters: CurveParameters) -> Result:
         """Attack one chunk."""

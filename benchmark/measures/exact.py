@@ -43,6 +43,7 @@ class ExactMeasure(Measure[ExactParameters]):
     name: ClassVar[str] = "exact"
     version: ClassVar[int] = 1
     title: ClassVar[str] = "Exact minimal distance (mixed-integer program)"
+    paper: ClassVar[str] = "Tjeng et al. 2019, arXiv:1711.07356"
     unit: ClassVar[str] = "distance"
     direction: ClassVar[Direction] = "higher"
     chunk: ClassVar[int] = 10

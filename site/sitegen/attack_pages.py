@@ -50,6 +50,8 @@ class AttackView:
 
     slug: str
     title: str
+    about: str
+    paper: str
     lines: Sequence[Line]
     totals: Sequence[Total]
     contributors: Sequence[str]
@@ -89,12 +91,13 @@ def _attacks(views: Sequence[BoardView]) -> list[AttackView]:
     for slug, title, line in _lines(views):
         lines.setdefault(slug, []).append(line)
         titles.setdefault(slug, set()).add(title)
-    contributors = _contributors(views)
+    contributors, told = _contributors(views), _told(views)
     found = []
     for slug, own in lines.items():
         names = sorted(titles[slug])
         title = names[0] if len(names) == 1 else slug
-        found.append(AttackView(slug, title, _strongest(own), _totals(own), contributors.get(slug, [])))
+        about, paper = told.get(slug, ("", ""))
+        found.append(AttackView(slug, title, about, paper, _strongest(own), _totals(own), contributors.get(slug, [])))
     return sorted(found, key=lambda attack: (-attack.decided, attack.slug))
 
 
@@ -104,6 +107,15 @@ def _lines(views: Sequence[BoardView]) -> Iterator[tuple[str, str, Line]]:
             for norm in NORMS:
                 for slug, title, *figures in built.summary["norms"].get(norm, {}).get("credits", ()):
                     yield slug, title, Line(view, built, norm, *figures)
+
+
+def _told(views: Sequence[BoardView]) -> dict[str, tuple[str, str]]:
+    """What each source is and its paper, as the newest evaluation that says so recorded it."""
+    rows = [built for view in views for built in view.everyone]
+    rows.sort(key=lambda built: (built.summary["finished"] or "", built.slug))
+    return {
+        slug: (about, paper) for built in rows for slug, (about, paper) in built.summary["sources"].items() if about
+    }
 
 
 def _strongest(lines: Sequence[Line]) -> list[Line]:

@@ -7,7 +7,7 @@ process and kept until one of its evaluations changes.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -34,18 +34,24 @@ class Source:
     Attributes:
         slug: For addresses and for grouping.
         title: For people.
+        about: What it is, in one line, as the evaluation recorded it; empty where it recorded nothing.
+        paper: Its source, likewise.
     """
 
     slug: str
     title: str
+    about: str = field(default="", compare=False)
+    paper: str = field(default="", compare=False)
 
 
-def source_of(evaluation: EvaluationInfo) -> Source:
+def source_of(evaluation: EvaluationInfo, provenance: Mapping[str, Any] | None = None) -> Source:
     """Whom an evaluation's adversarial examples are credited to."""
     name = contributor(evaluation.measure, evaluation.parameters)
     titles = {"autoattack": "AutoAttack", "exact": "exact solver", "transfer": "transfer replay"}
     slug = evaluation.measure if evaluation.measure in {"challenge", "transfer"} else name
-    return Source("".join(c if c.isalnum() or c in "-." else "-" for c in slug.lower()), titles.get(name, name))
+    slug = "".join(c if c.isalnum() or c in "-." else "-" for c in slug.lower())
+    method = (provenance or {}).get("method") or {}
+    return Source(slug, titles.get(name, name), str(method.get("title") or ""), str(method.get("paper") or ""))
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +73,7 @@ class Part:
     @property
     def source(self) -> Source:
         """Whom it is credited to."""
-        return source_of(self.evaluation)
+        return source_of(self.evaluation, self.data.detail.provenance)
 
 
 @dataclass(frozen=True, eq=False)

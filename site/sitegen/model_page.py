@@ -77,6 +77,21 @@ class ClaimLine:
 
 
 @dataclass(frozen=True)
+class Check:
+    """A line of the conformance report.
+
+    Attributes:
+        name: What was checked.
+        seen: The value seen, with its unit.
+        warning: What is wrong, in a sentence; empty if the check passed.
+    """
+
+    name: str
+    seen: str
+    warning: str
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """The context of the model page's template."""
 
@@ -88,7 +103,7 @@ class ModelPage:
     union: NormSection | None
     claims: Sequence[ClaimLine]
     flags: Sequence[tuple[str, str, str]]
-    conformance: Sequence[tuple[str, str, str]]
+    conformance: Sequence[Check]
     problems: Sequence[tuple[EvaluationInfo, str]]
     evaluations: Sequence[EvaluationInfo]
     history: Sequence[Story]
@@ -278,13 +293,24 @@ def flags_of(facts: RowFacts) -> list[tuple[str, str, str]]:
     return sorted(found.values())
 
 
-def _conformance(facts: RowFacts) -> list[tuple[str, str, str]]:
-    """(check, value seen, unit) of the newest conformance report."""
+def _conformance(facts: RowFacts) -> list[Check]:
+    """The newest conformance report.
+
+    A check that warns raises a flag of its own name; one that refuses leaves no report at all.
+    """
     reports = [e for e in facts.row.done if e.measure == "conformance"]
     if not reports:
         return []
     detail = facts.data[reports[-1].id].detail
-    return [(s.name.replace("_", " "), words.number(s.value, 4), s.unit) for s in detail.scores]
+    warnings = {flag.code: flag.message for flag in detail.flags}
+    return [
+        Check(
+            name=score.name.replace("_", " "),
+            seen=f"{words.number(score.value, 4)} {score.unit}".strip(),
+            warning=warnings.get(score.name.replace("_", "-"), ""),
+        )
+        for score in detail.scores
+    ]
 
 
 def _downloads(page: ModelPage, labels: NDArray[np.int64] | None, files: dict[str, bytes]) -> None:

@@ -62,6 +62,7 @@ def environment() -> Environment:
         listed=words.listed,
         measure_title=words.measure_title,
         move_text=move_text,
+        paper_link=words.paper_link,
         parameters_text=words.parameters_text,
     )
     env.globals.update(chart_html=plots.html, flag_meaning=words.flag_meaning)

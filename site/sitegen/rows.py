@@ -253,6 +253,7 @@ def _summary(page: ModelPage) -> dict[str, Any]:
         "norms": norms,
         "parameters": _parameters(page.facts),
         "seconds": page.seconds,
+        "sources": {c.source.slug: [c.source.about, c.source.paper] for s in page.sections for c in s.credits},
         "finished": newest.isoformat() if newest else None,
         "architecture": str(card.get("architecture") or ""),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -10,22 +11,43 @@ from typing import Any, Final
 FLAGS: Final[Mapping[str, str]] = {
     "randomised": "The model answers differently when asked twice. Attacks see a moving target, and a result may not "
     "repeat; against an attacker who averages over the randomness it is less robust than shown.",
+    "deterministic": "Two calls with the same image gave different outputs: the model is randomised, or was left in "
+    "training mode. A result may not repeat.",
+    "batch-independent": "The answer for an image depends on the other images of its batch.",
     "softmax-outputs": "The model seems to return probabilities, not logits. Their gradients vanish where the model is "
     "confident, so attacks that follow gradients, and CLEVER, can look harmless.",
+    "logits": "The outputs look like probabilities, not logits. Their gradients vanish where the model is confident, "
+    "so attacks that follow gradients, and CLEVER, can look harmless.",
     "zero-gradients": "The gradient is exactly zero on some images. Attacks that follow gradients are blind there: the "
     "distances may be far too large.",
-    "gradient-masking": "There are signs that gradients mislead attacks. The curve is an upper bound that a better "
-    "attack may lower a lot.",
+    "input-gradients": "Some gradients with respect to the image are zero, infinite or not a number. Attacks that "
+    "follow gradients are blind there.",
+    "non-finite-gradients": "Some gradients were infinite or not a number. Attacks that follow gradients are blind "
+    "there: the distances may be too large.",
+    "gradient-free-stronger": "A search that uses no gradients found much nearer examples than those that do: the "
+    "gradients are masked, and a better attack may lower the curve a lot.",
+    "single-step-stronger": "A single gradient step found nearer examples than many small ones: the gradients are "
+    "masked, and a better attack may lower the curve a lot.",
     "square-gain": "A black-box attack found much that the attacks with gradients missed: the gradients are masked.",
+    "seeds-disagree": "The attack found clearly different distances when it began with other random numbers. The "
+    "curve is not settled; more effort may lower it.",
+    "not-broken-at-largest-distance": "On some samples no adversarial example was found at any distance, although one "
+    "nearly always exists: the attack failed there, and these samples count as robust.",
     "optimisation-in-forward": "The forward pass runs an optimisation of its own; gradients through it are only "
     "approximate, and attacks are weaker than they look.",
+    "inner-optimisation": "The forward pass runs an optimisation of its own; gradients through it are only "
+    "approximate, and attacks are weaker than they look.",
+    "extreme-inputs": "The outputs for black, white or noise images are not finite. Attacks may stumble there.",
+    "accuracy": "The clean accuracy is close to guessing: weights, preprocessing or labels may not fit together.",
+    "claimed-accuracy": "The clean accuracy is not what the model’s card claims: it may not be the model it says.",
+    "input-range": "The model does better on images of another range than [0, 1]: its preprocessing may be missing.",
+    "seconds": "The model is slow, so that attacks had less effort to spend in the same time.",
     "few-classes": "There are too few classes for AutoAttack's targeted losses; it ran without them.",
     "small-images": "The images are too small for one of AutoAttack's parts; it ran without that part.",
-    "violation": "CLEVER's estimate lies above a verified adversarial distance on many samples: do not trust it here.",
-    "batch": "The answer for an image depends on the other images of its batch.",
-    "fit": "The distribution that CLEVER fits does not fit this model's gradients well: its scores are rough.",
 }
 """What a flag means, by its code; the message says what was seen."""
+
+_ARXIV: Final = re.compile(r"\barXiv:(\d{4}\.\d{4,5})\b")
 
 MEASURES: Final[Mapping[str, str]] = {
     "clean": "Clean accuracy",
@@ -42,9 +64,15 @@ MEASURES: Final[Mapping[str, str]] = {
 
 def flag_meaning(code: str) -> str:
     """What a flag means, in plain words; empty for a code not known here."""
-    if code in FLAGS:
-        return FLAGS[code]
-    return next((text for known, text in FLAGS.items() if known in code), "")
+    return FLAGS.get(code, "")
+
+
+def paper_link(paper: str) -> str:
+    """The address of a paper that is named as an address, or by its number on arXiv; empty otherwise."""
+    if paper.startswith(("https://", "http://")):
+        return paper
+    found = _ARXIV.search(paper)
+    return f"https://arxiv.org/abs/{found[1]}" if found else ""
 
 
 def measure_title(measure: str) -> str:
