@@ -8,7 +8,7 @@ from datetime import datetime
 
 from db.schema import State
 from sitegen.axes import NORMS, SYMBOLS
-from sitegen.board_page import BoardView
+from sitegen.board_view import BoardView
 from sitegen.facts import source_of
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -68,7 +69,7 @@ class Axis:
         step = nice(self.maximum / 6)
         return tuple(round(k * step, 10) for k in range(int(self.maximum / step + 1e-9) + 1))
 
-    @property
+    @cached_property
     def ranked(self) -> Floats:
         """Where intervals of ranks are computed, shape (r,): 0, the published budgets and equal steps between."""
         return np.unique(np.concatenate(([0.0], self.published, np.linspace(0, self.maximum, 19))))

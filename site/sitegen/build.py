@@ -19,7 +19,8 @@ from db.queries import Board, ChangeInfo
 from db.session import Database
 from sitegen import crossings, links
 from sitegen.axes import axes
-from sitegen.board_page import BoardView, board_pages, board_title, board_view
+from sitegen.board_page import board_pages
+from sitegen.board_view import BoardView, board_title, board_view
 from sitegen.other_pages import other_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
@@ -153,7 +154,8 @@ def _build_rows(tasks: Sequence[RowTask], jobs: int | None) -> int:
 
 
 def _view(board: Board, tasks: Sequence[RowTask]) -> BoardView:
-    return board_view(board, [load_row(task) for task in tasks], axes(board.dataset.card))
+    axis_of = axes(board.dataset.card)
+    return board_view(board, [load_row(task, axis_of) for task in tasks], axis_of)
 
 
 def page_folder(view: BoardView, row: BuiltRow) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from xml.sax.saxutils import escape, quoteattr
 
 from db.queries import ChangeInfo
-from sitegen.board_page import BoardView
+from sitegen.board_view import BoardView
 from sitegen.changes import Story, move_text, story
 from sitegen.render import Frame, render
 

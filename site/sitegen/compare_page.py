@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 from sitegen.axes import UNION, Axis
-from sitegen.board_page import BoardView
+from sitegen.board_view import BoardView
 from sitegen.crossings import CrossingLine, crossing_lines
 from sitegen.plots import Area, Chart, Line
 from sitegen.render import Frame, render

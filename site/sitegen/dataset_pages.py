@@ -15,7 +15,7 @@ from benchmark.curve import Floats, RobustnessCurve
 from db import queries
 from db.queries import DatasetInfo
 from sitegen.axes import NORMS, SYMBOLS, nice
-from sitegen.board_page import BoardView
+from sitegen.board_view import BoardView
 from sitegen.pictures import png, strip, to_pixels
 from sitegen.plots import Chart, Line
 from sitegen.render import Frame, render

@@ -12,7 +12,8 @@ from db import queries
 from db.queries import Board
 from db.session import Database
 from sitegen.axes import axes
-from sitegen.board_page import BoardView, board_title, board_view, curves_chart, ranks_chart
+from sitegen.board_charts import curves_chart, ranks_chart
+from sitegen.board_view import BoardView, board_title, board_view
 from sitegen.facts import row_facts
 from sitegen.model_charts import curve_chart
 from sitegen.pdf import pdf

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from db.queries import ChangeInfo, Overview
 from sitegen.attack_pages import attack_pages
-from sitegen.axes import SYMBOLS
-from sitegen.board_page import BoardView, headline, ranks_chart
+from sitegen.axes import SYMBOLS, Axis
+from sitegen.board_charts import curves_chart
+from sitegen.board_view import BoardView, Lead, headline, leads
 from sitegen.change_pages import change_pages
 from sitegen.changes import story
 from sitegen.compare_page import compare_pages
@@ -61,8 +62,9 @@ def _general_pages(
             home,
             views=views,
             featured=featured,
-            turns=[] if featured is None else [(SYMBOLS[norm], headline(featured, norm)) for norm in featured.axes],
-            chart=ranks_chart(featured, next(iter(featured.axes))) if featured and featured.rows else None,
+            turns=_turns(featured) if featured else [],
+            axis=next(iter(featured.axes.values())) if featured else None,
+            chart=curves_chart(featured, next(iter(featured.axes))) if featured and featured.rows else None,
             stories=[story(change) for change in changes[:6]],
             overview=overview,
         ),
@@ -71,3 +73,8 @@ def _general_pages(
         "submit.html": render("submit.html", submit),
         "glossary.html": render("glossary.html", glossary, words=sorted(GLOSSARY.items())),
     }
+
+
+def _turns(view: BoardView) -> list[tuple[str, list[tuple[str, str, str, float]], list[Lead], Axis]]:
+    """Who leads where in each norm: its symbol, the words, the strip, the axis."""
+    return [(SYMBOLS[norm], headline(view, norm), leads(view, norm), axis) for norm, axis in view.axes.items()]

@@ -71,6 +71,15 @@ class Point:
     style: str = "s0"
 
 
+@dataclass(frozen=True)
+class Mark:
+    """A small dot where something happens; the title says what, and is empty where that is not worth its bytes."""
+
+    x: float
+    y: float
+    title: str = ""
+
+
 @dataclass(frozen=True, eq=False)
 class Chart:
     """A chart, whatever it is drawn as.
@@ -88,6 +97,7 @@ class Chart:
         lines: The curves, those in front last.
         areas: Drawn behind the lines.
         points: Drawn on top.
+        crossings: Drawn on top of everything.
         css: Further classes of the figure.
     """
 
@@ -109,6 +119,7 @@ class Chart:
     lines: Sequence[Line] = ()
     areas: Sequence[Area] = ()
     points: Sequence[Point] = ()
+    crossings: Sequence[Mark] = ()
     css: str = ""
     legend: bool = True
 
@@ -184,6 +195,7 @@ def html(chart: Chart) -> Markup:
     for point in chart.points:
         dots = "".join(f"M{round(chart.fx(x) * WIDTH)} {round(chart.fy(y) * HEIGHT)}h0" for x, y in point.points)
         parts.append(f'<path class="dot {point.style}" d="{dots}"/>')
+    parts += _crossings(chart)
     parts.append("</svg>")
     parts += [f'<span class="xt" style="left:{_percent(chart.fx(x))}">{x:g}</span>' for x in chart.x_ticks]
     parts += [
@@ -197,6 +209,18 @@ def html(chart: Chart) -> Markup:
         parts.append(_legend(chart))
     parts.append("</div>")
     return Markup("".join(parts))  # noqa: S704 - every text above went through escape()
+
+
+def _crossings(chart: Chart) -> Iterable[str]:
+    """Those without a title in one path, so that hundreds of them cost little."""
+    dots = {
+        mark: f"M{round(chart.fx(mark.x) * WIDTH)} {round(chart.fy(mark.y) * HEIGHT)}h0" for mark in chart.crossings
+    }
+    if silent := "".join(dict.fromkeys(d for mark, d in dots.items() if not mark.title)):
+        yield f'<path class="cross" d="{silent}"/>'
+    for mark, d in dots.items():
+        if mark.title:
+            yield f'<path class="cross" d="{d}"><title>{escape(mark.title)}</title></path>'
 
 
 def _badges(chart: Chart) -> Iterable[tuple[Line, float, float]]:
@@ -271,6 +295,9 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
         for x, y in point.points:
             at = f'cx="{chart.fx(x) * w:.1f}" cy="{chart.fy(y) * h:.1f}"'
             out.append(f'<circle {at} r="3.5" fill="#fff" stroke-width="1.5" stroke="{colour(point.style)}"/>')
+    for mark in chart.crossings:
+        at = f'cx="{chart.fx(mark.x) * w:.1f}" cy="{chart.fy(mark.y) * h:.1f}"'
+        out.append(f'<circle {at} r="1.4" fill="#222"/>')
     for line, at_x, at_y in _badges(chart):
         cx, cy = chart.fx(at_x) * w, chart.fy(at_y) * h
         out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="7" fill="{colour(line.style)}"/>')

@@ -27,7 +27,7 @@ from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.session import Database
 from sitegen import links
-from sitegen.axes import axes
+from sitegen.axes import Axis, axes
 from sitegen.facts import RowFacts, row_facts
 from sitegen.model_page import ModelPage, flags_of, model_page, page_bytes
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
@@ -198,10 +198,15 @@ def unbuilt_row(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
     return BuiltRow(facts.row, Path(), _summary(page), {norm: numbers_of(found) for norm, found in facts.norms.items()})
 
 
-def load_row(task: RowTask) -> BuiltRow:
-    """A built row."""
+def load_row(task: RowTask, axis_of: Mapping[str, Axis]) -> BuiltRow:
+    """A built row.
+
+    Args:
+        task: What it was built from.
+        axis_of: The axes of its board.
+    """
     summary = json.loads((task.folder / SUMMARY).read_text(encoding="utf-8"))
-    covered = {norm: axis for norm, axis in axes(task.dataset.card).items() if norm in summary["norms"]}
+    covered = {norm: axis for norm, axis in axis_of.items() if norm in summary["norms"]}
     return BuiltRow(task.row, task.folder, summary, load_numbers(task.folder / NUMBERS, covered, task.n))
 
 

@@ -8,7 +8,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const { el, pct, num } = CB;
   const names = board.dataset.norms.split(" ");
   const $ = (id) => document.getElementById(id);
-  const PAGE = 200, TOP = 12, MOST = 6, EXTRA = "IJKLMN";
+  const PAGE = 200, TOP = 12, MOST = 6, MARKED = 500, EXTRA = "IJKLMN";
   const index = new Map(models.map((m, i) => [m.slug, i]));
   const reference = await CB.norm(names[0]);
   const baseline = ranksAt(reference, CB.nearest(reference.grid, reference.published[0]));
@@ -288,7 +288,12 @@ document.addEventListener("DOMContentLoaded", async () => {
       if (front(i) && inside.length) line.at = [inside[0], inside.at(-1)].map((k) => [xs[places.at[k]], where(own[k])]);
       return line;
     });
-    const second = CB.draw($("ranks"), { css: "board ranks", label: `Ranks in ${data.symbol} against ε`, yLabel: "rank", xLabel: data.label, xMax, xTicks: data.ticks, yTicks: Array.from({ length: top }, (_, k) => [where(k + 1), String(k + 1)]), marks: data.turns, lines: rankLines });
+    const found = crossings(drawn, top), told = found.length > MARKED ? crossings(lettered, top) : found;
+    const crossed = told.map(([k, share, place, a, b]) => {
+      const x = xs[places.at[k]] + share * (xs[places.at[k + 1]] - xs[places.at[k]]);
+      return [x, where(place), front(a) && front(b) ? `${models[a].title} overtakes ${models[b].title} near ε = ${num(x * xMax)}` : ""];
+    });
+    const second = CB.draw($("ranks"), { css: "board ranks", label: `Ranks in ${data.symbol} against ε`, yLabel: "rank", xLabel: data.label, xMax, xTicks: data.ticks, yTicks: Array.from({ length: top }, (_, k) => [where(k + 1), String(k + 1)]), marks: data.turns, lines: rankLines, crossings: crossed });
     plots = [first, second].map((plot) => {
       const cursor = el("div", { class: "cursor" });
       plot.append(el("div", { class: "cursorbox" }, cursor));
@@ -304,6 +309,20 @@ document.addEventListener("DOMContentLoaded", async () => {
       return { plot, cursor };
     });
     cursor();
+  }
+  // Where lines of the map of ranks cross: [position before, share of the way to the next, place, who is ahead then, who behind].
+  function crossings(rows, top) {
+    const found = [];
+    for (const a of rows) for (const b of rows) {
+      const p = places.rows[a], q = places.rows[b];
+      for (let k = 0; k + 1 < p.length; k++) {
+        const before = p[k] - q[k], after = p[k + 1] - q[k + 1];
+        if (!(before > 0 && after < 0)) continue;
+        const share = before / (before - after), place = p[k] + share * (p[k + 1] - p[k]);
+        if (place <= top + 0.5) found.push([k, share, place, a, b]);
+      }
+    }
+    return found;
   }
   function cursor() { for (const { cursor: c } of plots) c.style.transform = `translateX(${100 * data.grid[state.at] / data.grid[data.g - 1]}%)`; }
   function heat(i, on) {
@@ -415,6 +434,12 @@ document.addEventListener("DOMContentLoaded", async () => {
       parts.push(el("b", {}, title), ` leads ${place}${k === data.reigns.length - 1 ? "." : "; "}`);
     });
     $("reigns").replaceChildren(...parts);
+    const end = data.grid[data.g - 1], strip = $("strip");
+    strip.setAttribute("aria-label", `Who leads in ${data.symbol}: ${data.reigns.map(([, title, place]) => `${title} ${place}`).join("; ")}`);
+    strip.replaceChildren(...data.leads.map(([from, to, letter, style, title, clear]) => el("span", {
+      class: clear ? style : `${style} open`, style: `left:${100 * from / end}%;width:${100 * (to - from) / end}%`,
+      title: `${title}, ${num(from)} to ${num(to)}${clear ? "" : ": not clearly ahead"}`,
+    }, to - from > 0.035 * end ? letter : "")));
   }
 
   // ---- begin

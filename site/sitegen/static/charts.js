@@ -135,7 +135,9 @@ window.CB = (() => {
     return d;
   }
 
-  // chart: {css, label, yLabel, xLabel, xMax, xTicks, yTicks: [[place, text]], marks, areas, lines: [{cls, key, xs, ys, step, badge, at: [[x, y]]}]}
+  const dot = ([x, y]) => `M${Math.round(x * W)} ${Math.round(y * H)}h0`;
+
+  // chart: {css, label, yLabel, xLabel, xMax, xTicks, yTicks: [[place, text]], marks, areas, lines: [{cls, key, xs, ys, step, badge, at: [[x, y]]}], crossings: [[x, y, title]]}
   function draw(home, chart) {
     const plot = el("div", { class: "plot" });
     const picture = svg("svg", { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: "none", role: "img", "aria-label": chart.label });
@@ -149,6 +151,14 @@ window.CB = (() => {
       if (line.key) node.dataset.k = line.key;
       picture.append(node);
       for (const [x, y] of line.at ?? []) places.push([line, x, y]);
+    }
+    const silent = (chart.crossings ?? []).filter(([, , title]) => !title).map(dot).join("");
+    if (silent) picture.append(svg("path", { class: "cross", d: silent }));
+    for (const mark of chart.crossings ?? []) if (mark[2]) {
+      const node = svg("path", { class: "cross", d: dot(mark) }), title = svg("title", {});
+      title.textContent = mark[2];
+      node.append(title);
+      picture.append(node);
     }
     plot.append(picture);
     for (const x of chart.xTicks) plot.append(el("span", { class: "xt", style: `left:${100 * x / chart.xMax}%` }, String(x)));
