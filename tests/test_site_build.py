@@ -97,6 +97,40 @@ def test_a_page_edited_in_the_site_is_made_again(copied: Path) -> None:
     assert files_of(copied / "public") == before
 
 
+def test_pictures_come_back_with_their_evidence(copied: Path) -> None:
+    before = files_of(copied / "public")
+    shutil.rmtree(copied / ".public-cache")
+    (copied / "artifacts").rename(copied / "elsewhere")
+    build(copied)
+    assert not list((copied / "public").rglob("sample-linf-*.png"))
+    (copied / "elsewhere").rename(copied / "artifacts")
+    assert build(copied).built == 6
+    assert files_of(copied / "public") == before
+
+
+def test_a_file_lost_from_the_site_is_there_again_after_two_builds(copied: Path) -> None:
+    before = files_of(copied / "public")
+    for page in (copied / "public" / BOARD / "models").iterdir():
+        (page / "samples.csv").unlink()
+    build(copied)
+    assert files_of(copied / "public") == before
+    build(copied)
+    assert files_of(copied / "public") == before
+
+
+def test_what_a_killed_build_left_is_not_believed(copied: Path) -> None:
+    before = files_of(copied / "public")
+    build(copied)
+    spare = copied / ".public-spare"
+    (spare / ".curveboard-site").unlink()
+    page = next((spare / BOARD / "models").iterdir()) / "index.html"
+    page.unlink()
+    page.write_text("half a page")
+    (spare / "stray.html").write_text("stray")
+    build(copied)
+    assert files_of(copied / "public") == before
+
+
 # Failing
 
 

@@ -109,3 +109,24 @@ def test_serve_shows_the_site_on_this_machine_and_ends_when_interrupted(place: P
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+def test_a_bundle_is_offered_when_asked_for_and_holds_elsewhere(
+    board: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["publish", "-w", str(board.root), "--bundles"]) == 0
+    pages = sorted((board.public / "boards").glob("*/models/*"))
+    assert pages
+    for page in pages:
+        bundle = page / f"{page.name}.bundle"
+        assert f'href="{bundle.name}"' in (page / "index.html").read_text(encoding="utf-8")
+        assert run(["verify", "--bundle", str(bundle)]) == 0
+    assert run(["publish", "-w", str(board.root)]) == 0
+    assert not list(board.public.rglob("*.bundle"))
+    assert f"curveboard bundle {pages[0].name}" in (pages[0] / "index.html").read_text(encoding="utf-8")
+    capsys.readouterr()
+
+
+def test_a_bundle_is_of_the_present(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["publish", "-w", str(place), "--bundles", "--as-of", "2026-03-01"]) == 2
+    assert "--bundles does not go with --as-of" in capsys.readouterr().err

@@ -36,15 +36,24 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
 @click.command()
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Where to (default: public/ in the workspace).")
 @click.option("--as-of", type=Moment(), metavar="DATE", help="The boards as they stood on that day.")
+@click.option(
+    "--bundles",
+    is_flag=True,
+    help="Offer each model's bundle (weights, evidence, provenance) for download; it may take many megabytes a model.",
+)
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes (default: one for each processor).")
 @place_options
 @json_option
-def command(place: Place, output: Path | None, as_of: datetime | None, jobs: int | None, as_json: bool) -> None:
+def command(
+    *, place: Place, output: Path | None, as_of: datetime | None, bundles: bool, jobs: int | None, as_json: bool
+) -> None:
     """Build the site: static pages that need no server and no network.
 
     The new site takes the old one's place when it is complete; a build that fails changes nothing.
     """
-    report = publish(place, output=output, as_of=as_of, jobs=jobs)
+    if bundles and as_of is not None:
+        raise click.UsageError("A bundle holds a model as it is now, so --bundles does not go with --as-of.")
+    report = publish(place, output=output, as_of=as_of, jobs=jobs, bundles=bundles)
     if as_json:
         echo_json(
             {
@@ -66,7 +75,12 @@ def command(place: Place, output: Path | None, as_of: datetime | None, jobs: int
 
 
 def publish(
-    place: Place, *, output: Path | None = None, as_of: datetime | None = None, jobs: int | None = None
+    place: Place,
+    *,
+    output: Path | None = None,
+    as_of: datetime | None = None,
+    jobs: int | None = None,
+    bundles: bool = False,
 ) -> BuildReport:
     """Build the site of a workspace (by default into its ``public/``)."""
     import sitegen
@@ -74,8 +88,29 @@ def publish(
     from db.errors import UnavailableError
 
     database, workspace = place.database, place.workspace
+    folder = (output or workspace.public).absolute()
     try:
-        store_dataset_facts(database)
+        store_dataset_facts(database, report=_say)
     except UnavailableError as error:  # a database that may only be read can still be published
-        click.echo(f"The datasets' inter-class distances are left out: {error}", err=True)
-    return sitegen.build(database, output or workspace.public, artifacts=workspace.artifacts, as_of=as_of, jobs=jobs)
+        _say(f"The datasets' inter-class distances are left out: {error}")
+    return sitegen.build(
+        database,
+        folder,
+        artifacts=workspace.artifacts,
+        as_of=as_of,
+        jobs=jobs,
+        bundles=_bundles(place, folder) if bundles else None,
+    )
+
+
+def _bundles(place: Place, folder: Path) -> dict[str, Path]:
+    from benchmark.evaluation.site_bundles import site_bundles
+    from benchmark.evidence import EvidenceStore
+
+    workspace = place.workspace
+    home = folder.with_name(f".{folder.name}-bundles")
+    return site_bundles(place.database, EvidenceStore(workspace.artifacts), [workspace.models], home, report=_say)
+
+
+def _say(text: str) -> None:
+    click.echo(text, err=True)

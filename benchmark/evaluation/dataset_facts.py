@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WANTED: Final = frozenset({"images", "labels", *(f"nearest_{n}" for n in ("linf", "l2", "l1"))})
+SLOW: Final = 2000
+"""Images from which on the comparison of all pairs is announced: 10,000 of MNIST take some three minutes on a core."""
 _PAIRS: Final = 2**21
 """Pairs of images whose distances are held at once."""
 
@@ -66,16 +69,20 @@ def _nearest_of_another_class(flat: Tensor, y: Tensor, *, power: float) -> Tenso
     return torch.cat(found)
 
 
-def store_dataset_facts(database: Database) -> list[str]:
+def store_dataset_facts(database: Database, *, report: Callable[[str], None] = lambda _: None) -> list[str]:
     """Compute and store the facts of the datasets whose boards have none yet; returns their names.
 
     They are of the largest slice that a board shows, and are computed again when a larger one comes. A dataset that is
     not at hand (its files cannot be fetched, or it is not registered here) is left without: its page says so.
+
+    Args:
+        database: The database.
+        report: Told before anything that takes long: every image is compared with every other in three norms.
     """
     with database.read() as session:
         sizes = select(Cell.dataset_id, func.max(Cell.n)).group_by(Cell.dataset_id).order_by(Cell.dataset_id)
         wanted = [(dataset_id, n) for dataset_id, n in session.execute(sizes) if not _is_stored(session, dataset_id, n)]
-    return [name for dataset_id, n in wanted if (name := _store(database, dataset_id, n))]
+    return [name for dataset_id, n in wanted if (name := _store(database, dataset_id, n, report))]
 
 
 def _is_stored(session: Session, dataset_id: int, n: int) -> bool:
@@ -86,7 +93,7 @@ def _is_stored(session: Session, dataset_id: int, n: int) -> bool:
     return labels is not None and len(labels) >= n
 
 
-def _store(database: Database, dataset_id: int, n: int) -> str | None:
+def _store(database: Database, dataset_id: int, n: int, report: Callable[[str], None]) -> str | None:
     with database.read() as session:
         row = session.get_one(Dataset, dataset_id)
         name, digest = row.name, row.digest
@@ -97,6 +104,8 @@ def _store(database: Database, dataset_id: int, n: int) -> str | None:
         x, y = dataset.load(n)
     except (BenchmarkError, ZooError, OSError):
         return None
+    if n > SLOW:
+        report(f"{name}: comparing {n} images with each other in three norms; this takes minutes, once.")
     facts = dataset_facts(x, y)
     with database.write() as session:
         session.execute(

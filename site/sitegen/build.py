@@ -69,6 +69,7 @@ def build(
     as_of: datetime | None = None,
     jobs: int | None = None,
     cache: Path | None = None,
+    bundles: Mapping[str, Path] | None = None,
 ) -> BuildReport:
     """Build the site into ``output``.
 
@@ -79,6 +80,7 @@ def build(
         as_of: Show the boards as they stood at that moment.
         jobs: Processes; by default one for each processor.
         cache: Where rows are kept between builds; by default beside ``output``.
+        bundles: Digest of a model -> its bundle, to be offered on its page; the file's name says what is in it.
 
     Raises:
         CrossingError: If a certificate exceeds a verified distance.
@@ -93,7 +95,10 @@ def build(
         changes = queries.changes(session, as_of=as_of)
         overview = queries.overview(session)
     tasks = {
-        board.slug: _tasks(database, board, changes, artifacts=artifacts, as_of=as_of, cache=cache) for board in boards
+        board.slug: _tasks(
+            database, board, changes, artifacts=artifacts, as_of=as_of, cache=cache, bundles=bundles or {}
+        )
+        for board in boards
     }
     everything = [task for own in tasks.values() for task in own]
     built = _build_rows(everything, jobs)
@@ -124,6 +129,7 @@ def _tasks(
     artifacts: Path,
     as_of: datetime | None,
     cache: Path,
+    bundles: Mapping[str, Path],
 ) -> list[RowTask]:
     by_model: dict[int, list[ChangeInfo]] = {}
     for change in changes:
@@ -140,6 +146,7 @@ def _tasks(
             artifacts=artifacts.absolute(),
             as_of=as_of,
             cache=cache,
+            bundle=bundles.get(row.model.digest),
         )
         for row in board.rows
     ]

@@ -92,6 +92,14 @@ class Check:
 
 
 @dataclass(frozen=True)
+class Bundle:
+    """The file with everything needed to check the row elsewhere."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
 class ModelPage:
     """The context of the model page's template."""
 
@@ -109,7 +117,7 @@ class ModelPage:
     history: Sequence[Story]
     bibtex: str
     latex: str
-    files: Sequence[tuple[str, str]]
+    bundle: Bundle | None
 
     @property
     def row(self) -> Row:
@@ -144,6 +152,7 @@ def model_page(
     *,
     stock: Stock,
     files: dict[str, bytes],
+    bundle: Bundle | None = None,
 ) -> ModelPage:
     """The page's context; pictures and downloads are put into ``files``, by their path beside the page.
 
@@ -153,6 +162,7 @@ def model_page(
         changes: The changelog's entries about the model.
         stock: What pictures are made from.
         files: Receives the files.
+        bundle: The row's bundle, if it is offered.
     """
     sections = [_section(facts, facts.norms[norm], dataset, stock, files) for norm in NORMS if norm in facts.norms]
     union = None
@@ -174,7 +184,7 @@ def model_page(
         history=[story(change) for change in changes],
         bibtex=bibtex(facts.row),
         latex=latex(facts, clean),
-        files=(),
+        bundle=bundle,
     )
     _downloads(page, stock.labels, files)
     return page

@@ -78,6 +78,8 @@ class Examples:
     def __init__(self, artifacts: Path) -> None:
         self._store = EvidenceStore(artifacts)
         self._files: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]] | None] = {}
+        self.lacking: set[str] = set()
+        """Digests of the files that were asked for and are not there."""
 
     def get(self, evidence: Iterable[tuple[int, int, str]], sample: int) -> NDArray[np.float32] | None:
         """The example of a sample, shape (c, h, w), or None where its file is not at hand.
@@ -99,6 +101,9 @@ class Examples:
 
     def _load(self, digest: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
         """A damaged or missing file costs the page its pictures, not the site; `curveboard verify` finds it."""
+        if not self._store.path(digest).exists():
+            self.lacking.add(digest)
+            return None
         try:
             return self._store.get(digest)
         except EvidenceError:

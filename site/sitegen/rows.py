@@ -23,21 +23,25 @@ from numpy.typing import NDArray
 import benchmark.curve
 import benchmark.statistics
 from benchmark.curve import Floats
+from benchmark.evidence import EvidenceStore
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.session import Database
 from sitegen import links
 from sitegen.axes import Axis, axes
 from sitegen.facts import RowFacts, row_facts
-from sitegen.model_page import ModelPage, flags_of, model_page, page_bytes
+from sitegen.model_page import Bundle, ModelPage, flags_of, model_page, page_bytes
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
 from sitegen.pdf import pdf
 from sitegen.pictures import Examples
 from sitegen.scripts_data import bins_js, falls
+from sitegen.staging import link_or_copy
 from sitegen.strips import Stock
 
 SUMMARY: Final = "summary.json"
 NUMBERS: Final = "numbers.bin"
+LACKING: Final = "lacking.txt"
+"""Digests of evidence that was not at hand when the row was built."""
 PAGE: Final = "page"
 """Subfolder of the files that go into the site."""
 
@@ -55,6 +59,7 @@ class RowTask:
     artifacts: Path
     as_of: datetime | None
     cache: Path
+    bundle: Path | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -68,6 +73,7 @@ class RowTask:
             [[e.key, e.state, e.reason, e.finished_at] for e in sorted(evaluations, key=lambda e: e.id)],
             [[change.id, change.at, change.detail] for change in self.changes],
             self.as_of,
+            self.bundle.name if self.bundle else None,
         ]
         text = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -135,10 +141,19 @@ def is_built(task: RowTask) -> bool:
     """
     try:
         written = (task.folder / SUMMARY).stat().st_mtime_ns
+        if (task.folder / LACKING).exists() and _have_come_back(task):
+            return False
         with os.scandir(task.folder / PAGE) as entries:
             return all(entry.stat().st_mtime_ns <= written for entry in entries)
     except FileNotFoundError:
         return False
+
+
+def _have_come_back(task: RowTask) -> bool:
+    """Whether evidence that was not at hand for the row's pictures is there now."""
+    store = EvidenceStore(task.artifacts)
+    digests = (task.folder / LACKING).read_text(encoding="utf-8").split()
+    return any(store.path(digest).exists() for digest in digests)
 
 
 def build_row(task: RowTask) -> None:
@@ -166,8 +181,9 @@ def _build(task: RowTask, folder: Path) -> None:
     if labels is not None and len(labels) < task.n:
         labels = images = None
     labels = None if labels is None else labels[: task.n]
-    stock = Stock(task.dataset.card, labels, images, Examples(task.artifacts))
-    page = model_page(facts, task.dataset, task.changes, stock=stock, files=files)
+    examples = Examples(task.artifacts)
+    stock = Stock(task.dataset.card, labels, images, examples)
+    page = model_page(facts, task.dataset, task.changes, stock=stock, files=files, bundle=_bundle(task))
     html = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
     files["index.html"] = html
     files["bins.js"] = bins_js(facts)
@@ -175,15 +191,24 @@ def _build(task: RowTask, folder: Path) -> None:
         files[name.removesuffix(".svg") + ".pdf"] = pdf(files[name].decode())
     for name, content in files.items():
         (folder / PAGE / name).write_bytes(content)
+    if task.bundle is not None and page.bundle is not None:
+        link_or_copy(task.bundle, folder / PAGE / page.bundle.name)
+    if examples.lacking:
+        (folder / LACKING).write_text("\n".join(sorted(examples.lacking)), encoding="utf-8")
     _keep_numbers(folder, facts)
     found = links.of(html)
-    links.check({"index.html": links.inside(found)}, files)
+    sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
+    links.check({"index.html": links.inside(found)}, sizes)
     summary = _summary(page) | {
         "outside": sorted(links.outside(found)),
         "ids": sorted(found.ids),
-        "sizes": {name: len(content) for name, content in sorted(files.items())},
+        "sizes": sizes,
     }
     (folder / SUMMARY).write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
+
+
+def _bundle(task: RowTask) -> Bundle | None:
+    return None if task.bundle is None else Bundle(f"{task.row.model.slug}.bundle", task.bundle.stat().st_size)
 
 
 def _keep_numbers(folder: Path, facts: RowFacts) -> None:

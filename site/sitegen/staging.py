@@ -111,13 +111,17 @@ def _remove_others(folder: Path, at: str, kept: set[str], above: set[str]) -> No
 
 
 def _link_files(row: Kept, target: Path) -> None:
-    """Give files of the cache a second name in the site; copy them where that cannot be done."""
     target.mkdir(parents=True)
     for name in row.names:
-        try:
-            os.link(row.folder / name, target / name)
-        except OSError:
-            shutil.copyfile(row.folder / name, target / name)
+        link_or_copy(row.folder / name, target / name)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name; copy it where that cannot be done."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
 
 
 def _swap(folder: Path, output: Path) -> None:
