@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 
 from benchmark.curve import Floats
+from db import queries
 from sitegen.axes import UNION, Axis
 from sitegen.board_view import BoardView
 from sitegen.crossings import CrossingLine, crossing_lines
+from sitegen.dataset_pages import dataset_page_name
 from sitegen.plots import Area, Chart, Line
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
+from sitegen.scripts_data import push
+from sitegen.sheets import COLUMNS, PER_SHEET, shown_images
 
 MOST: Final = 4
 """Models that are compared where there is no script."""
 DIFFERING: Final = 12
+SIDE: Final = 64
+"""Pixels that a picture's larger side has about, on the page."""
 Z95: Final = 1.959963984540054
 
 
@@ -34,14 +41,69 @@ class Comparison:
     difference: Chart
     crossings: Sequence[CrossingLine]
     samples: Sequence[tuple[int, float, float]]
+    sheets: Sequence[str]
 
 
-def compare_pages(views: Sequence[BoardView], *, as_of: datetime | None) -> dict[str, bytes]:
-    """The compare page of each board."""
-    return {f"{view.folder}/compare.html": _page(view, as_of) for view in views}
+@dataclass(frozen=True)
+class Tiles:
+    """Where the pictures of a dataset's samples are.
+
+    Attributes:
+        folder: Of the dataset's sheets, from the board's folder.
+        shown: How many samples have a picture.
+        width: Of an image in pixels.
+        height: Of an image in pixels.
+        scale: By how much it is enlarged.
+        columns: Images in a row of a sheet.
+        per: Images of a sheet of clean images.
+    """
+
+    folder: str
+    shown: int
+    width: int
+    height: int
+    scale: int
+    columns: int = COLUMNS
+    per: int = PER_SHEET
+
+    def style(self, file: str, place: int, count: int) -> str:
+        """How a page shows the picture at a place of a sheet of ``count`` pictures."""
+        w, h = self.width * self.scale, self.height * self.scale
+        x, y = place % self.columns * w, place // self.columns * h
+        wide = min(count, self.columns) * w
+        return f"width:{w}px;height:{h}px;background:url({file}) -{x}px -{y}px/{wide}px auto"
+
+    def clean(self, sample: int) -> str:
+        """The style of a sample's clean image; empty if it has no picture."""
+        if sample >= self.shown:
+            return ""
+        number, place = divmod(sample, self.per)
+        return self.style(f"{self.folder}/sheet-{number}.png", place, min(self.per, self.shown - number * self.per))
 
 
-def _page(view: BoardView, as_of: datetime | None) -> bytes:
+def compare_pages(session: Session, views: Sequence[BoardView], *, as_of: datetime | None) -> dict[str, bytes]:
+    """The compare page of each board, and its script that says where the pictures are."""
+    pages: dict[str, bytes] = {}
+    for view in views:
+        images = queries.dataset_array(session, view.board.dataset.id, "images")
+        tiles = None if images is None or len(images) < view.board.n else _tiles(view, views, images)
+        pages[f"{view.folder}/compare.html"] = _page(view, tiles, as_of)
+        pages[f"{view.folder}/tiles.js"] = push("tiles", tiles and asdict(tiles))
+    return pages
+
+
+def _tiles(view: BoardView, views: Sequence[BoardView], images: NDArray[np.uint8]) -> Tiles:
+    height, width = images.shape[2:]
+    return Tiles(
+        folder=f"../../datasets/{dataset_page_name(view.board.dataset, views)}",
+        shown=shown_images(images),
+        width=width,
+        height=height,
+        scale=max(1, round(SIDE / max(height, width))),
+    )
+
+
+def _page(view: BoardView, tiles: Tiles | None, as_of: datetime | None) -> bytes:
     by_slug = {built.slug: built for built in view.rows}
     chosen = [by_slug[slug] for slug in view.highlighted[:MOST]]
     frame = Frame(
@@ -50,12 +112,12 @@ def _page(view: BoardView, as_of: datetime | None) -> bytes:
         root="../../",
         section="Boards",
         crumbs=(("Boards", "../index.html"), (view.title, "index.html")),
-        scripts=("../../static/charts.js", "../../static/compare.js", "models.js"),
+        scripts=("../../static/charts.js", "../../static/compare.js", "models.js", "tiles.js"),
         as_of=as_of,
         wide=True,
     )
     comparisons = [_comparison(view, norm, chosen) for norm in view.axes] if len(chosen) > 1 else []
-    return render("compare.html", frame, view=view, chosen=chosen, comparisons=comparisons)
+    return render("compare.html", frame, view=view, chosen=chosen, comparisons=comparisons, tiles=tiles)
 
 
 def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Comparison:
@@ -83,6 +145,7 @@ def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Compa
         difference=difference_chart(first.title, second.title, a, b, axis),
         crossings=crossing_lines(chosen, norm, maximum=axis.maximum) if norm != UNION else (),
         samples=_differing(a, b, axis.maximum),
+        sheets=[b.slug for b in chosen[:2] if norm in b.summary["sheets"]],
     )
 
 

@@ -19,6 +19,7 @@ from sitegen.board_view import BoardView
 from sitegen.pictures import png, strip, to_pixels
 from sitegen.plots import Chart, Line
 from sitegen.render import Frame, render
+from sitegen.sheets import dataset_sheets
 from sitegen.words import number
 
 PAIRS: Final = 4
@@ -79,7 +80,7 @@ def dataset_pages(session: Session, views: Sequence[BoardView], *, as_of: dateti
     by_id: dict[int, list[BoardView]] = {}
     for view in views:
         by_id.setdefault(view.board.dataset.id, []).append(view)
-    names = {dataset_id: _page_name(own[0].board.dataset, views) for dataset_id, own in by_id.items()}
+    names = {dataset_id: dataset_page_name(own[0].board.dataset, views) for dataset_id, own in by_id.items()}
     listing = [(own[0].board.dataset, names[dataset_id], own) for dataset_id, own in by_id.items()]
     index = Frame("Datasets", "The datasets of the boards.", "../", "Datasets", as_of=as_of)
     pages = {"datasets/index.html": render("datasets.html", index, datasets=listing)}
@@ -88,7 +89,7 @@ def dataset_pages(session: Session, views: Sequence[BoardView], *, as_of: dateti
     return pages
 
 
-def _page_name(dataset: DatasetInfo, views: Sequence[BoardView]) -> str:
+def dataset_page_name(dataset: DatasetInfo, views: Sequence[BoardView]) -> str:
     """The newest dataset of a name has the plain address."""
     newest = max(view.board.dataset.id for view in views if view.board.dataset.name == dataset.name)
     return dataset.name if dataset.id == newest else f"{dataset.name}-{dataset.digest[:8]}"
@@ -114,6 +115,9 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
         crumbs=(("Datasets", "index.html"),),
         as_of=as_of,
     )
+    if images is not None:
+        for k, made in enumerate(dataset_sheets(images)):
+            files[f"datasets/{name}/sheet-{k}.png"] = made
     hopeless = [found for view in views for norm in NORMS if (found := _hopeless(view, norm, picture)) is not None]
     files[f"datasets/{name}.html"] = render(
         "dataset.html",

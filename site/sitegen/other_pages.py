@@ -32,7 +32,7 @@ def other_pages(
 ) -> dict[str, bytes]:
     """Every page that is not a board's or a model's, by path from the site's root."""
     pages = _general_pages(views, changes, overview, as_of)
-    pages.update(compare_pages(views, as_of=as_of))
+    pages.update(compare_pages(session, views, as_of=as_of))
     pages.update(attack_pages(views, as_of=as_of))
     pages.update(dataset_pages(session, views, as_of=as_of))
     pages.update(change_pages(views, changes, as_of=as_of))

@@ -16,11 +16,12 @@ from benchmark.evidence import EvidenceStore
 Image = NDArray[np.uint8]
 
 
-def png(pixels: Image) -> bytes:
+def png(pixels: Image, *, effort: int = 9) -> bytes:
     """A PNG file.
 
     Args:
         pixels: Shape (h, w) or (h, w, 3), uint8.
+        effort: How hard to compress, 0 to 9.
     """
     height, width = pixels.shape[:2]
     kind = 0 if pixels.ndim == 2 else 2
@@ -28,7 +29,7 @@ def png(pixels: Image) -> bytes:
     rows[:, 1:] = pixels.reshape(height, -1)
     chunks = (
         (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows.tobytes(), 9)),
+        (b"IDAT", zlib.compress(rows.tobytes(), effort)),
         (b"IEND", b""),
     )
     body = b"".join(

@@ -35,6 +35,7 @@ from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
 from sitegen.pdf import pdf
 from sitegen.pictures import Examples
 from sitegen.scripts_data import bins_js, falls
+from sitegen.sheets import adversarial_sheet
 from sitegen.staging import link_or_copy
 from sitegen.strips import Stock
 
@@ -186,7 +187,11 @@ def _build(task: RowTask, folder: Path) -> None:
     page = model_page(facts, task.dataset, task.changes, stock=stock, files=files, bundle=_bundle(task))
     html = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
     files["index.html"] = html
-    files["bins.js"] = bins_js(facts)
+    sheets = {
+        norm: made for norm, found in facts.norms.items() if (made := adversarial_sheet(found, stock)) is not None
+    }
+    files |= {f"adversarial-{norm}.png": made for norm, made in sheets.items()}
+    files["bins.js"] = bins_js(facts, list(sheets))
     for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
         files[name.removesuffix(".svg") + ".pdf"] = pdf(files[name].decode())
     for name, content in files.items():
@@ -203,6 +208,7 @@ def _build(task: RowTask, folder: Path) -> None:
         "outside": sorted(links.outside(found)),
         "ids": sorted(found.ids),
         "sizes": sizes,
+        "sheets": list(sheets),
     }
     (folder / SUMMARY).write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
 

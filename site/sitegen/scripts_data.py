@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -36,10 +37,15 @@ def words16(values: NDArray[Any]) -> str:
     return base64.b64encode(np.ascontiguousarray(values, dtype="<u2").tobytes()).decode()
 
 
-def bins_js(facts: RowFacts) -> bytes:
-    """What the compare page needs of a model, sample by sample: a sample is robust at position i iff i < its bin."""
+def bins_js(facts: RowFacts, sheets: Sequence[str]) -> bytes:
+    """What the compare page needs of a model, sample by sample: a sample is robust at position i iff i < its bin.
+
+    Args:
+        facts: The row.
+        sheets: The norms that have a sheet of adversarial examples.
+    """
     norms = {norm: _norm(found) for norm, found in facts.norms.items()}
-    return push("bins", {"slug": facts.row.model.slug, "n": facts.n, "norms": norms})
+    return push("bins", {"slug": facts.row.model.slug, "n": facts.n, "norms": norms, "sheets": list(sheets)})
 
 
 def _norm(facts: NormFacts) -> dict[str, Any]:

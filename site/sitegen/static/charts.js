@@ -3,14 +3,15 @@
 window.CB = (() => {
   const W = 2000, H = 1000; // resolution of the stretched SVG
   const norms = new Map();
-  let models = null;
+  let models = null, pictures = null;
 
-  // Data files push ["models" | "norm" | "bins", value] onto window.curveboard; take what is there.
+  // Data files push ["models" | "norm" | "bins" | "tiles", value] onto window.curveboard; take what is there.
   const bins = new Map();
   function drain() {
     const queue = (window.curveboard ??= []);
     for (const [kind, value] of queue.splice(0)) {
       if (kind === "models") models = value;
+      else if (kind === "tiles") pictures = value;
       else if (kind === "bins") bins.set(value.slug, value);
       else norms.set(value.norm, unpack(value));
     }
@@ -35,6 +36,7 @@ window.CB = (() => {
     return bins.get(slug);
   }
   function allModels() { drain(); return models; }
+  function tiles() { drain(); return pictures; }
 
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const u16 = (text) => new Uint16Array(bytes(text).buffer);
@@ -175,5 +177,5 @@ window.CB = (() => {
     for (let i = 1; i < grid.length; i++) if (Math.abs(grid[i] - value) < Math.abs(grid[best] - value)) best = i;
     return best;
   }
-  return { norm, distances, allModels, falling, interval, pct, num, el, svg, path, draw, percentTicks, nearest, u16, W, H };
+  return { norm, distances, allModels, tiles, falling, interval, pct, num, el, svg, path, draw, percentTicks, nearest, u16, W, H };
 })();

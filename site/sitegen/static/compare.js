@@ -7,7 +7,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   if (models.length < 2) return;
   const { el, pct, num } = CB;
   const $ = (id) => document.getElementById(id);
-  const names = tool.dataset.norms.split(" "), MOST = Number(tool.dataset.most), LETTERS = "ABCDEF";
+  const names = tool.dataset.norms.split(" "), MOST = Number(tool.dataset.most), LETTERS = "ABCDEF", RESAMPLES = 300;
   const index = new Map(models.map((m, i) => [m.slug, i]));
   const parameters = new URLSearchParams(location.search);
   let chosen = (parameters.get("models") ?? "").split(",").filter((s) => index.has(s)).slice(0, MOST);
@@ -68,16 +68,18 @@ document.addEventListener("DOMContentLoaded", async () => {
       const level = (1 - ys[0]) * (0.86 - 0.66 * k / Math.max(chosen.length - 1, 1)), at = ys.findIndex((y) => 1 - y <= level);
       lines.push({ cls: `s${k} thick`, xs, ys, step: true, badge: LETTERS[k], at: at >= 0 ? [[xs[at], ys[at]]] : [] });
     });
-    CB.draw($("cmpcurves"), { ...common, label: `Robustness curves in ${data.symbol} of ${chosen.map((_, k) => title(k)).join(", ")}`, yLabel: "robust accuracy", yTicks: CB.percentTicks, lines });
+    const curves = (crossings) => CB.draw($("cmpcurves"), { ...common, label: `Robustness curves in ${data.symbol} of ${chosen.map((_, k) => title(k)).join(", ")}`, yLabel: "robust accuracy", yTicks: CB.percentTicks, lines, crossings });
+    curves([]);
     const pair = chosen.length >= 2;
     $("cmpgap").closest("figure").hidden = !pair;
     $("cmpwords").replaceChildren();
     $("cmptables").replaceChildren(scores(data));
-    if (!pair) { $("cmpwords").append("Choose at least two models."); return; }
-    const [a, b] = [0, 1].map((k) => CB.u16(parts[k].norms[norm].bins));
+    if (!pair) { $("cmpwords").append("Choose at least two models."); $("cmpsamples").replaceChildren(); return; }
+    const bins = parts.map((part) => CB.u16(part.norms[norm].bins)), [a, b] = bins;
     gap(data, discordant(a, b, g), common, title);
-    words(data, title);
-    $("cmptables").append(samples(data, a, b, title));
+    samples(data, a, b, parts, title);
+    const marks = words(data, bins, title);
+    curves(marks.map(([p, k, text]) => [xs[p], 1 - data.counts[index.get(chosen[k]) * g + p] / n, text]));
   }
   function gap(data, values, common, title) {
     const { grid, g } = data, xMax = grid[g - 1];
@@ -95,22 +97,89 @@ document.addEventListener("DOMContentLoaded", async () => {
       lines: [{ cls: "s7 thick", xs: grid.map((x) => x / xMax), ys: values.map(([v]) => y(v)), step: true }],
     });
   }
-  // Crossings of the curves themselves, at the positions of the axis; leads shorter than 1 % of it are passed over.
-  function words(data, title) {
-    const list = el("ul", { class: "plain" });
-    for (let a = 0; a < chosen.length; a++) for (let b = a + 1; b < chosen.length; b++) {
-      const [i, j] = [index.get(chosen[a]), index.get(chosen[b])];
-      let lead = 0, since = 0, kept = 0;
-      for (let p = 0; p < data.g; p++) {
-        const sign = Math.sign(data.counts[i * data.g + p] - data.counts[j * data.g + p]);
-        if (sign && sign !== lead) { lead = sign; since = p; }
-        if (lead && lead !== kept && p - since >= data.g / 100) {
-          if (kept) list.append(el("li", {}, el("b", {}, title(lead > 0 ? a : b)), ` overtakes ${title(lead > 0 ? b : a)} at ε = ${num(data.grid[since])}`));
-          kept = lead;
-        }
+  // How often each sample is drawn in each bootstrap resample: the same for every pair, so that the resamples are paired.
+  let drawn = null;
+  function resamples() {
+    if (drawn) return drawn;
+    drawn = new Uint8Array(RESAMPLES * n);
+    let state = 1;
+    for (let r = 0; r < RESAMPLES; r++) for (let k = 0; k < n; k++) { // mulberry32: the same address shows the same figures
+      state = (state + 0x6D2B79F5) | 0;
+      let t = Math.imul(state ^ (state >>> 15), state | 1);
+      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+      drawn[r * n + Math.floor(((t ^ (t >>> 14)) >>> 0) / 4294967296 * n)]++;
+    }
+    return drawn;
+  }
+  // As benchmark.statistics.crossings, at the positions of the axis: a lead is a stretch where one curve is above the other,
+  // its support the share of resamples in which the area between them has the same sign there; leads with less than 95 %
+  // are merged into their neighbours, and a crossing lies between two that remain.
+  function crossings(a, b, grid, g) {
+    const gap = new Float64Array(g + 1), apart = [];
+    for (let s = 0; s < n; s++) if (a[s] !== b[s]) {
+      const low = Math.min(a[s], b[s], g), high = Math.min(Math.max(a[s], b[s]), g), sign = a[s] > b[s] ? 1 : -1;
+      if (low === high) continue;
+      apart.push([s, low, high, sign]);
+      gap[low] += sign; gap[high] -= sign;
+    }
+    for (let p = 1; p < g; p++) gap[p] += gap[p - 1];
+    let leads = [];
+    for (let p = 0; p + 1 < g; p++) {
+      const sign = Math.sign(gap[p]), last = leads.at(-1);
+      if (!sign) continue;
+      const area = gap[p] * (grid[p + 1] - grid[p]);
+      if (last && last.sign === sign) { last.end = p + 1; last.area += area; } else leads.push({ start: p, end: p + 1, area, sign });
+    }
+    const merge = (weak) => {
+      if (weak === 0 || weak === leads.length - 1) { leads.splice(weak, 1); return; }
+      const [before, lead, after] = leads.slice(weak - 1, weak + 2), sum = before.area + lead.area + after.area;
+      leads.splice(weak - 1, 3, { start: before.start, end: after.end, area: sum * before.area <= 0 ? before.area : sum, sign: before.sign });
+    };
+    const least = (values) => values.reduce((best, value, k) => value < values[best] ? k : best, 0);
+    while (leads.length > 128) merge(least(leads.map((lead) => Math.abs(lead.area))));
+    if (leads.length < 2) return [];
+    const weights = resamples(), areas = new Float64Array(RESAMPLES * g); // area between the curves from 0 to each position
+    for (let r = 0; r < RESAMPLES; r++) {
+      const own = new Float64Array(g + 1);
+      for (const [s, low, high, sign] of apart) { const w = sign * weights[r * n + s]; own[low] += w; own[high] -= w; }
+      for (let p = 1; p < g; p++) {
+        areas[r * g + p] = areas[r * g + p - 1] + own[p - 1] * (grid[p] - grid[p - 1]);
+        own[p] += own[p - 1];
       }
     }
-    $("cmpwords").replaceChildren(list.children.length ? list : el("p", {}, "The order of these models does not change in this norm."));
+    const wins = (lead, r) => (areas[r * g + lead.end] - areas[r * g + lead.start]) * lead.sign > 0;
+    const share = (...some) => { let k = 0; for (let r = 0; r < RESAMPLES; r++) if (some.every((lead) => wins(lead, r))) k++; return k / RESAMPLES; };
+    for (;;) {
+      const supports = leads.map((lead) => share(lead));
+      if (leads.length < 2 || Math.min(...supports) >= 0.95) break;
+      merge(least(supports));
+    }
+    return leads.slice(1).map((after, k) => {
+      const before = leads[k], places = new Float64Array(RESAMPLES);
+      for (let r = 0; r < RESAMPLES; r++) {
+        let best = before.start;
+        for (let p = before.start; p <= after.end; p++) if (areas[r * g + p] * before.sign > areas[r * g + best] * before.sign) best = p;
+        places[r] = grid[best];
+      }
+      places.sort();
+      const at = grid[after.start], quantile = (q) => places[Math.max(Math.ceil(q * RESAMPLES - 1e-9), 1) - 1];
+      return { at, position: after.start, low: Math.min(quantile(0.025), at), high: Math.max(quantile(0.975), at), support: share(before, after), first: after.sign > 0 };
+    });
+  }
+  // The crossings in words; returns them for the chart: [position, which of the chosen, what happens].
+  function words(data, bins, title) {
+    const list = el("ul", { class: "plain crossings" }), marks = [];
+    for (let a = 0; a < chosen.length; a++) for (let b = a + 1; b < chosen.length; b++) {
+      for (const x of crossings(bins[a], bins[b], data.grid, data.g)) {
+        const [ahead, behind] = x.first ? [a, b] : [b, a];
+        const name = (k) => [el("span", { class: `badge s${k}` }, LETTERS[k]), " ", title(k)];
+        list.append(el("li", { "data-eps": x.at }, el("b", {}, ...name(ahead)), " overtakes ", ...name(behind), ` at ε = ${num(x.at)} `, el("span", { class: "ci" }, `${num(x.low)}–${num(x.high)}`), `, in ${pct(x.support, 0)} % of the resamples`));
+        marks.push([x.position, ahead, `${title(ahead)} overtakes ${title(behind)} at ε = ${num(x.at)}`]);
+      }
+    }
+    $("cmpwords").replaceChildren(list.children.length ? list : el("p", {}, `No two of these models cross in this norm, as far as ${n} images can tell.`));
+    if (list.children.length) $("cmpwords").append(el("p", { class: "under muted" }, `Small: the interval that holds the place in 95 % of ${RESAMPLES} paired bootstrap resamples of the ${n} images. Leads that fewer than 95 % of them show are left out.`));
+    return marks;
   }
   function scores(data) {
     const head = el("tr", {}, el("th", { scope: "col" }, "model"), el("th", { scope: "col" }, "clean %"), ...data.published.map((eps) => el("th", { scope: "col" }, `ε ${num(eps)} %`)), el("th", { scope: "col" }, `certified ${num(data.published[0])} %`), el("th", { scope: "col" }, "area"), el("th", { scope: "col" }, "median"), el("th", { scope: "col" }, "CLEVER"));
@@ -124,13 +193,32 @@ document.addEventListener("DOMContentLoaded", async () => {
     });
     return region("Scores", el("table", { class: "data" }, el("thead", {}, head), el("tbody", {}, ...rows)));
   }
-  function samples(data, a, b, title) {
+  // A picture on a sheet of many; what it shows is told by its label.
+  function tile(file, place, count, label) {
+    const t = CB.tiles(), w = t.width * t.scale, h = t.height * t.scale;
+    const x = place % t.columns * w, y = Math.floor(place / t.columns) * h;
+    return el("span", { class: "tile", role: "img", "aria-label": label, style: `width:${w}px;height:${h}px;background:url(${file}) -${x}px -${y}px/${Math.min(count, t.columns) * w}px auto` });
+  }
+  function samples(data, a, b, parts, title) {
     const order = Array.from({ length: n }, (_, s) => s).sort((s, t) => Math.abs(b[t] - a[t]) - Math.abs(b[s] - a[s]) || s - t).slice(0, 12).filter((s) => a[s] !== b[s]);
-    const text = (bin) => bin >= data.g ? `> ${num(data.grid[data.g - 1])}` : num(data.grid[bin]);
-    const rows = order.map((s) => el("tr", {}, el("th", { scope: "row" }, String(s)), el("td", {}, text(a[s])), el("td", {}, text(b[s]))));
-    const head = el("tr", {}, el("th", { scope: "col" }, "sample"), el("th", { scope: "col" }, title(0)), el("th", { scope: "col" }, title(1)));
-    const table = el("table", { class: "data" }, el("caption", {}, "The samples on which the first two differ most: distances, to the axis' resolution"), el("thead", {}, head), el("tbody", {}, ...rows));
-    return region("Samples that differ", table);
+    const text = (bin) => bin === 0 ? "misclassified" : bin >= data.g ? `> ${num(data.grid[data.g - 1])}` : num(data.grid[bin]);
+    const tiles = CB.tiles();
+    const rows = order.map((s) => {
+      const item = el("li", {}), caption = (...inside) => el("figcaption", {}, ...inside);
+      const sheet = tiles ? Math.floor(s / tiles.per) : 0;
+      const clean = tiles && s < tiles.shown ? [tile(`${tiles.folder}/sheet-${sheet}.png`, s % tiles.per, Math.min(tiles.per, tiles.shown - sheet * tiles.per), `Sample ${s}`)] : [];
+      item.append(el("figure", {}, ...clean, caption(`#${s}`)));
+      [a, b].forEach((bins, k) => {
+        const has = tiles && parts[k].sheets.includes(norm) && bins[s] > 0 && bins[s] < data.g;
+        const picture = has ? [tile(`models/${chosen[k]}/adversarial-${norm}.png`, s, n, `Adversarial example of sample ${s} against ${title(k)}`)] : [];
+        item.append(el("figure", {}, ...picture, caption(el("span", { class: `badge s${k}` }, LETTERS[k]), ` ${text(bins[s])}`)));
+      });
+      return item;
+    });
+    const pictures = tiles && [0, 1].some((k) => parts[k].sheets.includes(norm));
+    $("cmpsamples").replaceChildren(el("h2", {}, "Samples that differ most"), el("p", {},
+      `The images on which ${title(0)} and ${title(1)} differ most: for each, the ${data.symbol} distance of the nearest adversarial example known, to the axis’ resolution${pictures ? ", and that example beside the clean image" : ""}.`),
+      el("ul", { class: "pairs" }, ...rows));
   }
   const region = (label, table) => el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": label }, table);
 
