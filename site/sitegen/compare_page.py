@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from benchmark.curve import Floats
 from db import queries
-from sitegen.axes import UNION, Axis
+from sitegen.axes import Axis
 from sitegen.board_view import BoardView
 from sitegen.crossings import CrossingLine, crossing_lines
 from sitegen.dataset_pages import dataset_page_name
@@ -143,7 +143,7 @@ def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Compa
         axis=axis,
         curves=curves,
         difference=difference_chart(first.title, second.title, a, b, axis),
-        crossings=crossing_lines(chosen, norm, maximum=axis.maximum) if norm != UNION else (),
+        crossings=crossing_lines(chosen, norm, maximum=axis.maximum),
         samples=_differing(a, b, axis.maximum),
         sheets=[b.slug for b in chosen[:2] if norm in b.summary["sheets"]],
     )
