@@ -14,6 +14,7 @@ from benchmark.certificates.bounds import LayerBounds, Method, backward, neurons
 from benchmark.certificates.coefficients import to_dense
 from benchmark.certificates.crown import margin_rows, margins
 from benchmark.certificates.graph import trace
+from benchmark.certificates.operations import Activation, ChannelMax
 from benchmark.threat import NORMS, Norm, norms_of
 
 METHODS: tuple[Method, ...] = ("crown", "ibp")
@@ -58,6 +59,22 @@ def deep_patches() -> nn.Module:
     )  # fmt: skip
 
 
+class Pooled(nn.Module):
+    """ReLU and max pooling as one layer, where the ReLU has another reader and where it has none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(2, 4, 3, padding=1)
+        self.second = nn.Conv2d(4, 4, 2, padding=1)
+        self.head = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = functional.relu(self.first(x))
+        x = functional.max_pool2d(x, 2) + functional.avg_pool2d(x, 2)
+        x = functional.max_pool2d(functional.relu(self.second(x)), 3, stride=1, padding=1)
+        return self.head(functional.max_pool2d(x, (2, 4)).flatten(1))
+
+
 def mlp() -> nn.Module:
     return nn.Sequential(nn.Flatten(), nn.Linear(72, 12), nn.ReLU(), nn.Linear(12, 12), nn.ReLU(), nn.Linear(12, 3))
 
@@ -67,6 +84,7 @@ NETS: dict[str, Callable[[], nn.Module]] = {
     "conv-pool": conv_pool,
     "deep-patches": deep_patches,
     "mlp": mlp,
+    "pooled": Pooled,
 }
 
 
@@ -115,6 +133,13 @@ def test_every_layer_stays_within_its_bounds(name: str, norm: Norm, method: Meth
         assert (seen <= interval.upper[:, None]).all()
 
 
+def test_a_relu_under_max_pooling_is_part_of_it_unless_something_else_reads_it() -> None:
+    graph = trace(build("pooled"), images(2))
+    kinds = [node.operation for node in graph.nodes]
+    assert [k.rectified for k in kinds if isinstance(k, ChannelMax)] == [True, True, False]
+    assert sum(isinstance(k, Activation) for k in kinds) == 1
+
+
 @pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("norm", NORMS)
 @pytest.mark.parametrize("name", NETS)
@@ -130,7 +155,7 @@ def test_margins_are_never_below_their_bounds(name: str, norm: Norm, method: Met
     assert (torch.einsum("njk,nsk->nsj", rows, logits) >= lowest[:, None]).all()
 
 
-@pytest.mark.parametrize("name", ["residual", "deep-patches", "conv-pool"])
+@pytest.mark.parametrize("name", ["residual", "deep-patches", "conv-pool", "pooled"])
 def test_patches_are_the_dense_rows_in_less_memory(name: str) -> None:
     x = images(3)
     graph = trace(build(name), x)

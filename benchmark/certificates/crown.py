@@ -7,7 +7,6 @@ so that what two logits share cancels.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 import torch
@@ -17,16 +16,20 @@ from benchmark.certificates.ball import Ball, distance_to_halfspace
 from benchmark.certificates.bounds import SLACK, LayerBounds, LinearBound, Method, backward
 from benchmark.certificates.coefficients import Dense
 from benchmark.certificates.graph import Graph
+from benchmark.certificates.search import Trial, largest_radius
 from benchmark.threat import DUAL, Norm, norms_of
 
 TOLERANCE: Final = 5e-3
 """Radii are searched until certified and refused ones are this near, relatively."""
 
-EVALUATIONS: Final = 16
-"""Balls tried a sample at most."""
+COARSE: Final = 0.05
+"""The same of the radii over interval bounds, which only show CROWN where to start."""
 
-FIRST: Final[dict[Method, float]] = {"crown": 0.4, "ibp": 0.05}
+FIRST: Final = 0.1
 """First radius to try, as a share of what the gradients at the image would allow."""
+
+WIDER: Final = 1.5
+"""First radius CROWN tries, as a multiple of the one certified over interval bounds."""
 
 
 def margin_rows(y: Tensor, classes: int) -> Tensor:
@@ -98,9 +101,8 @@ def certified(graph: Graph, x: Tensor, y: Tensor, eps: float, *, norm: Norm, met
 def radius(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method = "crown") -> Tensor:
     """The largest radius found to be certified.
 
-    The lowest margin falls as the ball grows: its zero is looked for by the secant, within a bisection's bracket. A
-    linear bound computed for a ball of radius R is valid inside it, so each trial, refused or not, certifies
-    min(d, R) where d is the distance at which the bound reaches 0.
+    A linear bound computed for a ball of radius R is valid inside it, so each trial of the search, refused or not,
+    certifies min(d, R) where d is the distance at which the bound reaches 0.
 
     Args:
         graph: The classifier.
@@ -119,73 +121,49 @@ def radius(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method = "
     return out
 
 
-@dataclass(frozen=True, eq=False)
-class _Trial:
-    """What a ball of radius ``eps`` showed of each sample.
-
-    Attributes:
-        reach: The radius it certifies, at most ``eps``.
-        margin: The smallest margin's lower bound; it falls as ``eps`` grows, and the search looks for its zero.
-        slope: The largest dual norm of the linear bounds on the image, how fast a margin falls; 0 for IBP.
-    """
-
-    reach: Tensor
-    margin: Tensor
-    slope: Tensor
-
-
-def _try(graph: Graph, x: Tensor, y: Tensor, eps: Tensor, *, norm: Norm, method: Method) -> _Trial:
-    ball = Ball(x, eps, norm)
-    bounds = LayerBounds(graph, ball, method)
-    linear = margin_bound(bounds, y, method)
-    margin = linear.smallest(ball, bounds.intervals).amin(dim=1)
-    reach = torch.where(margin > SLACK, eps, 0.0)
-    if set(linear.rows) != {0}:  # bounds that stop at a layer above the image say nothing about smaller balls
-        return _Trial(reach, margin, torch.zeros_like(eps))
-    rows, offset = (t.expand(len(x), *t.shape[1:]) for t in (linear.on_image(), linear.constant - SLACK))
-    distance = distance_to_halfspace(rows, offset, x.flatten(1), norm).amin(dim=1) * (1 - SLACK)
-    slope = norms_of(rows.flatten(0, 1), DUAL[norm]).view(len(x), -1).amax(dim=1)
-    return _Trial(torch.maximum(reach, torch.minimum(distance, eps)), margin, slope)
-
-
 def _search(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method) -> Tensor:
     """`radius` of correctly classified images in float64."""
-    n, d = len(x), x[0].numel()
-    span = {"linf": 1.0, "l2": math.sqrt(d), "l1": float(d)}[norm]
-    low = x.new_zeros(n)
-    high = x.new_full((n,), math.inf)
+    low = x.new_zeros(len(x))
+    span = {"linf": 1.0, "l2": math.sqrt(x[0].numel()), "l1": float(x[0].numel())}[norm]
+    if not graph.nonlinear():  # the bounds are the margins themselves, on a ball of any size
+        return _try(graph, x, y, torch.full_like(low, span), norm=norm, intervals=method, method=method).reach
     # Within a vanishing ball the linear bounds are the margins' gradients: they set the scale.
-    start = _try(graph, x, y, low, norm=norm, method="crown")
-    trial_eps = (FIRST[method] * start.margin / start.slope.clamp(min=1e-30)).clamp(max=span)
-    before = [low.clone(), start.margin]
-    stuck = torch.zeros_like(low, dtype=torch.bool)
-    for _ in range(EVALUATIONS):
-        wide = torch.isinf(high) | (high - low > TOLERANCE * high)
-        rows = (wide & (trial_eps > 0)).nonzero().squeeze(1)
-        if not len(rows):
-            break
-        eps, old_low, old_high = trial_eps[rows], low[rows], high[rows]
-        trial = _try(graph, x[rows], y[rows], eps, norm=norm, method=method)
-        low[rows] = torch.maximum(old_low, trial.reach)
-        high[rows] = torch.where((trial.reach >= eps) & (eps < span), old_high, torch.minimum(old_high, eps))
-        zero = _secant(before[0][rows], before[1][rows], eps, trial.margin)
-        before[0][rows], before[1][rows] = eps, trial.margin
-        trial_eps[rows] = _next(low[rows], high[rows], zero, stuck[rows]).clamp(max=span)
-        # A secant that has left more than half of the bracket is not followed twice.
-        stuck[rows] = ~stuck[rows] & (high[rows] - low[rows] > (old_high - old_low) / 2)
-    return low
+    linear, margin = _margins(graph, x, y, low, norm=norm, intervals="crown", method="crown")
+    slope = norms_of(linear.on_image().flatten(0, 1), DUAL[norm]).view(len(x), -1).amax(dim=1)
+    first = FIRST * margin / slope.clamp(min=1e-30)
+
+    def search(intervals: Method, method: Method, first: Tensor, low: Tensor, tolerance: float) -> Tensor:
+        def evaluate(rows: Tensor, eps: Tensor) -> Trial:
+            return _try(graph, x[rows], y[rows], eps, norm=norm, intervals=intervals, method=method)
+
+        return largest_radius(evaluate, margin=margin, first=first, low=low, span=span, tolerance=tolerance)
+
+    if method == "ibp":
+        return search("ibp", "ibp", first, low, TOLERANCE)
+    # CROWN's margins over interval bounds of the layers cost a small part of a trial, and show where to start.
+    low = search("ibp", "crown", first, low, COARSE)
+    return search("crown", "crown", torch.where(low > 0, WIDER * low, first), low, TOLERANCE)
 
 
-def _secant(e0: Tensor, m0: Tensor, e1: Tensor, m1: Tensor) -> Tensor:
-    """Where the line through two margins reaches 0; NaN or infinite where it does not."""
-    return e1 - m1 * (e1 - e0) / (m1 - m0)
+def _margins(
+    graph: Graph, x: Tensor, y: Tensor, eps: Tensor, *, norm: Norm, intervals: Method, method: Method
+) -> tuple[LinearBound, Tensor]:
+    """Linear bounds of the margins within balls, and the smallest margin's lower bound (n,).
+
+    ``intervals`` says how the layers below are bounded, ``method`` how the margins are.
+    """
+    ball = Ball(x, eps, norm)
+    bounds = LayerBounds(graph, ball, intervals)
+    linear = margin_bound(bounds, y, method)
+    return linear, linear.smallest(ball, bounds.intervals).amin(dim=1)
 
 
-def _next(low: Tensor, high: Tensor, zero: Tensor, stuck: Tensor) -> Tensor:
-    """The next radius to try: the secant's zero inside the bracket, or its middle; larger while it is open."""
-    step = TOLERANCE / 2 * high
-    middle = torch.where(high > 4 * low, (low.clamp(min=1e-3 * high) * high).sqrt(), (low + high) / 2)
-    usable = torch.isfinite(zero) & ~stuck & (zero > low / 2) & (zero < 2 * high)
-    inside = torch.where(usable, torch.minimum(torch.maximum(zero, low + step), high - step), middle)
-    wider = torch.where(torch.isfinite(zero), 1.02 * zero, 2 * low)
-    return torch.where(torch.isfinite(high), inside, torch.minimum(torch.maximum(wider, 1.1 * low), 4 * low))
+def _try(graph: Graph, x: Tensor, y: Tensor, eps: Tensor, *, norm: Norm, intervals: Method, method: Method) -> Trial:
+    """What balls of these radii show; arguments as `_margins`."""
+    linear, margin = _margins(graph, x, y, eps, norm=norm, intervals=intervals, method=method)
+    reach = torch.where(margin > SLACK, eps, 0.0)
+    if set(linear.rows) != {0}:  # bounds that stop at a layer above the image say nothing about smaller balls
+        return Trial(reach, margin)
+    rows, offset = (t.expand(len(x), *t.shape[1:]) for t in (linear.on_image(), linear.constant - SLACK))
+    distance = distance_to_halfspace(rows, offset, x.flatten(1), norm).amin(dim=1) * (1 - SLACK)
+    return Trial(torch.maximum(reach, torch.minimum(distance, eps)), margin)

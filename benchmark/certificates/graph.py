@@ -124,6 +124,15 @@ def _check_agreement(graph: Graph, module: nn.Module, x: Tensor) -> None:
             )
 
 
+def _reachable(nodes: list[Node]) -> tuple[Node, ...]:
+    """The layers that the last one depends on, and the image: a ReLU that became part of a maximum may be left over."""
+    needed = {0, len(nodes) - 1}
+    for i in range(len(nodes) - 1, 0, -1):
+        needed.update(nodes[i].inputs if i in needed else ())
+    index = {old: new for new, old in enumerate(sorted(needed))}
+    return tuple(replace(nodes[old], inputs=tuple(index[i] for i in nodes[old].inputs)) for old in index)
+
+
 def _is_shape(value: Any) -> bool:
     """Whether a value is made of the image's shape or type only, so that it is a constant."""
     if isinstance(value, tuple | list):
@@ -174,7 +183,7 @@ class _Lowering(fx.Interpreter):
         shape = self.nodes[last].shape
         if len(shape) != 1:
             raise UnsupportedModelError(f"The forward pass returns samples of shape {tuple(shape)}; logits are (k,).")
-        return Graph(tuple(self.nodes[: last + 1]))
+        return Graph(_reachable(self.nodes[: last + 1]))
 
     def _name(self, n: fx.Node) -> str:
         if n.op == "call_module":
@@ -191,8 +200,12 @@ class _Lowering(fx.Interpreter):
         if chain is None:
             raise _refuse(name)
         at = self.index[images[0]]
+        above = self.nodes[at]
+        rectified = isinstance(above.operation, Activation) and above.operation.kind == "relu"
+        if rectified and chain and isinstance(chain[-1], ChannelMax):
+            at, chain = above.inputs[0], (*chain[:-1], replace(chain[-1], rectified=True))
         for operation in chain:
-            if isinstance(operation, Convolution) and operation.selects and any(operation.padding):
+            if isinstance(operation, Convolution) and operation.selects and any(operation.padding) and not rectified:
                 self._require_non_negative(at, name)
             at = self._append(operation, (at,), None)
         if self.nodes[at].shape != value.shape[1:]:

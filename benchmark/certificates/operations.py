@@ -6,7 +6,7 @@ transpose, which carries the coefficients of linear bounds from its output back 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
@@ -66,6 +66,7 @@ class Convolution:
     dilation: tuple[int, int] = (1, 1)
     groups: int = 1
     selects: bool = False
+    _matrices: dict[tuple[int, int], Tensor] = field(default_factory=dict, init=False, repr=False)
 
     def value(self, x: Tensor) -> Tensor:
         """At points of shape (n, c, h, w)."""
@@ -83,9 +84,22 @@ class Convolution:
 
     def transpose(self, rows: Tensor, shape: torch.Size) -> Tensor:
         """Coefficients (n, m, h', w') on the output, as coefficients (n, *shape) on the input."""
+        if self.tiles and all(side % step == 0 for side, step in zip(shape[1:], self.stride, strict=True)):
+            return self.untile(rows)
         size = (len(rows), *shape)
         settings = (self.stride, self.padding, self.dilation, self.groups)
         return cast("Tensor", conv2d_input(size, self.weight, rows, *settings))  # type: ignore[no-untyped-call]
+
+    @property
+    def tiles(self) -> bool:
+        """Whether this selects windows that meet without gaps and overlaps."""
+        return self.selects and self.window == self.stride == tuple(self.weight.shape[2:]) and self.padding == (0, 0)
+
+    def untile(self, rows: Tensor) -> Tensor:
+        """The transpose where this `tiles`: a permutation, far cheaper than convolving with zeros and ones."""
+        (height, width), (h, w) = self.stride, rows.shape[2:]
+        pixels = rows.view(len(rows), -1, height, width, h, w).permute(0, 1, 4, 2, 5, 3)
+        return pixels.reshape(len(rows), -1, h * height, w * width)
 
     def window_matrix(self, height: int, width: int) -> Tensor:
         """The transpose without padding, on a window of outputs of this size, as a matrix.
@@ -93,6 +107,11 @@ class Convolution:
         Returns:
             Shape (m * height * width, c * h * w), h and w those of the window of inputs it sees.
         """
+        if (height, width) not in self._matrices:
+            self._matrices[height, width] = self._window_matrix(height, width)
+        return self._matrices[height, width]
+
+    def _window_matrix(self, height: int, width: int) -> Tensor:
         channels = len(self.weight)
         size = channels * height * width
         eye = torch.eye(size, dtype=self.weight.dtype, device=self.weight.device)
@@ -170,13 +189,20 @@ class ChannelMax:
     """The maximum of each ``size`` consecutive channels: (n, c * size, h, w) -> (n, c, h, w).
 
     Max pooling is a selecting `Convolution` that lays the window out along the channels, and this.
+
+    Attributes:
+        size: Channels a maximum is taken of.
+        rectified: Whether the maximum is of the channels' ReLUs: max pooling after a ReLU as one layer, so that linear
+            bounds pass the two, the widest layers of most networks, in one step.
     """
 
     size: int
+    rectified: bool = False
 
     def value(self, x: Tensor) -> Tensor:
         """At points of shape (n, c * size, h, w)."""
-        return self.windows(x).amax(dim=2)
+        largest = self.windows(x).amax(dim=2)
+        return largest.clamp(min=0) if self.rectified else largest
 
     def windows(self, x: Tensor) -> Tensor:
         """The channels by the maximum they enter: (n, c * size, h, w) -> (n, c, size, h, w)."""

@@ -33,7 +33,7 @@ class CertificateMeasure(Measure[CertificateParameters]):
     """Lower bounds of the distances, array ``radius`` (n,) float64: 0 where misclassified or nothing is certified."""
 
     name: ClassVar[str] = "certificate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     title: ClassVar[str] = "Certified radius: no adversarial example is nearer"
     unit: ClassVar[str] = "distance"
     direction: ClassVar[Direction] = "higher"
