@@ -9,7 +9,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from db.queries import ChangeInfo
 from sitegen.board_view import BoardView
-from sitegen.changes import Story, move_text, story
+from sitegen.changes import Story, by_norm, move_text, story
 from sitegen.render import Frame, render
 
 SHOWN: Final = 200
@@ -43,7 +43,8 @@ def _atom(stories: Sequence[Story], as_of: datetime | None) -> str:
 
 
 def _entry(entry: Story) -> str:
-    text = " ".join([*entry.sentences, *(move_text(move) + "." for move in entry.moves[:12])])
+    told = [f"{norm} {move_text(move)}." for _, norm, moves in by_norm(entry.moves[:12]) for move in moves]
+    text = " ".join([*entry.sentences, *told])
     return (
         f"<entry><title>{escape(entry.title)}</title><id>urn:curveboard:change:{entry.id}</id>"
         f"<updated>{entry.at.isoformat()}</updated><link href={quoteattr(f'index.html#change-{entry.id}')}/>"

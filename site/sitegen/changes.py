@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -110,9 +110,17 @@ def _moves(detail: Mapping[str, Any]) -> list[Move]:
     return moves
 
 
+def by_norm(moves: Sequence[Move]) -> list[tuple[str, str, list[Move]]]:
+    """Moves of one board and norm together: (the board's name if there are several, the norm's symbol, the moves)."""
+    several = len({move.board for move in moves}) > 1
+    groups: dict[tuple[str, str], list[Move]] = {}
+    for move in moves:
+        groups.setdefault((move.board, move.norm), []).append(move)
+    return [(board if several else "", SYMBOLS.get(norm, norm), own) for (board, norm), own in groups.items()]
+
+
 def move_text(move: Move) -> str:
-    """``ℓ∞ 0.1: 85.3 → 81.0 %, rank 1 → 2``."""
+    """``ε 0.1: 85.3 → 81.0 %, rank 1 → 2``; for the feed the norm stands before it."""
     was = f"{percent(move.accuracy_before)} → " if move.accuracy_before is not None else ""
     ranked = f"{move.rank_before} → " if move.rank_before not in (None, move.rank_after) else ""
-    where = f"{SYMBOLS.get(move.norm, move.norm)} {move.eps:g}"
-    return f"{where}: {was}{percent(move.accuracy_after)} %, rank {ranked}{move.rank_after}"
+    return f"ε {move.eps:g}: {was}{percent(move.accuracy_after)} %, rank {ranked}{move.rank_after}"

@@ -12,7 +12,7 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from sitegen import plots, words
-from sitegen.changes import move_text
+from sitegen.changes import by_norm, move_text
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 STATIC: Final = Path(__file__).parent / "static"
@@ -61,8 +61,10 @@ def environment() -> Environment:
         date=words.date,
         listed=words.listed,
         measure_title=words.measure_title,
+        by_norm=by_norm,
         move_text=move_text,
         paper_link=words.paper_link,
+        version=words.version,
         parameters_text=words.parameters_text,
     )
     env.globals.update(chart_html=plots.html, flag_meaning=words.flag_meaning)

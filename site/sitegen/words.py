@@ -75,6 +75,12 @@ def paper_link(paper: str) -> str:
     return f"https://arxiv.org/abs/{found[1]}" if found else ""
 
 
+def version(number: int) -> str:
+    """An evaluation's version, which is stored as 1000 × the measure's + that of what its parameters name: ``1.1``."""
+    measure, named = divmod(number, 1000)
+    return f"{measure}.{named}" if named else str(measure)
+
+
 def measure_title(measure: str) -> str:
     """A measure's name for people."""
     return MEASURES.get(measure, measure.replace("_", " ").replace("-", " ").capitalize())

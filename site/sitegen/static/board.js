@@ -444,7 +444,7 @@ document.addEventListener("DOMContentLoaded", async () => {
 
   // ---- begin
   read();
-  for (const node of board.querySelectorAll(".js")) if (node.id !== "pager") node.hidden = false;
+  for (const node of document.querySelectorAll("main .js")) if (node.id !== "pager") node.hidden = false;
   for (const pager_ of board.querySelectorAll(".pager:not(.js)")) pager_.hidden = true;
   $("search").value = state.q;
   filterMenu();

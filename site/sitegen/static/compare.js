@@ -25,7 +25,7 @@ document.addEventListener("DOMContentLoaded", async () => {
       return el("li", {}, el("span", { class: `badge s${k}` }, LETTERS[k]), el("a", { href: `models/${slug}/index.html` }, models[index.get(slug)].title), remove);
     }));
     $("normtabs").replaceChildren(...names.map((name) => {
-      const link = el("a", { href: `?models=${chosen.join(",")}&norm=${name}`, "aria-current": name === norm ? "page" : null }, el("b", {}, { linf: "ℓ∞", l2: "ℓ₂", l1: "ℓ₁", union: "union of norms" }[name]));
+      const link = el("a", { href: `?models=${chosen.join(",")}&norm=${name}`, "aria-current": name === norm ? "page" : null }, el("b", {}, { linf: "ℓ∞", l2: "ℓ₂", l1: "ℓ₁", union: "union" }[name]));
       link.addEventListener("click", (event) => { event.preventDefault(); norm = name; render(); });
       return el("li", {}, link);
     }));
