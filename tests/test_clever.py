@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from benchmark import clever_scores
 from benchmark.clever import PRESETS, Preset, clever_estimates, scores_by_radius
-from benchmark.clever.jacobian import cotangents, dual_norms
+from benchmark.clever.jacobian import cotangents, dual_norms, points_a_pass
 from benchmark.clever.presets import resolve
 from benchmark.clever.sampling import draw, draw_seeds, draws, unit_ball
 from benchmark.clever.targets import choose_targets
@@ -117,6 +117,13 @@ def test_second_order_finds_the_most_negative_eigenvalue():
 # --- points
 
 
+def test_a_pass_holds_fewer_points_of_a_model_with_more_activations():
+    wide = nn.Sequential(nn.Conv2d(1, 64, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(64 * 64, 5)).eval()
+    held = points_a_pass(wide, images(1))
+    assert held == 3 * 2**20 // (64 + 64 + 64 * 64)  # the image, the convolution's input, the ReLU's output
+    assert held < points_a_pass(network(), images(1))
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_points_are_uniform_in_the_ball(norm):
     """In d dimensions P(‖u‖ <= r) = r^d; signs and coordinates are alike."""
@@ -186,7 +193,7 @@ def test_norms_that_share_points_share_the_jacobian():
     model = CountingModel(network()).eval()
     clever_estimates(model, images(2), norm=NORMS, preset="clever2018", **SMALL)
     points = 2 * SMALL["batches"] * SMALL["samples"]
-    assert model.forward_passes == points + 2
+    assert model.forward_passes == points + 2 + 1  # one to see how many points a pass can hold
     assert model.backward_passes == 4 * points
 
 
@@ -238,7 +245,7 @@ def test_a_misclassified_image_scores_0_and_costs_nothing():
     assert estimates.score[1, 0] == 0
     assert estimates.correct.tolist() == [True, False, True, True]
     assert np.isnan(estimates.location[1]).all()
-    assert model.forward_passes == 4 + 3 * SMALL["batches"] * SMALL["samples"]
+    assert model.forward_passes == 1 + 4 + 3 * SMALL["batches"] * SMALL["samples"]
 
 
 def test_all_images_misclassified():

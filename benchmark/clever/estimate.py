@@ -9,7 +9,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from benchmark.clever.jacobian import cotangents, dual_norms
+from benchmark.clever.jacobian import cotangents, dual_norms, points_a_pass
 from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.profile import Floats
 from benchmark.clever.sampling import draw, draws
@@ -18,9 +18,6 @@ from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import Targets, choose_targets
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.threat import NORMS, Norm, in_box
-
-POINTS = 512
-"""Points a pass of the model, where the caller names no number."""
 
 
 class Settings(TypedDict, total=False):
@@ -33,7 +30,7 @@ class Settings(TypedDict, total=False):
     batches: int | None
     samples: int | None
     first: int
-    batch_size: int
+    batch_size: int | None
 
 
 def clever_estimates(
@@ -52,7 +49,7 @@ def clever_estimates(
     resamples: int = 0,
     confidence: float = 0.95,
     first: int = 0,
-    batch_size: int = POINTS,
+    batch_size: int | None = None,
 ) -> CleverEstimates:
     """CLEVER scores with all that they are made of (Weng et al. 2018, arXiv:1801.10578; order 2: arXiv:1810.08640).
 
@@ -76,7 +73,7 @@ def clever_estimates(
         resamples: Bootstrap resamples for ``low`` and ``high``; 0 leaves them out.
         confidence: Of this interval.
         first: Index of the first image in its dataset; the points of an image depend on its index and the seed only.
-        batch_size: Points a pass of the model.
+        batch_size: Points a pass of the model; None for as many as its activations leave room for.
 
     Returns:
         The estimates, on the CPU.
@@ -92,13 +89,14 @@ def clever_estimates(
     was_training = model.training
     model.eval()
     try:
+        together = points_a_pass(model, x[:1]) if batch_size is None else batch_size
         with torch.no_grad():
-            logits = torch.cat([model(part) for part in torch.split(x, batch_size)]).double()
+            logits = torch.cat([model(part) for part in torch.split(x, together)]).double()
         labels = logits.argmax(dim=1) if y is None else y.to(logits.device)
         _check_logits(logits, labels)
         chosen = choose_targets(logits, labels, targets, seed=seed, first=first)
         correct = logits.argmax(dim=1) == labels
-        sampler = _Sampler(model, settings, norms, order, seed, batch_size, logits.shape[1])
+        sampler = _Sampler(model, settings, norms, order, seed, together, logits.shape[1])
         if order == 2:
             refuse_kinks(model, draw(x[0], settings, "l2", batches=1, seed=seed))
         found = [sampler(x[i], int(labels[i]), chosen[i].tolist(), first + i) for i in correct.nonzero()[:, 0].tolist()]
@@ -132,7 +130,7 @@ def _checked_norms(norm: Norm | Sequence[Norm], order: Order) -> tuple[Norm, ...
     return norms
 
 
-def _check_images(x: Tensor, y: Tensor | None, preset: Preset, batch_size: int) -> None:
+def _check_images(x: Tensor, y: Tensor | None, preset: Preset, batch_size: int | None) -> None:
     if x.ndim < 2 or not len(x) or not x.is_floating_point():
         raise InputError(
             f"CLEVER takes one or more images as floats, shape (n, c, h, w); got {x.dtype} of shape {tuple(x.shape)}."
@@ -141,7 +139,7 @@ def _check_images(x: Tensor, y: Tensor | None, preset: Preset, batch_size: int) 
         raise InputError(f"CLEVER takes images in [0, 1]; these lie in [{float(x.min()):g}, {float(x.max()):g}].")
     if y is not None and y.shape != (len(x),):
         raise InputError(f"There are {len(x)} images, but the labels have shape {tuple(y.shape)}.")
-    if batch_size < 1:
+    if batch_size is not None and batch_size < 1:
         raise InputError(f"The model needs at least 1 point a pass, got batch_size={batch_size}.")
 
 

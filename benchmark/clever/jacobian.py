@@ -7,12 +7,42 @@ one backward pass over a batch of points. Every norm is taken of the same rows.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.threat import DUAL, Norm, norms_of
+
+CPU_ELEMENTS: Final = 3 * 2**20
+"""Numbers that a pass keeps for its backward passes on the CPU: with more they leave the caches."""
+
+CUDA_ELEMENTS: Final = 2**28
+"""The same on an accelerator (1 GiB)."""
+
+MOST_POINTS: Final = 4096
+"""Points a pass at most."""
+
+
+def points_a_pass(model: nn.Module, image: Tensor) -> int:
+    """How many points to pass at once, by what one image makes autograd keep.
+
+    Args:
+        model: Classifier in eval mode.
+        image: Shape (1, c, h, w).
+    """
+    kept: dict[int, int] = {}
+
+    def keep(tensor: Tensor) -> Tensor:
+        if tensor.shape[:1] == (1,):  # not the weights
+            kept[tensor.data_ptr()] = tensor.numel()
+        return tensor
+
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        model(image.detach().requires_grad_())
+    room = CPU_ELEMENTS if image.device.type == "cpu" else CUDA_ELEMENTS
+    return max(1, min(MOST_POINTS, room // (image.numel() + sum(kept.values()))))
 
 
 def cotangents(label: int, targets: Sequence[int], classes: int, like: Tensor) -> Tensor:
