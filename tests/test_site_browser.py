@@ -12,12 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import synthetic
 from axe_playwright_python.sync_playwright import Axe
 from conftest import skip_loudly
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
-from sites import BOARD, make_place
+from sites import BOARD, build, make_place
 
 from benchmark.curve import proportion_interval
+from db.migrate import upgrade
+from db.session import Database
 
 pytestmark = pytest.mark.browser
 
@@ -138,7 +141,7 @@ def test_the_pages_are_whole_without_scripts(browser: Browser, site: str) -> Non
         assert page.url.endswith("l2.html")
         assert "ℓ₂ ≤ 0.25" in page.locator("#table caption").inner_text()
         page = watched.open(f"{BOARD}/compare.html")
-        assert page.locator("#comparestatic figure").count() == 8
+        assert page.locator("#comparestatic figure.fig").count() == 8
         assert not page.locator("#comparetool").is_visible()
 
 
@@ -340,6 +343,86 @@ def test_chosen_rows_lead_to_a_comparison_with_a_permalink(browser: Browser, sit
         address = page.url
         page = watched.open(address.removeprefix(f"{site}/"), ready="#comparetool")
         assert page.locator("#chosen li").count() == 3
-        assert page.locator("#cmptables tbody tr").count() >= 3
+        assert page.locator("#cmptables tbody tr").count() == 3
         page.locator("#chosen button").first.click()
         page.wait_for_function("document.querySelectorAll('#chosen li').length === 2")
+
+
+def crossings_told(page: Page, selector: str) -> dict[tuple[str, str], tuple[float, float, float, float]]:
+    """(who overtakes, whom) -> (eps, low, high, support) of each crossing in a list; badges are left out."""
+    pattern = r"^(.+) overtakes (.+) at ε = ([\d.]+)\s+([\d.]+)–([\d.]+)\s*, in (\d+) % of the resamples$"
+    found = {}
+    for text in page.eval_on_selector_all(
+        f"{selector} li",
+        """items => items.map((item) => {
+            const copy = item.cloneNode(true);
+            for (const badge of copy.querySelectorAll(".badge")) badge.remove();
+            return copy.textContent.replace(/\\s+/g, " ").trim();
+        })""",
+    ):
+        told = re.match(pattern, text)
+        assert told, text
+        found[told[1].strip(), told[2].strip()] = tuple(map(float, told.groups()[2:]))
+    return found
+
+
+def test_the_script_finds_the_crossings_that_the_statistics_find(browser: Browser, tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'board.db'}")
+    upgrade(database)
+    synthetic.populate(database, models=4, n=600, exact=0)  # enough samples for crossings that are beyond doubt
+    database.engine.dispose()
+    build(tmp_path)
+    compare = "boards/synthetic-600-standard/compare.html"
+    with opened(browser, (tmp_path / "public").as_uri()) as watched:
+        page = watched.open(compare, ready="#comparetool")
+        slugs = page.eval_on_selector_all(
+            "#comparestatic .lead a", "links => links.map((a) => a.getAttribute('href').split('/')[1])"
+        )
+        compared = 0
+        for k, norm in enumerate(("linf", "l2", "l1", "union")):
+            page = watched.open(f"{compare}?models={','.join(slugs)}&norm={norm}", ready="#comparetool")
+            ours = crossings_told(page, "#cmpwords")
+            theirs = crossings_told(page, f"#comparestatic section:nth-of-type({k + 1}) > ul.plain")
+            for pair, (eps, low, high, support) in theirs.items():
+                if support >= 99:  # nearer to 95 % another draw may decide otherwise
+                    assert pair in ours, norm
+                    assert low <= ours[pair][0] <= high
+                    assert ours[pair][1] <= eps <= ours[pair][2]
+                    assert ours[pair][3] >= 97
+                    compared += 1
+        assert compared >= 3
+
+
+def test_samples_that_differ_are_shown_as_pictures(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/compare.html", ready="#comparetool")
+        first = page.locator("#cmpsamples li").first
+        labels = first.locator(".tile").evaluate_all("tiles => tiles.map((t) => t.getAttribute('aria-label'))")
+        assert re.fullmatch(r"Sample \d+", labels[0])
+        assert all("Adversarial example of sample" in label for label in labels[1:])
+        page.wait_for_load_state("networkidle")
+        sheets = {url.rpartition("/")[2] for url in watched.requests if url.endswith(".png")}
+        assert {"sheet-0.png", "adversarial-linf.png"} <= sheets
+        assert page.locator("#cmpcurves path.cross title").count() == page.locator("#cmpwords li").count()
+
+
+def test_every_crossing_is_marked_on_the_map_of_ranks_with_and_without_scripts(browser: Browser, site: str) -> None:
+    counts = []
+    for scripted in (True, False):
+        with opened(browser, site, java_script_enabled=scripted) as watched:
+            page = watched.open(f"{BOARD}/index.html", ready="#board" if scripted else None)
+            counts.append(page.locator("#ranks path.cross").count())
+            assert page.locator("#strip span").count() >= 1
+    assert counts[0] > 0
+    assert counts[0] == counts[1]
+
+
+def test_on_a_phone_the_slider_stays_above_the_table(browser: Browser, site: str) -> None:
+    with opened(browser, site, width=360) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        page.locator("#table tbody tr").last.scroll_into_view_if_needed()
+        page.evaluate("scrollBy(0, 60)")
+        slider, last = page.locator("#eps").bounding_box(), page.locator("#table tbody tr").last.bounding_box()
+        assert slider
+        assert last
+        assert 0 <= slider["y"] < last["y"] < 900

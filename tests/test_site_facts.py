@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import re
+from dataclasses import replace
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,8 @@ import pytest
 import synthetic
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import update
 
@@ -25,13 +29,17 @@ from db.schema import Array, Chunk, Evaluation
 from db.session import Database
 from sitegen import CrossingError, words
 from sitegen.axes import NORMS, UNION, axes, nice
+from sitegen.board_charts import crossings_of
+from sitegen.board_view import board_view, leads
 from sitegen.compare_page import paired_difference
 from sitegen.facts import RowFacts, credits_of, row_facts
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.plots import Area, Chart, Line, area_path, html, path, svg
 from sitegen.ranking import reigns
+from sitegen.rows import unbuilt_row
 from sitegen.scripts_data import falls, words16
+from sitegen.sheets import COLUMNS, dataset_sheets
 from sitegen.words import paper_link
 
 
@@ -157,6 +165,44 @@ def test_reigns_tell_who_leads_where_and_pass_over_jitter() -> None:
     assert [(r.leaders, r.start, round(r.end, 9)) for r in found] == [((0,), 0.0, 0.5), ((1,), 0.5, 1.0)]
 
 
+def test_lines_cross_where_they_meet_and_name_who_is_ahead() -> None:
+    x = np.array([0.0, 1.0, 2.0, 3.0])
+    places = np.array([[1.0, 1.0, 3.0, np.nan], [2.0, 2.0, 1.0, 1.0], [3.0, 3.0, 2.0, 2.0]])
+    found = crossings_of(x, places, 3)
+    assert [(round(at, 6), round(place, 6), ahead, behind) for at, place, ahead, behind in found] == [
+        (1.333333, 1.666667, 1, 0),
+        (1.666667, 2.333333, 2, 0),
+    ]
+    assert crossings_of(x, places, 1) == []
+
+
+@given(arrays(np.int64, (5, 9), elements=st.integers(0, 30)))
+def test_every_change_of_order_is_a_crossing(counts: NDArray[np.int64]) -> None:
+    order = np.argsort(-counts, axis=0, kind="stable")
+    places = np.argsort(order, axis=0, kind="stable") + 1.0
+    flips = sum(
+        int((places[a, k] > places[b, k]) != (places[a, k + 1] > places[b, k + 1]))
+        for a, b in combinations(range(5), 2)
+        for k in range(8)
+    )
+    assert len(crossings_of(np.arange(9.0), places, 5)) == flips
+
+
+def test_a_lead_is_clear_only_where_nobody_else_may_be_first(populated: tuple[Database, Board]) -> None:
+    board = replace(populated[1], rows=populated[1].ranked)
+    rows = [unbuilt_row(facts_of(populated, k), board.dataset) for k in range(len(board.rows))]
+    view = board_view(board, rows, axes(board.dataset.card))
+    for norm, axis in view.axes.items():
+        strip, ranking = leads(view, norm), view.rankings[norm]
+        assert strip[0].start == 0
+        assert all(a.end == b.start for a, b in pairwise(strip))
+        for eps, high in zip(axis.ranked, ranking.table.high.T, strict=True):
+            for lead in strip:
+                if lead.start < eps < lead.end:
+                    leader = next(k for k, row in enumerate(ranking.rows) if row.title == lead.title)
+                    assert lead.clear == (high[leader] == 1)
+
+
 def test_nobody_reigns_where_everything_is_broken() -> None:
     assert reigns(np.zeros((2, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
     assert reigns(np.empty((0, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
@@ -237,6 +283,17 @@ def test_a_png_is_read_back_bit_for_bit_by_another_library(shape: tuple[int, ...
     pixels = np.random.default_rng(0).integers(0, 256, size=shape, dtype=np.uint8)
     with Image.open(io.BytesIO(png(pixels))) as image:
         assert np.array_equal(np.asarray(image), pixels)
+
+
+def test_a_sheet_shows_each_image_in_its_place() -> None:
+    images = np.random.default_rng(0).integers(0, 256, size=(47, 3, 4, 5), dtype=np.uint8)
+    (made,) = dataset_sheets(images)
+    page = np.asarray(Image.open(io.BytesIO(made)))
+    assert page.shape == (3 * 4, COLUMNS * 5, 3)
+    for k, image in enumerate(images):
+        y, x = k // COLUMNS * 4, k % COLUMNS * 5
+        assert np.array_equal(page[y : y + 4, x : x + 5], image.transpose(1, 2, 0))
+    assert (page[8:, 7 * 5 :] == 255).all()
 
 
 def test_a_difference_is_grey_where_nothing_changed_and_white_where_most_did() -> None:

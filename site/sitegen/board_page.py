@@ -56,6 +56,18 @@ def table_rows(view: BoardView, norm: str) -> list[TableRow]:
     ]
 
 
+def lettered_table(view: BoardView, norm: str) -> list[list[str]]:
+    """The charts as a table: robust accuracy and rank of the highlighted models at the ticks and published budgets."""
+    ranking, axis = view.rankings[norm], view.axes[norm]
+    own = [i for slug in view.highlighted for i, row in enumerate(ranking.rows) if row.slug == slug]
+    table = [["ε", *(f"{view.letter(ranking.rows[i].slug)}: {ranking.rows[i].title}" for i in own)]]
+    for eps in sorted({*axis.ticks, *axis.published}):
+        counts = ranking.counts[:, int(np.searchsorted(axis.grid, eps - 1e-12))]
+        told = [f"{words.percent(counts[i] / view.board.n)} ({1 + int((counts > counts[i]).sum())})" for i in own]
+        table.append([f"{eps:g}", *told])
+    return table
+
+
 def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
     """Every page and data file of the board, by path from the site's root."""
     files: dict[str, bytes] = {f"{view.folder}/models.js": _models_js(view)}
@@ -108,6 +120,7 @@ def _page(
         pages=names,
         reigns=headline(view, norm),
         leads=leads(view, norm),
+        lettered=lettered_table(view, norm),
         curves=curves_chart(view, norm) if view.rows and page == 0 else None,
         ranks=ranks_chart(view, norm) if view.rows and page == 0 else None,
     )

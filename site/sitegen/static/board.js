@@ -69,8 +69,9 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
   function places_() { // each model's place at some positions, ties broken by area: for the map of ranks
     const every = Math.max(Math.floor(data.g / 120), 1);
-    const at = [];
-    for (let i = 0; i < data.g; i += every) at.push(i);
+    const at = data.published.map((eps) => CB.nearest(data.grid, eps));
+    for (let i = 0; i < data.g; i += every) if (!at.includes(i)) at.push(i);
+    at.sort((a, b) => a - b);
     const rows = models.map(() => new Float64Array(at.length));
     at.forEach((p, k) => {
       const order = models.map((_, i) => i).sort((a, b) => data.counts[b * data.g + p] - data.counts[a * data.g + p] || data.area[b][0] - data.area[a][0]);
@@ -188,7 +189,7 @@ document.addEventListener("DOMContentLoaded", async () => {
       set(slot.link, m.title);
       slot.link.href = `models/${m.slug}/index.html`;
       slot.flag.hidden = !m.flags.length;
-      set(slot.flag, `⚑ ${m.flags.length}`);
+      set(slot.flag, m.flags.length === 1 ? `⚑ ${m.flags[0]}` : `⚑ ${m.flags.length} warnings`);
       slot.flag.title = m.flags.join(", ");
       if (m.flags.length) slot.flag.href = `models/${m.slug}/index.html#flags`; else slot.flag.removeAttribute("href");
       set(slot.small, [m.arch, m.method, m.year].filter(Boolean).join(" · "));
@@ -424,8 +425,19 @@ document.addEventListener("DOMContentLoaded", async () => {
       return button;
     }));
     words();
+    lettered();
     buildTable(); columnMenu(); charts(); move(state.at); update(); marks(); compareLink();
     if (push) write(true);
+  }
+  function lettered() { // the charts as a table, as the server makes it
+    const own = highlighted.map((slug) => index.get(slug));
+    const line = (tag, cells) => el("tr", {}, ...cells.map((cell, k) => k && tag === "td" ? el("td", {}, cell) : el("th", { scope: tag === "th" ? "col" : "row" }, cell)));
+    const rows = [...new Set([...data.ticks, ...data.published])].sort((a, b) => a - b).map((eps) => {
+      const at = CB.nearest(data.grid, eps), ranks = ranksAt(data, at);
+      return line("td", [num(eps), ...own.map((i) => `${pct(data.counts[i * data.g + at] / n)} (${ranks[i]})`)]);
+    });
+    $("lettered").tHead.replaceChildren(line("th", ["ε", ...own.map((i) => `${models[i].letter}: ${models[i].title}`)]));
+    $("lettered").tBodies[0].replaceChildren(...rows);
   }
   function words() {
     const parts = [`In ${data.symbol}, `];
