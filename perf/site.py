@@ -62,6 +62,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
     def build() -> sitegen.BuildReport:
         return sitegen.build(database, folder / "public", artifacts=folder / "artifacts")
 
+    load = os.getloadavg()[0]
     bare = _timed(lambda: _bare_minimum(database))[0]
     cold, _ = _timed(build)
     warm, _ = _timed(build)
@@ -71,6 +72,7 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
         "models": models,
         "samples": n,
         "cores": len(os.sched_getaffinity(0)),
+        "load": load,
         "bare": bare,
         "cold": cold,
         "warm": warm,
@@ -102,7 +104,8 @@ def report(result: dict[str, Any]) -> str:
         rows.append(["slider, 95 % of the frames within", f"{frames['p95']:.1f} ms", ""])
     head = (
         f"An invented board of {result['models']} models × 3 norms × {result['samples']} samples, built on "
-        f"{result['cores']} cores. In brackets: processor time, of all processes. The slider is dragged over its whole "
+        f"{result['cores']} cores. In brackets: processor time, of all processes; wall times are longer than on an idle "
+        f"machine if others keep it busy (load average when it began: {result['load']:.1f}). The slider is dragged over its whole "
         f"range with {min(result['models'], 200)} rows and curves in headless Chromium without a GPU."
     )
     return f"{head}\n\n" + table(["what", "measured", "budget"], rows)
