@@ -104,9 +104,10 @@ def report(result: dict[str, Any]) -> str:
         rows.append(["slider, 95 % of the frames within", f"{frames['p95']:.1f} ms", ""])
     head = (
         f"An invented board of {result['models']} models × 3 norms × {result['samples']} samples, built on "
-        f"{result['cores']} cores. In brackets: processor time, of all processes; wall times are longer than on an idle "
-        f"machine if others keep it busy (load average when it began: {result['load']:.1f}). The slider is dragged over its whole "
-        f"range with {min(result['models'], 200)} rows and curves in headless Chromium without a GPU."
+        f"{result['cores']} cores. In brackets: processor time, of all processes; wall times are longer than on an "
+        f"idle machine if others keep it busy (load average when it began: {result['load']:.1f}). The slider is "
+        f"dragged over its whole range with {min(result['models'], 200)} rows and curves in headless Chromium without "
+        "a GPU."
     )
     return f"{head}\n\n" + table(["what", "measured", "budget"], rows)
 
