@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -29,6 +28,8 @@ MOST: Final = 4
 DIFFERING: Final = 12
 SIDE: Final = 64
 """Pixels that a picture's larger side has about, on the page."""
+REACHES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
+"""Where the axis of a difference may end: ends whose halves are round."""
 Z95: Final = 1.959963984540054
 
 
@@ -172,7 +173,8 @@ def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) 
     every = max(len(axis.grid) // 200, 1)
     eps = np.unique(np.concatenate((axis.grid[::every], axis.published)))
     gap, half = paired_difference(a, b, eps)
-    reach = max(0.05, math.ceil(20 * float(np.abs(gap).max(initial=0) + half.max(initial=0))) / 20)
+    largest = float((np.abs(gap) + half).max(initial=0))
+    reach = next((step for step in REACHES if step >= largest), 1.0)
     tick = reach / 2
     return Chart(
         title=f"{first} minus {second}",

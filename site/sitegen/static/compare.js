@@ -83,7 +83,8 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
   function gap(data, values, common, title) {
     const { grid, g } = data, xMax = grid[g - 1];
-    const reach = Math.max(0.05, Math.ceil(20 * Math.max(...values.map(([v, h]) => Math.abs(v) + h))) / 20);
+    const largest = Math.max(...values.map(([v, h]) => Math.abs(v) + h));
+    const reach = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8].find((step) => step >= largest) ?? 1;
     const y = (v) => (reach - v) / (2 * reach);
     const at = (k) => Math.round(grid[k] / xMax * CB.W), down = (v) => Math.round(Math.min(Math.max(y(v), 0), 1) * CB.H);
     let d = `M${at(0)} ${down(values[0][0] + values[0][1])}`;
