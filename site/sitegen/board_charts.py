@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 from sitegen.board_view import BoardView, Ranking, headline
-from sitegen.plots import Chart, Line, Mark
+from sitegen.plots import Chart, Line, Mark, eps_chart
 
 TOP: Final = 12
 """Ranks that the map of ranks shows."""
@@ -28,14 +29,10 @@ def curves_chart(view: BoardView, norm: str) -> Chart:
     front = [i for i in ranking.order if view.letter(ranking.rows[i].slug)]
     lines += [_curve(view, ranking, i, points=140) for i in reversed(front)]
     leaders = "; ".join(f"{title} {place}" for _, title, place, _ in headline(view, norm))
-    return Chart(
+    return replace(
+        eps_chart(axis),
         title=f"Robustness curves in {axis.symbol}",
         description=f"Robust accuracy of {len(ranking.rows)} models against ε. The best: {leaders or 'none'}.",
-        x_label=axis.label,
-        y_label="robust accuracy",
-        x_range=(0.0, axis.maximum),
-        x_ticks=axis.ticks,
-        marks=axis.published,
         lines=lines,
         css="board curves",
     )
@@ -89,14 +86,12 @@ def ranks_chart(view: BoardView, norm: str) -> Chart:
         found = crossings_of(x, places[front], top)
     starts = {i: float(places[i, 0]) for i in front}
     said = ", ".join(f"{ranking.rows[i].title} {place:.0f}" for i, place in sorted(starts.items(), key=lambda s: s[1]))
-    return Chart(
+    return replace(
+        eps_chart(axis),
         title=f"Ranks in {axis.symbol}",
         description=f"Place of each model at each ε, 1 is the best. At ε = 0: {said or 'none'}.",
-        x_label=axis.label,
         y_label="rank",
-        x_range=(0.0, axis.maximum),
         y_range=(top + 0.5, 0.5),
-        x_ticks=axis.ticks,
         y_ticks=[(place, str(place)) for place in range(1, top + 1)],
         marks=[reign.start for reign in ranking.reigns[1:]],
         lines=lines,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -17,7 +17,7 @@ from sitegen.axes import Axis
 from sitegen.board_view import BoardView
 from sitegen.crossings import CrossingLine, crossing_lines
 from sitegen.dataset_pages import dataset_page_name
-from sitegen.plots import Area, Chart, Line
+from sitegen.plots import Area, Chart, Line, eps_chart
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
 from sitegen.scripts_data import push
@@ -128,14 +128,10 @@ def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Compa
         Line(f"{view.letter(b.slug)}  {b.title}", axis.grid, b.numbers[norm].counts / n, f"{view.style(b.slug)} thick")
         for b in chosen
     ]
-    curves = Chart(
+    curves = replace(
+        eps_chart(axis),
         title=f"Curves in {axis.symbol}",
         description=f"Robust accuracy of {len(chosen)} models against ε.",
-        x_label=axis.label,
-        y_label="robust accuracy",
-        x_range=(0.0, axis.maximum),
-        x_ticks=axis.ticks,
-        marks=axis.published,
         lines=lines,
         css="board",
     )
@@ -176,16 +172,13 @@ def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) 
     largest = float((np.abs(gap) + half).max(initial=0))
     reach = next((step for step in REACHES if step >= largest), 1.0)
     tick = reach / 2
-    return Chart(
+    return replace(
+        eps_chart(axis),
         title=f"{first} minus {second}",
         description=f"Difference of robust accuracies in {axis.symbol}; above zero the first is more robust.",
-        x_label=axis.label,
         y_label="difference",
-        x_range=(0.0, axis.maximum),
         y_range=(-reach, reach),
-        x_ticks=axis.ticks,
         y_ticks=[(k * tick, f"{100 * k * tick:+.3g}" if k else "0") for k in range(-2, 3)],
-        marks=axis.published,
         areas=[Area("95 % interval, point by point, paired", eps, gap - half, gap + half, "s6")],
         lines=[Line("", eps, gap, "s7 thick")],
         css="board",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,13 +13,16 @@ from db.queries import DatasetInfo
 from sitegen import words
 from sitegen.axes import nice
 from sitegen.facts import NormFacts
-from sitegen.plots import Area, Chart, Line, Point
+from sitegen.plots import Area, Chart, Line, Point, eps_chart
 
 Triple = tuple[float, float, float]
 """A share with the ends of its 95 % interval."""
 
 POINTS: Final = 160
 """Steps of a curve that are drawn."""
+
+COARSE: Final = 40
+"""Steps of a curve in a small chart."""
 
 MULTIPLES: Final = 12
 """Classes that get a curve of their own."""
@@ -45,9 +48,9 @@ def triple(count: float, n: int) -> Triple:
     return count / n, float(low), float(high)
 
 
-def _drawn(curve: RobustnessCurve, facts: NormFacts) -> tuple[Floats, Floats]:
+def _drawn(curve: RobustnessCurve, facts: NormFacts, *, points: int = POINTS) -> tuple[Floats, Floats]:
     """Positions and robust accuracies of a curve, thinned for drawing without moving a published point."""
-    steps = curve.thin(POINTS, keep=facts.axis.published)
+    steps = curve.thin(points, keep=facts.axis.published)
     inside = steps.eps <= facts.axis.maximum
     x, y = steps.eps[inside], steps.robust_accuracy[inside]
     return np.append(x, facts.axis.maximum), np.append(y, y[-1])
@@ -74,14 +77,10 @@ def curve_chart(title: str, facts: NormFacts) -> Chart:
     lines.append(Line("attacked: at most so robust", x, y, style="s0 thick"))
     points = [Point("AutoAttack", facts.points, "s7")] if facts.points else []
     said = ", ".join(f"{words.percent(facts.curve.robust_accuracy(eps))} % at ε = {eps:g}" for eps in axis.published)
-    return Chart(
+    return replace(
+        eps_chart(axis),
         title=f"{title} in {axis.symbol}",
         description=f"Robust accuracy falls from {words.percent(facts.curve.clean_accuracy)} % at ε = 0 to {said}.",
-        x_label=axis.label,
-        y_label="robust accuracy",
-        x_range=(0.0, axis.maximum),
-        x_ticks=axis.ticks,
-        marks=axis.published,
         lines=lines,
         areas=areas,
         points=points,
@@ -141,31 +140,21 @@ def class_figures(facts: NormFacts, labels: NDArray[np.int64], dataset: DatasetI
     """Each class with its curve over that of all samples, the weakest at the reference budget first."""
     names = dataset.card.get("classes") or []
     eps = facts.axis.published[0]
-    everyone = Line("", *_coarse(facts.curve, facts), style="faint")
+    everyone = Line("", *_drawn(facts.curve, facts, points=COARSE), style="faint")
     found = []
     for label in map(int, np.unique(labels)):
         own = RobustnessCurve(facts.curve.distances[labels == label], "linf")
         name = str(names[label]) if label < len(names) else str(label)
-        chart = Chart(
+        chart = replace(
+            eps_chart(facts.axis),
             title=f"Class {name}",
             description=f"{words.percent(own.robust_accuracy(eps))} % robust at ε = {eps:g}.",
-            x_label="",
-            y_label="",
-            x_range=(0.0, facts.axis.maximum),
             x_ticks=(0.0, facts.axis.published[-1]),
             y_ticks=((0, "0"), (1, "100 %")),
             marks=(eps,),
-            lines=[everyone, Line("", *_coarse(own, facts), style="s0 thick")],
+            lines=[everyone, Line("", *_drawn(own, facts, points=COARSE), style="s0 thick")],
             css="small",
         )
         found.append(ClassFigure(name, len(own), own.robust_accuracy(eps), own.median, chart))
     found.sort(key=lambda c: (c.accuracy, c.median, c.name))
     return found[:MULTIPLES]
-
-
-def _coarse(curve: RobustnessCurve, facts: NormFacts) -> tuple[Floats, Floats]:
-    """A curve of few steps, for a small chart."""
-    steps = curve.thin(40, keep=facts.axis.published[:1])
-    inside = steps.eps <= facts.axis.maximum
-    x, y = steps.eps[inside], steps.robust_accuracy[inside]
-    return np.append(x, facts.axis.maximum), np.append(y, y[-1])

@@ -16,6 +16,7 @@ import numpy as np
 from markupsafe import Markup, escape
 
 from benchmark.curve import Floats
+from sitegen.axes import Axis
 
 WIDTH: Final = 2000
 HEIGHT: Final = 1000
@@ -132,6 +133,19 @@ class Chart:
         """Where a y lies, from 0 (top) to 1 (bottom)."""
         low, high = self.y_range
         return 1 - (y - low) / (high - low)
+
+
+def eps_chart(axis: Axis) -> Chart:
+    """An empty chart of robust accuracy over an ε axis, its published budgets marked; for ``dataclasses.replace``."""
+    return Chart(
+        title="",
+        description="",
+        x_label=axis.label,
+        y_label="robust accuracy",
+        x_range=(0.0, axis.maximum),
+        x_ticks=axis.ticks,
+        marks=axis.published,
+    )
 
 
 def path(chart: Chart, x: Floats, y: Floats, *, step: bool, width: float = WIDTH, height: float = HEIGHT) -> str:
