@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
+from benchmark.attacks.exchange import donate
 from benchmark.attacks.gradient_free import random_search, single_step
 from benchmark.attacks.linearised import descend, linearise, polish
 from benchmark.attacks.oracle import Oracle, frozen
@@ -37,6 +38,8 @@ FAMILIES: Final = (
     "polish",
     "single-step",
     "gradient-free",
+    "aimed",
+    "exchange",
 )
 
 LARGEST_POOL: Final = 1000
@@ -55,7 +58,13 @@ class Budget:
         neighbours: Starts near images of other classes.
         shrink: Steps of each shrinking search.
         primal_dual: Steps of each primal–dual search.
-        descent: Steps of the descent along the boundary that follows a search.
+        settle: Steps of the descent along the boundary that follows each of these.
+        rivals: Other classes that shrinking searches from the clean image aim at (linf).
+        targets: Other classes that descents from the clean image aim at (l2 and l1).
+        aim: Steps of each of them before the two nearest go on.
+        exchanges: Most rounds in which samples take over each other's perturbations.
+        donors: Perturbations of other samples that each sample tries in a round.
+        descent: Steps of each descent that is to be finished.
         endgame: Shrinking steps of each round of the endgame.
         rounds: Most rounds of the endgame.
         polish: Linearisations of the final polish.
@@ -67,15 +76,18 @@ class Budget:
     neighbours: int
     shrink: int
     primal_dual: int
+    settle: int
+    rivals: int
+    targets: int
+    aim: int
+    exchanges: int
+    donors: int
     descent: int
     endgame: int
     rounds: int
     polish: int
     checked: int
     random: int
-    targets: int = 3
-    scattered: int = 2
-    scatter: int = 12
 
 
 BUDGETS: Final[dict[Effort, Budget]] = {
@@ -84,6 +96,12 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         neighbours=1,
         shrink=30,
         primal_dual=40,
+        settle=10,
+        rivals=2,
+        targets=3,
+        aim=8,
+        exchanges=2,
+        donors=16,
         descent=15,
         endgame=20,
         rounds=1,
@@ -95,7 +113,13 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=5,
         neighbours=2,
         shrink=50,
-        primal_dual=80,
+        primal_dual=60,
+        settle=10,
+        rivals=3,
+        targets=9,
+        aim=8,
+        exchanges=5,
+        donors=24,
         descent=20,
         endgame=30,
         rounds=2,
@@ -108,6 +132,12 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         neighbours=8,
         shrink=100,
         primal_dual=250,
+        settle=30,
+        rivals=3,
+        targets=9,
+        aim=15,
+        exchanges=12,
+        donors=48,
         descent=30,
         endgame=50,
         rounds=9,
@@ -119,8 +149,8 @@ BUDGETS: Final[dict[Effort, Budget]] = {
 
 PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float, float], ...]]] = {
     "linf": (),
-    "l2": ((0.3, 1.0, 0.0), (0.6, 3.0, 0.0), (0.3, 1.0, 0.5)),
-    "l1": ((0.3, 0.05, 0.0), (1.0, 0.03, 0.0), (1.0, 0.1, 0.5)),
+    "l2": ((0.3, 1.0, 0.0), (0.3, 1.0, 0.5)),
+    "l1": ((0.3, 0.05, 0.0), (1.0, 0.1, 0.5)),
 }
 """Primal–dual searches of each norm: first step, weight of the norm, and largest noise added to the clean image."""
 
@@ -230,10 +260,9 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     if search.norm == "linf":
         _two_phases(search, near, budget)
     else:
-        if search.norm == "l2":
-            search.run("shrinking", near, partial(shrink, steps=budget.shrink))
         _primal_dual(search, budget)
-        _scatter(search, budget)
+        _aim(search, budget)
+    _exchange(search, budget)
     checks = _check(search, budget)
     _endgame(search, budget)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
@@ -246,7 +275,7 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
     search.run("shrinking", near, rough)
     known = search.known()
     starts = [(search.clean(), known), (search.clean(), 3 * known)]
-    ranked = search.ranked()[:, : budget.targets]
+    ranked = search.ranked()[:, : budget.rivals]
     starts += [(search.clean(target), 1.5 * known) for target in ranked.unbind(dim=1)[1:]]
     radius = torch.cat([start[1] for start in starts])
     rows = reduce(operator.add, [start[0] for start in starts])
@@ -326,17 +355,31 @@ def _check(search: Search, budget: Budget) -> Checks:
     )
 
 
-def _scatter(search: Search, budget: Budget) -> None:
-    """Short descents towards each of the likeliest other classes, and from random points about as far as is known."""
-    ranked = search.ranked()[:, : budget.targets]
-    aimed = reduce(operator.add, [search.clean(target) for target in ranked.unbind(dim=1)])
-    linearise(search.oracle, aimed, search.norm, steps=1)
-    thrown = Rows(search.everyone.repeat(budget.scattered), search.x, search.y)
-    noise = torch.rand(thrown.delta.shape, generator=search.generator, device=thrown.x.device) * 2 - 1
-    length = search.known().repeat(budget.scattered) * 2
-    thrown.delta = noise * (length / norms_of(noise, search.norm).clamp(min=1e-12))[:, None]
-    for rows in (aimed, thrown):
-        search.run("descent", rows, partial(descend, steps=budget.scatter))
+def _aim(search: Search, budget: Budget) -> None:
+    """Short descents from the clean image towards each of the likeliest other classes; the two nearest go on."""
+    targets = search.ranked()[:, : budget.targets].unbind(dim=1)
+    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
+    kept = search.clean().nearest(0)
+    for i in range(0, len(targets), at_once):
+        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
+        linearise(search.oracle, rows, search.norm, steps=2)
+        search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
+        kept = (kept + rows).nearest(2)
+    search.run("aimed", kept, partial(descend, steps=budget.descent))
+
+
+def _exchange(search: Search, budget: Budget) -> None:
+    """Descend from other samples' perturbations, round by round, for as long as that pays on the whole.
+
+    A round that helps few samples is the last: whom it helps is a matter of the draw, so that no sample is left out.
+    """
+    for _ in range(budget.exchanges):
+        found = search.found()
+        before = search.best.distance[found].sum()
+        rows = donate(search.oracle, search.x, search.y, search.best, donors=budget.donors, generator=search.generator)
+        search.run("exchange", rows, partial(descend, steps=budget.descent))
+        if not bool(search.best.distance[found].sum() < before * (1 - 2e-3)):
+            break
 
 
 def _primal_dual(search: Search, budget: Budget) -> None:
@@ -357,7 +400,7 @@ def _primal_dual(search: Search, budget: Budget) -> None:
                 dual_ratio=ratio,
             ),
         )
-        search.run("descent", rows, partial(descend, steps=budget.descent))
+        search.run("descent", rows, partial(descend, steps=budget.settle))
 
 
 def _endgame(search: Search, budget: Budget) -> None:
@@ -376,7 +419,7 @@ def _endgame(search: Search, budget: Budget) -> None:
 
 ATTACK = Attack(
     name="engine",
-    version=1,
+    version=2,
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,
