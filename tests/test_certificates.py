@@ -167,6 +167,17 @@ def test_a_kernel_classifier_is_certified_below_what_an_attack_reaches(norm: Nor
         certificate(net, x, y, norm=norm, method="crown")
 
 
+@pytest.mark.parametrize("norm", NORMS)
+def test_the_zoos_kernel_classifier_has_a_row(norm: Norm) -> None:
+    """What the standard protocol asks for, "auto", is for kernels the one certificate that they have."""
+    model = load_model("digits-gaussian-kernel")
+    x, y = get_dataset("digits").load(10)
+    radius = certificate(model, x, y, norm=norm, method="auto")
+    assert torch.equal(radius, certificate(model, x, y, norm=norm, method="cross-lipschitz"))
+    assert ((radius > 0) == (model(x).argmax(dim=1) == y)).all()
+    assert (radius.numpy() <= robustness_curve(model, x, y, norm=norm, effort="quick").distances).all()
+
+
 def test_a_module_that_only_looks_like_a_kernel_classifier_is_refused() -> None:
     class Impostor(gaussian_kernel.GaussianKernelClassifier):
         def forward(self, x: Tensor) -> Tensor:
@@ -326,7 +337,7 @@ def test_the_measure_reports_radii_that_are_0_where_misclassified() -> None:
     x, y = get_dataset("digits").load(30)
     y[0] = (model(x)[0].argmax() + 1) % 10
     measure = get_measure("certificate")
-    for method in ("crown", "best"):
+    for method in ("auto", "crown", "best"):
         parameters = CertificateParameters(norm="l2", method=method)  # type: ignore[arg-type]
         radius = measure.run(Task(model, model, x, y), parameters).arrays["radius"]
         assert radius.dtype == np.float64

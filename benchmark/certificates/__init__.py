@@ -48,7 +48,8 @@ def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: 
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         norm: The norm of the radii.
-        method: One of `METHODS`, or ``"best"``: per sample the largest of all that apply.
+        method: One of `METHODS`; ``"best"``: per sample the largest of all that apply; or ``"auto"``: CROWN, and for
+            Gaussian kernels the Cross-Lipschitz bound, the only one they have.
 
     Returns:
         Shape (n,), float64, on the images' device; 0 where the image is misclassified.
@@ -59,16 +60,16 @@ def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: 
     """
     if norm not in NORMS:
         raise InputError(f"There is no norm {norm!r}; certificates are given in {', '.join(NORMS)}.")
-    if method != "best" and method not in METHODS:
-        raise InputError(f"There is no certificate {method!r}; choose one of {', '.join(METHODS)}, best.")
+    if method not in ("auto", "best", *METHODS):
+        raise InputError(f"There is no certificate {method!r}; choose one of {', '.join(METHODS)}, best, auto.")
     kernels = KernelClassifier.of(module)
     if kernels is not None:
-        if method not in ("cross-lipschitz", "best"):
+        if method not in ("auto", "cross-lipschitz", "best"):
             raise UnsupportedModelError(f"For Gaussian kernels the certificate is cross-lipschitz, not {method}.")
         return cross_lipschitz_of_kernels(module, kernels, x, y, norm=norm)
     graph = trace(module, x)
     if method != "best":
-        return METHODS[method](graph, x, y, norm=norm)
+        return METHODS["crown" if method == "auto" else method](graph, x, y, norm=norm)
     radii, refusals = [], []
     for name, function in METHODS.items():
         try:

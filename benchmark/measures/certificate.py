@@ -20,12 +20,13 @@ class CertificateParameters:
 
     Attributes:
         norm: The norm of the radii.
-        method: Which certificate, or ``"best"``: per sample the largest of all that apply to the model.
+        method: Which certificate, or ``"best"``: per sample the largest of all that apply to the model. ``"auto"`` is
+            CROWN, and for Gaussian kernels, whose one certificate it is, the Cross-Lipschitz bound.
         samples: The first so many samples are certified: a large network takes seconds for each.
     """
 
     norm: Norm = "linf"
-    method: Literal["crown", "ibp", "cross-lipschitz", "linear-region", "best"] = "crown"
+    method: Literal["auto", "crown", "ibp", "cross-lipschitz", "linear-region", "best"] = "auto"
     samples: int = 10_000
 
 

@@ -22,7 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models_zoo import architectures
+from models_zoo import architectures, preprocessing
 from models_zoo.cards import Entry, Weights, card_table
 from models_zoo.catalogue import ENTRIES, WEIGHTS
 from models_zoo.data import digits
@@ -32,6 +32,7 @@ Loss = Callable[[nn.Module, Tensor, Tensor, torch.Generator], Tensor]
 
 MLP: Final = {"inputs": 64, "hidden": [128], "outputs": 10}
 SMALL: Final = {"inputs": 64, "hidden": [16, 16], "outputs": 10}
+KERNELS: Final = {"inputs": 64, "centres": 128, "outputs": 10, "gamma": 0.5}
 CONV: Final = {"shape": [1, 8, 8], "channels": [8, 16], "hidden": 64, "classes": 10}
 
 
@@ -110,6 +111,8 @@ class Recipe:
         norm: The norm it is trained to be robust in.
         eps: The budget it is trained for.
         paper: Source of the method.
+        preprocessing: Input transformations, of the card, applied in training too.
+        start: Changes the initial network, given the training images.
     """
 
     title: str
@@ -122,6 +125,14 @@ class Recipe:
     norm: str | None = None
     eps: float | None = None
     paper: str = ""
+    preprocessing: tuple[Mapping[str, Any], ...] = ()
+    start: Callable[[nn.Module, Tensor], None] | None = None
+
+
+def centres_at_images(network: nn.Module, x: Tensor) -> None:
+    """Put a kernel classifier's centres on the first images, flat; its weights start at 0."""
+    centres = network.get_parameter("centres")
+    centres.data.copy_(x[: len(centres)].flatten(1))
 
 
 def _adversarial(norm: str, eps: float, **others: Any) -> dict[str, Any]:
@@ -156,6 +167,20 @@ RECIPES: Final[Mapping[str, Recipe]] = {
         "MLP 64-16-16-10, adversarial, linf 0.1", **_adversarial("linf", 0.1, arguments=SMALL)
     ),
     "digits-conv": Recipe("Small CNN", "Standard training", architecture="small_conv", arguments=CONV, epochs=40),
+    "digits-bit-depth": Recipe(
+        "MLP 64-128-10 on 3 bits",
+        "Standard training on images of 3 bits",
+        paper="https://arxiv.org/abs/1704.01155",
+        preprocessing=({"kind": "bit_depth", "bits": 3},),
+    ),
+    "digits-gaussian-kernel": Recipe(
+        "128 Gaussian kernels",
+        "Standard training, centres at first on training images",
+        architecture="gaussian_kernel",
+        arguments=KERNELS,
+        epochs=200,
+        start=centres_at_images,
+    ),
 }
 """The embedded zoo."""
 
@@ -187,12 +212,15 @@ def train(recipe: Recipe, *, seed: int = 0, batch_size: int = 64) -> dict[str, T
     with _one_thread(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the initial weights and dropout draw from the global generator
         network = architectures.build(recipe.architecture, recipe.arguments).double().train()
+        if recipe.start is not None:
+            recipe.start(network, x)
+        whole = nn.Sequential(preprocessing.build(recipe.preprocessing), network)
         steps = recipe.epochs * -(-len(x) // batch_size)
         optimiser = torch.optim.AdamW(network.parameters(), lr=2e-3, weight_decay=recipe.weight_decay)
         schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
         for _ in range(recipe.epochs):
             for batch in torch.split(torch.randperm(len(x), generator=generator), batch_size):
-                loss = recipe.loss(network, x[batch], y[batch], generator)
+                loss = recipe.loss(whole, x[batch], y[batch], generator)
                 optimiser.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
@@ -227,6 +255,7 @@ def write(slug: str, state: Mapping[str, Tensor], *, weights: Path, cards: Path)
         licence="MIT",
         architecture=recipe.architecture,
         arguments=recipe.arguments,
+        preprocessing=recipe.preprocessing,
         training_method=recipe.method,
         training_norm=recipe.norm,
         training_eps=recipe.eps,
