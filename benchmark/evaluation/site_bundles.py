@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from benchmark.errors import BenchmarkError
@@ -23,7 +23,7 @@ from models_zoo.errors import ZooError
 def site_bundles(
     database: Database, store: EvidenceStore, folders: Sequence[Path], home: Path, *, report: Callable[[str], None]
 ) -> dict[str, Path]:
-    """The bundles of all models that are on a board with the weights that the zoo has.
+    """The bundles of all models that have results on a board, with the weights that the zoo has.
 
     Args:
         database: The database.
@@ -37,10 +37,7 @@ def site_bundles(
     """
     home.mkdir(parents=True, exist_ok=True)
     with database.read() as session:
-        wanted = [
-            (model.slug, model.digest, _key(session, model))
-            for model in session.scalars(select(Model).where(Model.id.in_(select(Cell.model_id))).order_by(Model.slug))
-        ]
+        wanted = [(model.slug, model.digest, _key(session, model)) for model in session.scalars(_with_results())]
     found: dict[str, Path] = {}
     for slug, digest, key in wanted:
         path = home / f"{slug}-{key[:24]}.bundle"
@@ -57,6 +54,11 @@ def site_bundles(
         if path not in found.values():
             path.unlink()
     return found
+
+
+def _with_results() -> Select[Model]:
+    done = select(Cell.model_id).join(Evaluation, Cell.evaluation_id == Evaluation.id)
+    return select(Model).where(Model.id.in_(done.where(Evaluation.state == State.DONE))).order_by(Model.slug)
 
 
 def _key(session: Session, model: Model) -> str:
