@@ -13,7 +13,8 @@ from benchmark.clever.presets import resolve
 from benchmark.clever.sampling import draw, draw_seeds, draws, unit_ball
 from benchmark.clever.targets import choose_targets
 from benchmark.counting import CountingModel
-from benchmark.errors import InputError, UnknownNameError, UnsupportedModelError
+from benchmark.errors import BenchmarkError, InputError, UnknownNameError, UnsupportedModelError
+from benchmark.evaluation.protocol import parameters_of
 from benchmark.measures import Task, get_measure
 from benchmark.threat import DUAL, NORMS, norms_of
 from models_zoo.preprocessing import build
@@ -446,3 +447,19 @@ def test_the_measure_flags_a_masked_gradient():
     measure = get_measure("clever")
     result = measure.run(Task(model, model, images(), torch.zeros(4, dtype=torch.int64)), measure.Parameters())
     assert [flag.code for flag in result.flags] == ["zero-gradients"]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"radius": 0}, "must be positive and finite, got 0"),
+        ({"batches": 1}, "at least 2 batches, got batches=1"),
+        ({"samples": 1}, "at least 2 samples, got samples=1"),
+        ({"limit": 0}, "at least 1 sample to measure, got limit=0"),
+        ({"preset": "papr"}, "Did you mean 'paper'"),
+    ],
+)
+def test_a_protocol_with_impossible_settings_is_refused_before_anything_runs(settings, message):
+    measure = get_measure("clever")
+    with pytest.raises(BenchmarkError, match=message):
+        parameters_of(measure, {"norm": "l2", **settings}, where="protocol")

@@ -56,7 +56,9 @@ class Job:
         return self.parameters.get("norm")
 
     def __str__(self) -> str:
-        shown = " ".join(str(v) if k in {"norm", "attack"} else f"{k}={v}" for k, v in self.parameters.items())
+        shown = " ".join(
+            str(v) if k in {"norm", "attack"} else f"{k}={v}" for k, v in self.parameters.items() if v is not None
+        )
         return f"{self.model} · {self.dataset}[:{self.n}] · {self.measure} {shown}".rstrip()
 
 

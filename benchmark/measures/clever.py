@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.clever import CleverEstimates, clever_estimates, scores_by_radius
-from benchmark.clever.presets import resolve
+from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.scores import Order
 from benchmark.clever.targets import Targets
 from benchmark.curve import t_half_width
+from benchmark.errors import InputError
 from benchmark.measures import Arrays, Measure, Result, Task
 from benchmark.results import Flag, Score
 from benchmark.threat import Norm
@@ -41,6 +42,13 @@ class CleverParameters:
         preset: ``"board"``, ``"paper"`` or ``"clever2018"``.
         order: 1, or 2 for twice differentiable models in l2.
         limit: Only the first so many samples of the slice are measured.
+        batches: N_b instead of the preset's.
+        samples: N_s instead of the preset's.
+        radius: R in the norm instead of the preset's.
+
+    Raises:
+        InputError: If a number is out of range.
+        UnknownNameError: If there is no such preset.
     """
 
     norm: Norm = "linf"
@@ -48,6 +56,19 @@ class CleverParameters:
     preset: str = "board"
     order: Order = 1
     limit: int = 100
+    batches: int | None = None
+    samples: int | None = None
+    radius: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.limit < 1:
+            raise InputError(f"CLEVER needs at least 1 sample to measure, got limit={self.limit}.")
+        _ = self.settings
+
+    @property
+    def settings(self) -> Preset:
+        """The preset with what was changed."""
+        return resolve(self.preset, batches=self.batches, samples=self.samples, radius=self.radius)
 
 
 class Clever(Measure[CleverParameters]):
@@ -82,7 +103,7 @@ class Clever(Measure[CleverParameters]):
             norm=parameters.norm,
             targets=parameters.targets,
             y=task.y,
-            preset=parameters.preset,
+            preset=parameters.settings,
             seed=task.seed,
             order=parameters.order,
             first=task.first,
@@ -134,7 +155,7 @@ def _arrays(estimates: CleverEstimates) -> dict[str, NDArray[Any]]:
 
 
 def _by_radius(task: Task, parameters: CleverParameters) -> NDArray[np.float64]:
-    preset = resolve(parameters.preset)
+    preset = parameters.settings
     return scores_by_radius(
         task.model,
         task.x,
