@@ -172,28 +172,15 @@ def build_row(task: RowTask) -> None:
 
 
 def _build(task: RowTask, folder: Path) -> None:
-    axis_of = axes(task.dataset.card)
-    database = _database(task.url)
-    with database.read() as session:
+    with _database(task.url).read() as session:
         data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
-    facts = row_facts(task.row, data, n=task.n, axes=axis_of)
-    files: dict[str, bytes] = {}
-    labels, images = (_dataset_array(task.url, task.dataset.id, name) for name in ("labels", "images"))
-    if labels is not None and len(labels) < task.n:
-        labels = images = None
-    labels = None if labels is None else labels[: task.n]
+    facts = row_facts(task.row, data, n=task.n, axes=axes(task.dataset.card))
     examples = Examples(task.artifacts)
-    stock = Stock(task.dataset.card, labels, images, examples)
+    stock = _stock(task, examples)
+    files: dict[str, bytes] = {}
     page = model_page(facts, task.dataset, task.changes, stock=stock, files=files, bundle=_bundle(task))
-    html = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
-    files["index.html"] = html
-    sheets = {
-        norm: made for norm, found in facts.norms.items() if (made := adversarial_sheet(found, stock)) is not None
-    }
-    files |= {f"adversarial-{norm}.png": made for norm, made in sheets.items()}
-    files["bins.js"] = bins_js(facts, list(sheets))
-    for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
-        files[name.removesuffix(".svg") + ".pdf"] = pdf(files[name].decode())
+    files["index.html"] = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
+    sheets = _add_files(files, facts, stock)
     for name, content in files.items():
         (folder / PAGE / name).write_bytes(content)
     if task.bundle is not None and page.bundle is not None:
@@ -201,16 +188,38 @@ def _build(task: RowTask, folder: Path) -> None:
     if examples.lacking:
         (folder / LACKING).write_text("\n".join(sorted(examples.lacking)), encoding="utf-8")
     _keep_numbers(folder, facts)
-    found = links.of(html)
+    found = links.of(files["index.html"])
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
     summary = _summary(page) | {
         "outside": sorted(links.outside(found)),
         "ids": sorted(found.ids),
         "sizes": sizes,
-        "sheets": list(sheets),
+        "sheets": sheets,
     }
     (folder / SUMMARY).write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
+
+
+def _stock(task: RowTask, examples: Examples) -> Stock:
+    """What pictures are made from: what the database has of the whole slice."""
+    labels, images = (_dataset_array(task.url, task.dataset.id, name) for name in ("labels", "images"))
+    return Stock(
+        task.dataset.card,
+        None if labels is None or len(labels) < task.n else labels[: task.n],
+        None if images is None or len(images) < task.n else images,
+        examples,
+    )
+
+
+def _add_files(files: dict[str, bytes], facts: RowFacts, stock: Stock) -> list[str]:
+    """Add what the compare page needs, and the figures as PDF; returns the norms that have a sheet of examples."""
+    made = {norm: adversarial_sheet(found, stock) for norm, found in facts.norms.items()}
+    sheets = {norm: content for norm, content in made.items() if content is not None}
+    files |= {f"adversarial-{norm}.png": content for norm, content in sheets.items()}
+    files["bins.js"] = bins_js(facts, list(sheets))
+    for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
+        files[name.removesuffix(".svg") + ".pdf"] = pdf(files[name].decode())
+    return list(sheets)
 
 
 def _bundle(task: RowTask) -> Bundle | None:
