@@ -363,3 +363,22 @@ def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
     credit = next(c for c in credits_of(facts_of(populated).norms["linf"]) if c.source.slug == "shrinking")
     assert credit.source.about == "Shrinking steps towards the boundary"
     assert paper_link(credit.source.paper) == "https://arxiv.org/abs/2001.00001"
+
+
+@pytest.mark.parametrize(
+    ("provenance", "told"),
+    [
+        ({}, ""),
+        (
+            {"device": "cpu", "processor": "Fast 1", "threads": 1, "python": "3.11.7", "packages": {"torch": "2.13.0"}},
+            "Fast 1, 1 thread; Python 3.11.7, torch 2.13.0",
+        ),
+        (
+            {"device": "H100", "processor": "Fast 1", "threads": 8, "packages": {"scipy": None}, "ingested": {}},
+            "H100, 8 threads",
+        ),
+        ({"device": "cpu", "ingested": {"bundle": "ab"}}, "cpu; taken from a bundle"),
+    ],
+)
+def test_circumstances_are_told_as_far_as_they_are_known(provenance: dict[str, object], told: str) -> None:
+    assert words.circumstances(provenance) == told

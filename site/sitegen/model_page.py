@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -114,6 +115,7 @@ class ModelPage:
     conformance: Sequence[Check]
     problems: Sequence[tuple[EvaluationInfo, str]]
     evaluations: Sequence[EvaluationInfo]
+    circumstances: Sequence[tuple[str, int]]
     history: Sequence[Story]
     bibtex: str
     latex: str
@@ -181,6 +183,7 @@ def model_page(
         conformance=_conformance(facts),
         problems=[(e, e.reason or "") for e in facts.row.cells if e.state is not State.DONE],
         evaluations=facts.row.done,
+        circumstances=_circumstances(facts),
         history=[story(change) for change in changes],
         bibtex=bibtex(facts.row),
         latex=latex(facts, clean),
@@ -321,6 +324,12 @@ def _conformance(facts: RowFacts) -> list[Check]:
         )
         for score in detail.scores
     ]
+
+
+def _circumstances(facts: RowFacts) -> list[tuple[str, int]]:
+    """On what the evaluations ran, and how many of them."""
+    counts = Counter(words.circumstances(facts.data[e.id].detail.provenance) for e in facts.row.done)
+    return sorted(((text, number) for text, number in counts.items() if text), key=lambda item: (-item[1], item[0]))
 
 
 def _downloads(page: ModelPage, labels: NDArray[np.int64] | None, files: dict[str, bytes]) -> None:

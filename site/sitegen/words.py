@@ -86,6 +86,21 @@ def measure_title(measure: str) -> str:
     return MEASURES.get(measure, measure.replace("_", " ").replace("-", " ").capitalize())
 
 
+def circumstances(provenance: Mapping[str, Any]) -> str:
+    """On what an evaluation ran, as it recorded it: hardware, then versions; empty if it recorded nothing."""
+    device, processor = str(provenance.get("device") or ""), str(provenance.get("processor") or "")
+    threads = provenance.get("threads")
+    hardware = [
+        processor if device == "cpu" and processor else device,
+        f"{threads} thread{'s' if threads != 1 else ''}" if threads else "",
+        str(provenance.get("platform") or ""),
+    ]
+    versions = {"Python": provenance.get("python")} | dict(provenance.get("packages") or {})
+    software = [f"{name} {version}" for name, version in versions.items() if version]
+    told = "; ".join(filter(None, (", ".join(filter(None, hardware)), ", ".join(software))))
+    return f"{told}; taken from a bundle" if told and provenance.get("ingested") else told
+
+
 def parameters_text(parameters: Mapping[str, Any]) -> str:
     """Parameters as ``norm=linf, eps=0.1``."""
     return ", ".join(
