@@ -63,7 +63,11 @@ CLEVER2018: Final = Preset(
     starts=(0.1, 1, 5, 10, 20, 50, 100),
     reject_below=0.001,
 )
-"""The code its authors released: one set of points for all norms, no cap, seven starts of the fit."""
+"""The code its authors released: one set of points for all norms, no cap, seven starts of the fit.
+
+Their fit runs SciPy's Nelder-Mead from each of the seven shapes; ours goes uphill from each along the likelihood's profile,
+to the local optimum that the start leads to.
+"""
 
 BOARD: Final = Preset(
     "board",
