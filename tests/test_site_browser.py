@@ -35,6 +35,10 @@ PAGES = (
     "changes/index.html",
     "method.html",
     "downloads.html",
+    "boards/index.html",
+    "attacks/index.html",
+    "submit.html",
+    "glossary.html",
 )
 
 
