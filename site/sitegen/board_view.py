@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +138,7 @@ def _ranking(axis: Axis, rows: Sequence[BuiltRow], n: int) -> Ranking:
     return Ranking(axis, rows, counts, table, reigns(counts, axis.grid, n), order)
 
 
-def _stacked(arrays: Sequence[NDArray[np.int32]], *shape: int) -> NDArray[np.int32]:
+def _stacked(arrays: Sequence[NDArray[Any]], *shape: int) -> NDArray[Any]:
     """Arrays of that shape as one, also where there is none."""
     return np.stack(arrays) if arrays else np.empty((0, *shape), dtype=np.int32)
 

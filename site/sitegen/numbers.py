@@ -31,7 +31,7 @@ class Numbers:
 
     counts: NDArray[np.int32]
     ranked: NDArray[np.int32]
-    resampled: NDArray[np.int32]
+    resampled: NDArray[np.integer]
     robust: NDArray[np.uint8]
 
 
@@ -41,9 +41,14 @@ def numbers_of(facts: NormFacts) -> Numbers:
     return Numbers(
         counts=facts.counts.astype(np.int32),
         ranked=np.count_nonzero(distances > axis.ranked[:, None], axis=1).astype(np.int32),
-        resampled=resampled_counts(distances, axis.ranked, resamples=RESAMPLES),
+        resampled=resampled_counts(distances, axis.ranked, resamples=RESAMPLES).astype(_kind(len(distances))),
         robust=np.packbits(distances > axis.published[0]),
     )
+
+
+def _kind(n: int) -> str:
+    """The type that holds counts up to ``n``: two bytes where they do, since resampled counts are most of a file."""
+    return "<u2" if n < 1 << 16 else "<i4"
 
 
 def save_numbers(path: Path, numbers: Mapping[str, Numbers]) -> None:
@@ -74,7 +79,7 @@ def load_numbers(path: Path, axes: Mapping[str, Axis], n: int) -> dict[str, Numb
         norm: Numbers(
             counts=take("<i4", len(axis.grid)),
             ranked=take("<i4", len(axis.ranked)),
-            resampled=take("<i4", len(axis.ranked), RESAMPLES),
+            resampled=take(_kind(n), len(axis.ranked), RESAMPLES),
             robust=take("u1", -(-n // 8)),
         )
         for norm, axis in axes.items()
