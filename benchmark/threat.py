@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -104,7 +105,14 @@ def _soft_threshold(size: Tensor, radius: Tensor, *, iterations: int = 30) -> Te
 
 
 def cheapest_point(
-    gradient: Tensor, level: Tensor, low: Tensor, high: Tensor, norm: Norm, *, iterations: int = 50
+    gradient: Tensor,
+    level: Tensor,
+    low: Tensor,
+    high: Tensor,
+    norm: Norm,
+    *,
+    iterations: int = 50,
+    guess: Tensor | None = None,
 ) -> Tensor:
     """The smallest perturbation, between bounds, on which a linear function reaches a level; in closed form.
 
@@ -119,57 +127,65 @@ def cheapest_point(
         high: Upper bounds, shape (n, d), >= ``low``.
         norm: Which norm is to be small.
         iterations: Most Newton steps (linf and l2); all are needed for the last digits of a few rows only.
+        guess: About the norm of the result, shape (n,), where Newton's method starts (linf and l2); 0 if left out.
 
     Returns:
         Perturbations, shape (n, d).
     """
-    sign, slope = gradient.sign(), gradient.abs()
-    # Turned so that every coordinate gains by growing; the bounds turn with them.
-    flipped = sign < 0
-    bottom, top = torch.where(flipped, -high, low), torch.where(flipped, -low, high)
     wanted = level.to(gradient.dtype)[:, None]
     if norm == "l1":
-        point = _fill_best_first(slope, wanted, bottom, top)
-    else:
-        speed = slope if norm == "l2" else torch.ones_like(slope)
-        point = _fill_evenly(slope, speed, wanted, bottom, top, iterations=iterations)
-    # Where the slope is 0 nothing is gained: as near to 0 as the bounds allow.
-    return torch.where(flipped, -point, torch.where(slope > 0, point, torch.zeros_like(point).clamp_(low, high)))
+        return _fill_best_first(gradient, wanted, low, high)
+    direction = gradient if norm == "l2" else gradient.sign()
+    at = torch.zeros_like(level) if guess is None else guess / norms_of(direction, norm).clamp(min=1e-12)
+    return _fill_evenly(
+        gradient, direction, wanted, low, high, at=at.to(gradient.dtype)[:, None], iterations=iterations
+    )
 
 
-def _fill_best_first(slope: Tensor, wanted: Tensor, bottom: Tensor, top: Tensor) -> Tensor:
+def _fill_best_first(gradient: Tensor, wanted: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """For l1: from the point nearest to 0, whole coordinates in the order of their slope, the last one partly."""
-    nearest = torch.zeros_like(slope).clamp_(bottom, top)
-    order = slope.argsort(dim=1, descending=True)
-    by_slope = slope.gather(1, order)
-    room = (top - nearest).gather(1, order)
-    gains = by_slope * room
-    lacking = wanted - (slope * nearest).sum(dim=1, keepdim=True)
-    share = lacking.sub(gains.cumsum(dim=1)).add_(gains).div_(by_slope.clamp_(min=1e-30)).clamp_(min=0)
-    return nearest.scatter_add_(1, order, torch.minimum(share, room))
+    nearest = torch.zeros_like(gradient).clamp_(low, high)
+    lacking = wanted - (gradient * nearest).sum(dim=1, keepdim=True)
+    order = _steepest_first(gradient.abs())
+    slope = gradient.gather(1, order)
+    room = torch.where(gradient > 0, high, low).sub_(nearest).gather(1, order)
+    gains = slope * room
+    share = lacking.sub(gains.cumsum(dim=1)).add_(gains).div_(slope.abs_().clamp_(min=1e-30)).clamp_(min=0)
+    # Where the slope is 0 nothing is gained: as near to 0 as the bounds allow.
+    step = torch.minimum(share, room.abs()).mul_(room.sign_()).mul_(gains.sign_())
+    return nearest.scatter_add_(1, order, step)
+
+
+def _steepest_first(slope: Tensor) -> Tensor:
+    """Indices that sort each row in descending order; numpy's vectorised sort takes a fifth of torch's time."""
+    if slope.device.type == "cpu":
+        return torch.from_numpy(np.argsort(slope.neg().numpy(), axis=1))
+    return slope.argsort(dim=1, descending=True)
 
 
 def _fill_evenly(
-    slope: Tensor, speed: Tensor, wanted: Tensor, bottom: Tensor, top: Tensor, *, iterations: int
+    gradient: Tensor, direction: Tensor, wanted: Tensor, low: Tensor, high: Tensor, *, at: Tensor, iterations: int
 ) -> Tensor:
-    """For linf and l2: every coordinate grows with a common level, times its speed, between its bounds.
+    """For linf and l2: every coordinate goes along its direction by a common factor, between its bounds.
 
-    The gain rises piecewise linearly with the level; Newton's method, kept inside a bracket that every evaluation
-    narrows, finds the level, exactly once it is on the right piece. Each step is O(d).
+    The gain rises piecewise linearly with the factor; Newton's method, kept inside a bracket that every evaluation
+    narrows, finds the factor, exactly once it is on the right piece. Each step is O(d).
     """
-    rate = slope * speed
-    low = torch.zeros_like(wanted)
-    high = torch.maximum(top, -bottom).div_(speed.clamp(min=1e-12)).mul_(slope > 0).amax(dim=1, keepdim=True)
-    at = torch.zeros_like(wanted)
+    rate = gradient * direction
+    speed = direction.abs()
+    farthest = torch.maximum(high, -low).div_(speed.clamp(min=1e-12)).mul_(speed.sign_())
+    least, most = torch.zeros_like(wanted), farthest.amax(dim=1, keepdim=True)
     for _ in range(iterations):
-        reached = speed * at
-        growth = (rate * ((reached >= bottom) & (reached < top))).sum(dim=1, keepdim=True)
-        point = reached.clamp_(bottom, top)
-        lacking = wanted - (slope * point).sum(dim=1, keepdim=True)
-        low = torch.where(lacking > 0, at, low)
-        high = torch.where(lacking > 0, high, at)
+        reached = direction * at
+        point = reached.clamp(low, high)
+        lacking = wanted - (gradient * point).sum(dim=1, keepdim=True)
+        free = reached.eq_(point)  # 1.0 or 0.0: coordinates that no bound holds
+        growth = free.mul_(rate).sum(dim=1, keepdim=True)
+        least = torch.where(lacking > 0, at, least)
+        most = torch.where(lacking > 0, most, at)
         newton = at + lacking / growth.clamp(min=1e-30)
-        after = torch.where((newton > low) & (newton < high), newton, (low + high) / 2)
+        after = torch.where((newton > least) & (newton < most), newton, (least + most) / 2)
+        after = torch.where(lacking.abs() <= 1e-7 * wanted.abs(), at, after)
         if not bool(((after - at).abs() > 1e-7 * after).any()):
             break
         at = after

@@ -11,7 +11,7 @@ from torch import nn
 from benchmark import robustness_curve, verify
 from benchmark.attacks import get_attack
 from benchmark.attacks.engine import FAMILIES
-from benchmark.attacks.oracle import Oracle, frozen
+from benchmark.attacks.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.reliability import seeds_disagree
 from benchmark.certificates.exact import exact
 from benchmark.errors import BenchmarkError, InputError
@@ -192,6 +192,38 @@ def test_the_batch_is_halved_until_it_fits(error):
     assert margin.shape == (10,)
     assert gradient.shape == (10, 4)
     torch.testing.assert_close(gradient, torch.tensor([[-1.0, 1.0, 0.0, 0.0]]).expand(10, -1))
+
+
+def test_the_batch_follows_what_the_model_keeps_for_its_backward_pass():
+    class Keeps(nn.Module):
+        """Saves about ``megabytes`` for each image: the input of one sine."""
+
+        def __init__(self, megabytes):
+            super().__init__()
+            self.times = megabytes * 2**20 // (4 * 16)
+            self.unsaved = nn.Parameter(torch.zeros(2**20))
+
+        def forward(self, x):
+            return x.flatten(1).repeat(1, self.times).sin()[:, :2]
+
+    x = torch.rand(3, 1, 4, 4)
+    sizes = [find_batch_size(Keeps(megabytes).requires_grad_(False), x) for megabytes in (0, 1, 2, 1000 // 20)]
+    assert sizes[0] == 256
+    assert sizes[1] == pytest.approx(2 * sizes[2], rel=0.1)
+    assert sizes[3] == 16
+    assert find_batch_size(Keeps(1).requires_grad_(False), x[:1]) == sizes[1]
+
+
+def test_a_batch_is_parted_evenly():
+    sizes = []
+
+    class Sees(nn.Module):
+        def forward(self, x):
+            sizes.append(len(x))
+            return x.flatten(1)
+
+    Oracle(Sees(), batch_size=4).margins(torch.rand(9, 1, 2, 2), torch.zeros(9, dtype=torch.int64))
+    assert sizes == [3, 3, 3]
 
 
 def test_too_little_memory_for_one_image_is_an_error_that_says_so():

@@ -86,7 +86,7 @@ def _optimum(w, level, low, high, norm):
     count = 1 if norm == "linf" else d  # |delta| is bounded by one variable, or by one for each coordinate
     bound = np.ones((d, 1)) if norm == "linf" else np.eye(d)
     rows = np.block([[np.eye(d), -bound], [-np.eye(d), -bound], [-w[None], np.zeros((1, count))]])
-    limits = np.r_[np.zeros(2 * d), -level + 1e-5]
+    limits = np.r_[np.zeros(2 * d), -level + 1e-5 * np.abs(w).max()]
     bounds = [*zip(low, high, strict=True), *[(0, None)] * count]
     return linprog(np.r_[np.zeros(d), np.ones(count)], A_ub=rows, b_ub=limits, bounds=bounds).fun
 

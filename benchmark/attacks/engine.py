@@ -19,7 +19,7 @@ from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.exchange import donate
 from benchmark.attacks.gradient_free import random_search, single_step
 from benchmark.attacks.linearised import descend, linearise, polish
-from benchmark.attacks.oracle import Oracle, frozen
+from benchmark.attacks.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.primal_dual import primal_dual
 from benchmark.attacks.reliability import TOLERATED, Checks, look_at_outputs, reliability_flags
 from benchmark.attacks.rows import Best, Rows
@@ -220,7 +220,7 @@ def engine(
         outputs = look_at_outputs(model, x)
         oracle = Oracle(
             model,
-            batch_size=128 if x.device.type == "cpu" else 4096,
+            batch_size=find_batch_size(model, x),
             repeats=EOT_REPEATS if outputs.randomised else 1,
             probabilities=outputs.probabilities,
         )

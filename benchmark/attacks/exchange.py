@@ -14,9 +14,6 @@ from benchmark.attacks.oracle import Oracle
 from benchmark.attacks.rows import Best, Rows
 from benchmark.threat import norms_of
 
-_KINSHIP = 0.5
-"""How much sooner a sample of the same label is chosen: its draw from [0, 1] is raised by this."""
-
 _BLOCK = 1000
 """Takers whose draws are held in memory at once."""
 
@@ -31,7 +28,8 @@ def donate(
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         best: What is known of the samples; those with no example neither give nor take.
-        donors: How many other samples each tries, drawn at random, those of its own label more often.
+        donors: How many other samples each tries, drawn at random, half of them of its own label as far as
+            there are so many.
         generator: Source of the draws.
         kept: How many of them become starts.
 
@@ -60,9 +58,11 @@ def _couples(y: Tensor, found: Tensor, donors: int, generator: torch.Generator) 
     takers, givers = [], []
     for some in torch.split(found.nonzero().squeeze(1), _BLOCK):
         draw = torch.rand((len(some), len(y)), generator=generator, device=y.device)
-        draw += _KINSHIP * (y[some, None] == y[None, :])
         draw[:, ~found] = -torch.inf
         draw[torch.arange(len(some), device=y.device), some] = -torch.inf
+        kin = draw.masked_fill(y[some, None] != y[None, :], -torch.inf).topk(min(donors // 2, len(y)), dim=1)
+        sooner = torch.where(torch.isfinite(kin.values), kin.values + 1, draw.gather(1, kin.indices))
+        draw.scatter_(1, kin.indices, sooner)
         first = draw.topk(min(donors, len(y)), dim=1)
         row, place = torch.isfinite(first.values).nonzero(as_tuple=True)
         takers.append(some[row])

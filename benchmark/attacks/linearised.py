@@ -59,16 +59,17 @@ def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple
     found = torch.isfinite(rows.distance)
     rows.delta = torch.where(found[:, None], rows.best, rows.delta)
     reach = rows.delta.abs().amax(dim=1, keepdim=True)
+    floor, ceiling = -rows.x, 1 - rows.x
     average = None
     for k in range(steps):
         images = rows.images()
         margin, gradient = oracle.gradients(images, rows.y, rows.target)
-        rows.offer(margin, norm)
+        size = rows.offer(margin, norm)
         average = gradient if average is None else average.lerp_(gradient, 1 - _MEMORY)
         around = reach * (region[0] * (region[1] / region[0]) ** (k / max(1, steps - 1)))
-        low = torch.maximum(rows.delta - around, -rows.x)
-        high = torch.minimum(rows.delta + around, 1 - rows.x)
-        rows.delta = cheapest_point(average, _level(rows, margin, average), low, high, norm, iterations=10)
+        low = torch.maximum(rows.delta - around, floor)
+        high = torch.minimum(rows.delta + around, ceiling)
+        rows.delta = cheapest_point(average, _level(rows, margin, average), low, high, norm, iterations=6, guess=size)
     rows.offer(oracle.margins(rows.images(), rows.y), norm)
 
 

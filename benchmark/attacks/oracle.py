@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, TypeVar
+from typing import Final
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,14 @@ SAFETY: Final = 1.25 * SLACK
 A little more than verification asks for, since logits differ in their last bits with the batch an image is in.
 """
 
-T = TypeVar("T")
+_WORKING_SET: Final = 48 * 2**20
+"""Bytes that a gradient pass may save on the CPU: a few times the caches, beyond which passes get slower again."""
+
+_SHARE_OF_GPU: Final = 0.25
+"""Share of a GPU's memory that a gradient pass may save; the rest is for what is not saved, and for the searches."""
+
+_LARGEST_BATCH: Final = {"cpu": 256, "cuda": 8192}
+_SMALLEST_BATCH: Final = 16
 
 
 @contextmanager
@@ -38,6 +45,34 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
+def find_batch_size(model: nn.Module, x: Tensor) -> int:
+    """Images a gradient pass, by what the model saves for one image's backward pass.
+
+    Depends on model, image size and device only, not on a stopwatch: the same search gives the same distances again.
+
+    Args:
+        model: The classifier, as of `frozen`.
+        x: Images, at least one, shape (n, c, h, w).
+    """
+    own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    saved: dict[int, int] = {}
+
+    def note(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    few = x[:2].detach().requires_grad_(True)
+    with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        logits = model(few)  # the graph is held, so that no storage is given out twice
+    one = max(1, (sum(saved.values()) + logits.nbytes) // len(few))
+    on_gpu = x.device.type == "cuda"
+    room = _SHARE_OF_GPU * torch.cuda.get_device_properties(x.device).total_memory if on_gpu else _WORKING_SET
+    largest = _LARGEST_BATCH.get(x.device.type, _LARGEST_BATCH["cpu"])
+    return int(min(max(room // one, _SMALLEST_BATCH), largest))
+
+
 class Oracle:
     """Margins of a classifier and their gradients.
 
@@ -46,7 +81,7 @@ class Oracle:
 
     Attributes:
         model: The classifier, in eval mode with no parameter gradients (see `frozen`).
-        batch_size: Images a pass; halved when the device runs out of memory, and then kept.
+        batch_size: Most images a pass; halved when the device runs out of memory, and then kept.
         repeats: Calls averaged an image: 1, or more for a randomised model (expectation over transformation).
         probabilities: Whether the model returns probabilities; margins are then taken between their logarithms, since
             gradients of saturated probabilities vanish.
@@ -131,7 +166,8 @@ class Oracle:
     def _batched(self, call: Callable[[int, int], Tensor], n: int) -> Tensor:
         parts, i = [], 0
         while i < n:
-            j = min(n, i + self.batch_size)
+            left = n - i
+            j = i + -(-left // -(-left // self.batch_size))  # parts of equal size: a small last one costs as much
             try:
                 parts.append(call(i, j))
             except (MemoryError, RuntimeError) as error:
