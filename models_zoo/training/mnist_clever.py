@@ -1,8 +1,8 @@
 """Trains the two MNIST networks of the CLEVER paper, as the code its authors released does.
 
 ``python -m models_zoo.training.mnist_clever FOLDER`` trains both from scratch and writes ``FOLDER/<slug>/model.toml``
-and the weights beside it (3 and 1.3 MB, too large for the repository). On two cores the MLP takes about ten minutes;
-the CNN takes longer; its steps are computed in bfloat16, its weights stay float32.
+and the weights beside it (3 and 1.3 MB, too large for the repository). The MLP takes about ten minutes, the CNN about a
+quarter of an hour of one core; its steps are computed in bfloat16, its weights stay float32.
 
 The recipe: images in [−0.5, 0.5]; the first 5,000 training images are left out for validation; batches of 128; SGD with
 Nesterov momentum 0.9 and a learning rate that decays with the step t as 1 / (1 + decay·t); 50 epochs; weights start as
