@@ -25,7 +25,7 @@ $(VENV)/installed: pyproject.toml constraints.txt
 demo: install ## Evaluate the zoo's small models on the embedded digits, build the site
 	@test -f $(DEMO)/curveboard.toml || $(BIN)/curveboard init $(DEMO)
 	$(BIN)/curveboard evaluate --workspace $(DEMO) --dataset digits --limit 100 --jobs $(JOBS)
-	$(BIN)/curveboard publish --workspace $(DEMO)
+	$(BIN)/curveboard publish --workspace $(DEMO) --bundles
 	@echo "The board: $(abspath $(DEMO)/public/index.html)"
 
 test: install ## Run all tests
