@@ -65,8 +65,8 @@ CLEVER2018: Final = Preset(
 )
 """The code its authors released: one set of points for all norms, no cap, seven starts of the fit.
 
-Their fit runs SciPy's Nelder-Mead from each of the seven shapes; ours goes uphill from each along the likelihood's profile,
-to the local optimum that the start leads to.
+Their fit runs SciPy's Nelder-Mead from each of the seven shapes; ours goes uphill from each along the likelihood's
+profile, to the local optimum that the start leads to.
 """
 
 BOARD: Final = Preset(
