@@ -95,8 +95,11 @@ def test_the_signature_changes_with_whatever_the_site_shows(tmp_path: Path) -> N
 
 
 def test_serve_shows_the_site_on_this_machine_and_ends_when_interrupted(place: Path) -> None:
-    command = [sys.executable, "-c", "from benchmark.cli import main; main()", "serve", "-w", str(place), "--port", "0"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=None)
+    # A shell lets the jobs that it runs in the background, and so this test, ignore SIGINT: undone first.
+    hear = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = f"{hear}; from benchmark.cli import main; main()"
+    command = [sys.executable, "-c", program, "serve", "-w", str(place), "--port", "0"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         line = process.stdout.readline()
