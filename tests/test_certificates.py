@@ -24,7 +24,7 @@ from benchmark.measures import Task, get_measure
 from benchmark.measures.certificate import CertificateParameters
 from benchmark.threat import DUAL, NORMS, Norm, norms_of
 from benchmark.verification import verify
-from models_zoo import load_model
+from models_zoo import load_model, preprocessing
 from models_zoo.architectures import gaussian_kernel
 
 SHARP = ("crown", "cross-lipschitz", "linear-region", "best")
@@ -306,6 +306,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "statistics of the batch": (
         nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation BatchNorm2d",
     ),
+    "a transformation": (preprocessing.build([{"kind": "bit_depth", "bits": 3}]), "clamp of BitDepth"),
+    "a transformation that leaves torch": (preprocessing.build([{"kind": "jpeg"}]), "Jpeg cannot be traced"),
     "images as output": (nn.Sequential(nn.ReLU()), "logits are"),
 }  # fmt: skip
 

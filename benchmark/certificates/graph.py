@@ -5,6 +5,7 @@ What the tracing yields is never trusted: the lowered graph must reproduce the m
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -94,13 +95,14 @@ def trace(module: nn.Module, x: Tensor) -> Graph:
     was_training = module.training
     module.eval()
     try:
+        tracer = _Tracer()
         try:
-            traced = fx.symbolic_trace(module)
+            traced = fx.GraphModule(module, tracer.trace(module))
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             raise UnsupportedModelError(
-                f"{type(module).__name__} cannot be traced by torch.fx ({reason}); certificates need a forward pass "
-                "without control flow on values and without custom autograd functions."
+                f"{type(tracer.inside or module).__name__} cannot be traced by torch.fx ({reason}); certificates need "
+                "a forward pass without control flow on values and without custom autograd functions."
             ) from error
         lowering = _Lowering(traced, x.device)
         # Two samples: with one, an operation across samples would pass for one within a sample.
@@ -140,10 +142,29 @@ def _is_shape(value: Any) -> bool:
     return isinstance(value, int | float | str | torch.dtype | torch.device | None)
 
 
-def _refuse(name: str) -> UnsupportedModelError:
+class _Tracer(fx.Tracer):
+    """Knows, when tracing fails, inside which module it did."""
+
+    inside: nn.Module | None = None
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        """Trace a submodule; where that raises, `inside` stays at the innermost one."""
+        outer, self.inside = self.inside, m
+        value = super().call_module(m, forward, args, kwargs)
+        self.inside = outer
+        return value
+
+
+def _refuse(name: str, node: fx.Node | None = None) -> UnsupportedModelError:
+    """The error that names the operation, and the module whose forward pass has it where that is another."""
+    modules = [] if node is None else [kind for _, kind in node.meta.get("nn_module_stack", {}).values()]
+    inside = modules[-1].__name__ if modules and isinstance(modules[-1], type) else name
     return UnsupportedModelError(
-        f"The operation {name} is not supported by certificates; supported are linear, convolution, batch-norm, ReLU, "
-        "softplus, average and max pooling, flatten, add, and arithmetic with constants."
+        f"The operation {name}{'' if inside == name else f' of {inside}'} is not supported by certificates; supported "
+        "are linear, convolution, batch-norm, ReLU, softplus, average and max pooling, flatten, add, and arithmetic "
+        "with constants."
     )
 
 
@@ -172,7 +193,7 @@ class _Lowering(fx.Interpreter):
         elif images and isinstance(value, Tensor):
             self.index[n] = self._lower(n, images, value)
         elif images and not _is_shape(value):
-            raise _refuse(self._name(n))
+            raise _refuse(self._name(n), n)
         return value
 
     def finish(self) -> Graph:
@@ -198,7 +219,7 @@ class _Lowering(fx.Interpreter):
             return self._append(Sum(), tuple(self.index[i] for i in images), value.shape[1:])
         chain = self._chain(n, name, before, value.shape[1:]) if len(images) == 1 and value.shape[:1] == (2,) else None
         if chain is None:
-            raise _refuse(name)
+            raise _refuse(name, n)
         at = self.index[images[0]]
         above = self.nodes[at]
         rectified = isinstance(above.operation, Activation) and above.operation.kind == "relu"

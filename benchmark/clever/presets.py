@@ -100,6 +100,8 @@ def resolve(
         UnknownNameError: If there is no preset of that name.
         InputError: If a number is out of range.
     """
+    if radius is not None and not 0 < radius < float("inf"):
+        raise InputError(f"The radius of the balls must be positive and finite, got {radius}.")
     if isinstance(preset, str):
         if preset not in PRESETS:
             raise UnknownNameError("CLEVER preset", preset, PRESETS)
