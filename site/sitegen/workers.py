@@ -6,6 +6,7 @@ imported again, so that the site can be built from any script, thread or noteboo
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -29,10 +30,13 @@ def build_rows(tasks: Sequence[RowTask], *, workers: int) -> None:
             forget_connections()
         return
     command = [sys.executable, "-c", "import sys; from sitegen.workers import main; sys.exit(main())"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the processes share the cores; BLAS would take all for each
     processes = []
     try:
         for k in range(workers):
-            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+            process = subprocess.Popen(  # noqa: S603
+                command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
             processes.append(process)
             assert process.stdin is not None
             pickle.dump(list(tasks[k::workers]), process.stdin)
