@@ -151,12 +151,13 @@ def is_randomised(model: nn.Module, x: Tensor) -> bool:
     return bool((first - second).abs().amax() > SLACK * first.abs().amax())
 
 
-def mean_lead(logits: Tensor, labels: Tensor) -> Tensor:
-    """How far the best other class leads the label, in the mean of repeated calls less three standard errors.
+def mean_lead(logits: Tensor, labels: Tensor, *, errors: float = 3) -> Tensor:
+    """How far the best other class leads the label, in the mean of repeated calls less some standard errors.
 
     Args:
         logits: Logits of each call, shape (calls, n, k); NaN logits lead nowhere.
         labels: Shape (n,).
+        errors: How many standard errors of the mean are taken off; none of a single call.
 
     Returns:
         Shape (n,).
@@ -167,7 +168,7 @@ def mean_lead(logits: Tensor, labels: Tensor) -> Tensor:
     if len(logits) > 1:
         at = torch.cat([rival, labels[:, None]], dim=1).expand(len(logits), -1, -1)
         best, own = logits.gather(2, at).unbind(dim=2)
-        lead = lead - 3 * (best - own).std(dim=0, keepdim=True).T / len(logits) ** 0.5
+        lead = lead - errors * (best - own).std(dim=0, keepdim=True).T / len(logits) ** 0.5
     return lead.squeeze(1)
 
 

@@ -10,6 +10,7 @@ import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
+from itertools import cycle, islice
 from typing import Final
 
 import torch
@@ -27,7 +28,7 @@ from benchmark.attacks.shrinking import shrink
 from benchmark.attacks.starts import bisect, far_images, nearest_other
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
-from benchmark.verification import same_draws, verify
+from benchmark.verification import REPEATS, mean_lead, same_draws, verify
 
 FAMILIES: Final = (
     "linearised",
@@ -48,6 +49,9 @@ LARGEST_POOL: Final = 1000
 EOT_REPEATS: Final = 10
 """Calls averaged an image when a randomised model is attacked (expectation over transformation)."""
 
+CLEAR: Final = 6
+"""Standard errors by which a randomised model's lead must exceed zero, so that on other draws it does by three."""
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -58,10 +62,12 @@ class Budget:
         neighbours: Starts near images of other classes.
         shrink: Steps of each shrinking search.
         primal_dual: Steps of each primal–dual search.
+        noisy: Primal–dual searches from noisy images.
         settle: Steps of the descent along the boundary that follows each of these.
-        rivals: Other classes that shrinking searches from the clean image aim at (linf).
-        targets: Other classes that descents from the clean image aim at (l2 and l1).
+        rivals: Of the likeliest other classes those that shrinking searches from the clean image aim at (linf).
+        targets: Other classes that descents from the clean image aim at.
         aim: Steps of each of them before the two nearest go on.
+        finished: How many of a sample's primal–dual and aimed searches go on.
         exchanges: Most rounds in which samples take over each other's perturbations.
         donors: Perturbations of other samples that each sample tries in a round.
         descent: Steps of each descent that is to be finished.
@@ -76,10 +82,12 @@ class Budget:
     neighbours: int
     shrink: int
     primal_dual: int
+    noisy: int
     settle: int
     rivals: int
     targets: int
     aim: int
+    finished: int
     exchanges: int
     donors: int
     descent: int
@@ -96,10 +104,12 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         neighbours=1,
         shrink=30,
         primal_dual=40,
+        noisy=1,
         settle=10,
         rivals=2,
         targets=3,
         aim=8,
+        finished=3,
         exchanges=2,
         donors=16,
         descent=15,
@@ -113,12 +123,14 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=5,
         neighbours=2,
         shrink=50,
-        primal_dual=60,
+        primal_dual=45,
+        noisy=7,
         settle=10,
         rivals=3,
         targets=9,
         aim=8,
-        exchanges=5,
+        finished=8,
+        exchanges=8,
         donors=24,
         descent=20,
         endgame=30,
@@ -132,10 +144,12 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         neighbours=8,
         shrink=100,
         primal_dual=250,
+        noisy=7,
         settle=30,
         rivals=3,
         targets=9,
         aim=15,
+        finished=8,
         exchanges=12,
         donors=48,
         descent=30,
@@ -147,12 +161,14 @@ BUDGETS: Final[dict[Effort, Budget]] = {
     ),
 }
 
-PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float, float], ...]]] = {
-    "linf": (),
-    "l2": ((0.3, 1.0, 0.0), (0.3, 1.0, 0.5)),
-    "l1": ((0.3, 0.05, 0.0), (1.0, 0.1, 0.5)),
+PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] = {
+    "l2": ((0.3, 1.0), (0.3, 1.0)),
+    "l1": ((0.3, 0.05), (1.0, 0.1)),
 }
-"""Primal–dual searches of each norm: first step, weight of the norm, and largest noise added to the clean image."""
+"""First step and weight of the norm of the primal–dual search from the clean image, and of those from noisy ones."""
+
+NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
+"""Largest noise, in units of the box, that the noisy primal–dual searches add to the clean image, in turn."""
 
 
 class Search:
@@ -260,8 +276,7 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     if search.norm == "linf":
         _two_phases(search, near, budget)
     else:
-        _primal_dual(search, budget)
-        _aim(search, budget)
+        _from_clean(search, budget)
     _exchange(search, budget)
     checks = _check(search, budget)
     _endgame(search, budget)
@@ -270,46 +285,61 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
 
 
 def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
-    """For linf: short searches from every start, then longer ones from the two that came nearest."""
+    """For linf: short searches from every start, then longer ones from those that came nearest."""
     rough = partial(shrink, steps=budget.shrink // 2, step=(0.5, 0.1), rate=(0.3, 0.01))
     search.run("shrinking", near, rough)
     known = search.known()
     starts = [(search.clean(), known), (search.clean(), 3 * known)]
-    ranked = search.ranked()[:, : budget.rivals]
-    starts += [(search.clean(target), 1.5 * known) for target in ranked.unbind(dim=1)[1:]]
-    radius = torch.cat([start[1] for start in starts])
+    starts += [(search.clean(rival), 1.5 * known) for rival in search.ranked()[:, 1 : budget.rivals].unbind(dim=1)]
     rows = reduce(operator.add, [start[0] for start in starts])
-    search.run("shrinking", rows, partial(rough, radius=radius))
-    nearest = (near + rows).nearest(2)
+    search.run("shrinking", rows, partial(rough, radius=torch.cat([start[1] for start in starts])))
+    nearest = (near + rows).nearest(2) + _aim(search, budget).nearest(1)
     search.run("shrinking", nearest, partial(shrink, steps=budget.endgame, step=(0.2, 0.005), rate=(0.03, 0.001)))
     search.run("descent", nearest.nearest(1), partial(descend, steps=budget.descent // 2))
+
+
+def _from_clean(search: Search, budget: Budget) -> None:
+    """For l2 and l1: short searches of several kinds; several go on, as the nearest so far need not end nearest."""
+    rows = _primal_dual(search, 0.0, budget)
+    for noise in islice(cycle(NOISE), budget.noisy):
+        rows = (rows + _primal_dual(search, noise, budget)).nearest(budget.finished)
+    rows = (rows + _aim(search, budget)).nearest(budget.finished)
+    search.run("descent", rows, partial(descend, steps=budget.descent))
 
 
 def _insist(search: Search, randomised: bool) -> None:
     """Push examples that verification does not believe outward until it does.
 
     Rounding, or (a randomised model) the luck of the draws that a search selects for, leave examples whose lead is too
-    small. A randomised model's example must hold twice, on different draws.
+    small. Where the way outward leads back into the label's region, the way towards another image is the next.
     """
-    found = search.found()
-    if not len(found):
-        return
-    delta = search.best.delta[found]
-    wanted = torch.ones(len(found), dtype=torch.bool, device=delta.device)
-    for power in range(10):
-        pushed = delta[wanted] * (1 + (0.02 if randomised else 1e-6) * (2**power - 1))
-        rows = Rows(found[wanted], search.x, search.y)
-        rows.delta = pushed
-        images = rows.images()
-        holds = verify(search.oracle.model, search.x[rows.sample], rows.y, images).holds
-        if randomised:
-            holds &= (search.oracle.margins(images, rows.y) > 0).cpu()
-        holds = holds.to(delta.device)
-        search.best.delta[rows.sample] = rows.delta
-        search.best.distance[rows.sample] = torch.where(holds, norms_of(rows.delta, search.norm), torch.inf)
-        wanted[wanted.clone()] = ~holds
-        if not bool(wanted.any()):
-            break
+    lost = search.found()
+    for delta in (search.best.delta.clone(), search.start.delta):
+        for power in range(10 if len(lost) else 0):
+            push = 1 + (0.02 if randomised else 1e-6) * (2**power - 1)
+            lost = lost[~_holds(search, lost, delta[lost] * push, randomised)]
+            if not len(lost):
+                return
+    search.best.distance[lost] = torch.inf
+
+
+def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> Tensor:
+    """Keep the perturbations that verification believes, and which of them it does, shape (m,).
+
+    Of a randomised model it will see other draws than we do, so that the lead must be clearer than it asks for.
+    """
+    rows = Rows(sample, search.x, search.y)
+    rows.delta = delta
+    images = rows.images()
+    holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
+    if randomised:
+        with torch.no_grad():
+            calls = torch.stack([search.oracle.model(images) for _ in range(REPEATS)])
+        holds &= mean_lead(calls, rows.y, errors=CLEAR) > 0
+    kept = sample[holds]
+    search.best.delta[kept] = rows.delta[holds]
+    search.best.distance[kept] = norms_of(rows.delta[holds], search.norm)
+    return holds
 
 
 def _neighbours(search: Search, pool: Tensor, budget: Budget) -> Rows:
@@ -355,19 +385,6 @@ def _check(search: Search, budget: Budget) -> Checks:
     )
 
 
-def _aim(search: Search, budget: Budget) -> None:
-    """Short descents from the clean image towards each of the likeliest other classes; the two nearest go on."""
-    targets = search.ranked()[:, : budget.targets].unbind(dim=1)
-    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
-    kept = search.clean().nearest(0)
-    for i in range(0, len(targets), at_once):
-        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
-        linearise(search.oracle, rows, search.norm, steps=2)
-        search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
-        kept = (kept + rows).nearest(2)
-    search.run("aimed", kept, partial(descend, steps=budget.descent))
-
-
 def _exchange(search: Search, budget: Budget) -> None:
     """Descend from other samples' perturbations, round by round, for as long as that pays on the whole.
 
@@ -382,25 +399,39 @@ def _exchange(search: Search, budget: Budget) -> None:
             break
 
 
-def _primal_dual(search: Search, budget: Budget) -> None:
-    for step, ratio, noise in PRIMAL_DUAL[search.norm]:
-        rows = search.clean()
-        if noise:
-            rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
-            rows.delta.mul_(2 * noise).sub_(noise)
-        search.run(
-            "primal-dual",
-            rows,
-            partial(
-                primal_dual,
-                steps=budget.primal_dual,
-                scale=search.scale,
-                known=search.known(),
-                step=(step, 0.003),
-                dual_ratio=ratio,
-            ),
-        )
-        search.run("descent", rows, partial(descend, steps=budget.settle))
+def _primal_dual(search: Search, noise: float, budget: Budget) -> Rows:
+    """Primal–dual searches from the clean images with that much noise; their rows."""
+    rows = search.clean()
+    rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
+    rows.delta.mul_(2 * noise).sub_(noise)
+    step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
+    search.run(
+        "primal-dual",
+        rows,
+        partial(
+            primal_dual,
+            steps=budget.primal_dual,
+            scale=search.scale,
+            known=search.known(),
+            step=(step, 0.003),
+            dual_ratio=ratio,
+        ),
+    )
+    search.run("descent", rows, partial(descend, steps=budget.settle))
+    return rows
+
+
+def _aim(search: Search, budget: Budget) -> Rows:
+    """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
+    targets = search.ranked()[:, : budget.targets].unbind(dim=1)
+    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
+    kept = search.clean().nearest(0)
+    for i in range(0, len(targets), at_once):
+        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
+        linearise(search.oracle, rows, search.norm, steps=2)
+        search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
+        kept = (kept + rows).nearest(2)
+    return kept
 
 
 def _endgame(search: Search, budget: Budget) -> None:

@@ -19,7 +19,7 @@ _BLOCK = 1000
 
 
 def donate(
-    oracle: Oracle, x: Tensor, y: Tensor, best: Best, *, donors: int, generator: torch.Generator, kept: int = 2
+    oracle: Oracle, x: Tensor, y: Tensor, best: Best, *, donors: int, generator: torch.Generator, kept: int = 3
 ) -> Rows:
     """Starts for each sample: the perturbations of other samples, scaled to its own distance, that lead farthest.
 
