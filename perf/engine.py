@@ -207,7 +207,8 @@ def _summary(fought: list[Duel]) -> str:
                 _span([duel.mean_ratio(ours) for ours in duel.ours], 3),
                 _span([100 * duel.no_peer_nearer(ours) for ours in duel.ours], 0) + " %",
                 _span([100 * duel.near(ours) for ours in duel.ours], 0) + " %",
-                f"1/{peers_seconds / max(ours['seconds'] for ours in duel.ours):.1f}",
+                _share(duel, peers_seconds),
+                "" if duel.autoattack is None else _share(duel, peers_seconds + duel.autoattack["seconds"]),
                 _span([ours["seconds"] / ours["bare_seconds"] for ours in duel.ours], 2),
                 str(len(duel.peers)),
             ]
@@ -219,15 +220,22 @@ def _summary(fought: list[Duel]) -> str:
         "no peer nearer",
         "near",
         "seconds ÷ all peers'",
+        "with AutoAttack's",
         "÷ bare",
         "peers",
     ]
     text = (
         "Our engine; ranges are over its seeds. *Best of peers* is the mean of the per-image minimum over all of them. "
         "*No peer nearer* is the share of images where no peer is nearer by more than 1 %; *near* compares with our "
-        "other seeds too."
+        "other seeds too. The seconds are the longest seed's, against all of those peers together, without and with "
+        "AutoAttack at its one eps."
     )
     return f"{text}\n\n{table(head, rows)}"
+
+
+def _share(duel: Duel, seconds: float) -> str:
+    """The slowest seed's part of so many seconds, as a fraction of one."""
+    return f"1/{seconds / max(ours['seconds'] for ours in duel.ours):.1f}"
 
 
 def _autoattack_table(fought: list[Duel]) -> str:
