@@ -42,7 +42,7 @@ def result(contestant: str, distances: list[float | None], **values: Any) -> dic
 
 
 RESULTS = [
-    result(AUTOATTACK, [None, 1.0, None, 0.0], eps=1.0, forward=70.0, backward=30.0),
+    result(AUTOATTACK, [None, 1.0, None, 0.0], eps=1.0, seconds=4.0, forward=70.0, backward=30.0),
     result("fab-t", [2.0, 1.0, None, 0.0], seconds=3.0),
     result("pdpgd", [1.0, 2.0, None, 0.0], seconds=7.0),
     result(OURS, [0.9, 0.9, 5.0, 0.0]),
@@ -68,7 +68,7 @@ def test_a_sample_that_only_a_peer_broke_makes_our_mean_infinite() -> None:
 
 def test_the_report_states_ratios_ranges_over_seeds_and_autoattack() -> None:
     text = report({"results": RESULTS, "failures": [{**RESULTS[1], "error": "first line\nout of | memory"}]})
-    assert "| m | l2 | 0.900–1.000 | 75–100 % | 75–100 % | 1/5.0 | 2.00 | 2 |" in text
+    assert "| m | l2 | 0.900–1.000 | 75–100 % | 75–100 % | 1/5.0 | 1/7.0 | 2.00 | 2 |" in text
     assert "| m | l2 | 1 | 25.0–50.0 % | 50.0 % | ours or equal | 1/5.0 |" in text
     assert "| **curveboard**, seed 0 | 1.7 | 0.9 | 100 % | 100 % | 0 | 10 | 10 | 2.0 | 2.00 |" in text
     assert "| *best of all peers* | 0.6667 | 1 | 75 % | 25 % |  |  |  | 10.0 |  |" in text
