@@ -204,6 +204,13 @@ def test_benchmarks_are_the_files_of_the_package() -> None:
         get_benchmark("engin")
 
 
+def test_the_document_holds_a_section_of_every_benchmark() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "performance.md").read_text()
+    for name in benchmarks():
+        begin, end = text.index(f"<!-- begin {name}:"), text.index(f"<!-- end {name} -->")
+        assert "Measured 20" in text[begin:end] and text[begin:end].count("\n| ") > 3, name
+
+
 def test_the_statistics_report_is_a_table() -> None:
     text = get_benchmark("statistics").report({"timings": [{"what": "nothing", "seconds": 0.01234}]})
     assert "| nothing | 0.012 |" in text
