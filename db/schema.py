@@ -188,6 +188,7 @@ class Evaluation(Base):
     lease_until: Mapped[float | None] = mapped_column(Float(53))
     """When the owner's lease runs out, in seconds since 1970."""
     attempts: Mapped[int] = mapped_column(default=0)
+    """Evaluators that took it up, one after the other's death, since it last got on; 0 before the first."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)

@@ -20,7 +20,8 @@ from benchmark import plugins
 from benchmark.cli import run
 from benchmark.errors import UnsupportedModelError
 from benchmark.evaluation.jobs import Job, seed_of
-from benchmark.evaluation.lease import Owner, claim, is_dead, owned
+from benchmark.evaluation.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
+from benchmark.evaluation.record import ChunkResult, add_chunk
 from benchmark.measures import Measure, Result
 from benchmark.results import Flag, Score
 from benchmark.workspace import Workspace
@@ -380,6 +381,43 @@ def test_a_dead_evaluators_job_is_taken_over_at_once(fake, workspace):
             owned(session, row, dead.name)
 
 
+def test_a_job_that_evaluators_keep_dying_over_fails_and_comes_last_until_then(fake, workspace, capsys):
+    assert evaluate(workspace) == 0
+    database = Database(workspace.database_url)
+    first, row = _queued(database, 0), _queued(database)
+    for _ in range(MOST_ATTEMPTS):
+        _die_over(database, first, workspace)
+    capsys.readouterr()
+    assert evaluate(workspace, "--plan") == 0
+    planned = capsys.readouterr().out
+    assert planned.index("taken up again") < planned.index("another evaluator had begun it")
+    assert evaluate(workspace) == 3
+    assert "3 evaluators in a row died over it" in "".join(capsys.readouterr())
+    with database.read() as session:
+        assert session.get_one(Evaluation, row).state == State.DONE
+        failed = session.get_one(Evaluation, first)
+        assert (failed.state, failed.owner) == (State.FAILED, None)
+        assert "--rerun failed" in failed.reason
+    assert evaluate(workspace, "--rerun", "failed") == 0
+    with database.read() as session:
+        assert session.get_one(Evaluation, first).state == State.DONE
+
+
+def test_who_got_on_before_dying_does_not_count(fake, workspace):
+    evaluate(workspace)
+    database = Database(workspace.database_url)
+    row = _queued(database)
+    for _ in range(MOST_ATTEMPTS):
+        _die_over(database, row, workspace)
+    with database.write() as session:
+        result = ChunkResult(
+            start=0, stop=1, arrays={}, evidence=None, flags=(), seconds=0.0, forward_passes=0, backward_passes=0
+        )
+        add_chunk(session, session.get_one(Evaluation, row), result)
+    with Owner(workspace.locks) as living:
+        assert claim(database, row, living.name, workspace.locks, rerun="missing")
+
+
 def test_a_lease_that_ran_out_is_free(fake, workspace):
     evaluate(workspace)
     database = Database(workspace.database_url)
@@ -392,11 +430,17 @@ def test_a_lease_that_ran_out_is_free(fake, workspace):
         assert claim(database, row, owner.name, workspace.locks, rerun="missing")
 
 
-def _queued(database: Database) -> int:
-    """Put one evaluation back into the queue, without its chunks."""
+def _die_over(database: Database, row: int, workspace) -> None:
+    with Owner(workspace.locks) as dead:
+        assert claim(database, row, dead.name, workspace.locks, rerun="missing")
+    (workspace.locks / f"{dead.name}.lock").touch()  # killed: the file stays, nobody holds it
+
+
+def _queued(database: Database, place: int = -1) -> int:
+    """Put one evaluation, the last unless asked otherwise, back into the queue, without its results."""
     with database.write() as session:
-        row = session.scalars(select(Evaluation).order_by(Evaluation.id.desc())).first()
-        row.state = State.QUEUED
+        row = session.scalars(select(Evaluation).order_by(Evaluation.id)).all()[place]
+        row.state, row.scores, row.flags = State.QUEUED, [], []
         for chunk in session.scalars(select(Chunk).where(Chunk.evaluation_id == row.id)):
             session.delete(chunk)
         return row.id

@@ -30,12 +30,24 @@ from db.session import Database
 LEASE: Final = 120.0
 """Seconds after which an evaluator that gives no sign is taken for dead."""
 
+MOST_ATTEMPTS: Final = 3
+"""Evaluators that may die over an evaluation, one after the other, before it counts as failed."""
+
+DEADLY: Final = (
+    f"{MOST_ATTEMPTS} evaluators in a row died over it (killed, or out of memory?). Give it more memory or fewer "
+    "workers (-j), then ask for it with --rerun failed."
+)
+
 OLD: Final = 86400.0
 """Seconds for which the lock file of a dead evaluator is kept."""
 
 
 class LostLeaseError(BenchmarkError):
     """Somebody else has taken over the evaluation."""
+
+
+class DeadlyError(BenchmarkError):
+    """Too many evaluators have died over the evaluation."""
 
 
 class Owner:
@@ -114,7 +126,7 @@ def kept_alive(database: Database, evaluation_id: int, owner: str) -> Iterator[N
 def claim(
     database: Database, evaluation_id: int, owner: str, locks: Path, *, rerun: Literal["missing", "failed", "all"]
 ) -> bool:
-    """Take an evaluation, unless a living evaluator has it or it is finished.
+    """Take an evaluation, unless a living evaluator has it, it is finished, or too many have died over it.
 
     Args:
         database: The database.
@@ -125,6 +137,9 @@ def claim(
 
     Returns:
         Whether it is ours now.
+
+    Raises:
+        DeadlyError: If too many evaluators in a row have died over it; it counts as failed from now on.
     """
     free = {State.QUEUED}
     if rerun != "missing":
@@ -136,12 +151,18 @@ def claim(
         abandoned = row.state == State.RUNNING and _is_abandoned(row, locks)
         if row.state not in free and not abandoned:
             return False
-        if rerun == "all" and not abandoned:
-            _throw_away(session, row)
-        row.state, row.owner, row.lease_until = State.RUNNING, owner, time.time() + LEASE
-        row.attempts += 1
-        row.reason = None
-        return True
+        deadly = abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing"
+        if deadly:
+            release(row, State.FAILED, DEADLY)
+        else:
+            if rerun == "all" and not abandoned:
+                _throw_away(session, row)
+            row.state, row.owner, row.lease_until = State.RUNNING, owner, time.time() + LEASE
+            row.attempts = row.attempts + 1 if abandoned else 1
+            row.reason = None
+    if deadly:
+        raise DeadlyError(DEADLY)
+    return True
 
 
 def _is_abandoned(row: Evaluation, locks: Path) -> bool:
@@ -155,7 +176,6 @@ def _throw_away(session: Session, row: Evaluation) -> None:
     session.execute(delete(Chunk).where(Chunk.evaluation_id == row.id))
     row.scores, row.flags = [], []
     row.started_at = row.finished_at = None
-    row.attempts = 0
 
 
 def owned(session: Session, evaluation_id: int, owner: str) -> Evaluation:

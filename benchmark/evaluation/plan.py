@@ -96,14 +96,17 @@ def make_plan(session: Session, wanted: Sequence[Job], *, rerun: Rerun = "missin
     """
     stored = _stored(session, wanted)
     jobs: list[Job] = []
+    begun: list[Job] = []
     failed: list[Job] = []
     for job in wanted:
         row = stored.get(job.key)
         if row is not None and row.state == State.FAILED and rerun == "missing":
             failed.append(dataclasses.replace(job, reason=row.reason or "failed"))
         elif reason := _reason(session, job, row, rerun):
-            jobs.append(dataclasses.replace(job, reason=reason))
-    return Plan(wanted, jobs, failed)
+            # An evaluator may have died over it, so it comes last: one bad job must not keep the others from being run.
+            later = row is not None and row.state == State.RUNNING
+            (begun if later else jobs).append(dataclasses.replace(job, reason=reason))
+    return Plan(wanted, jobs + begun, failed)
 
 
 def _stored(session: Session, wanted: Sequence[Job]) -> dict[str, Evaluation]:

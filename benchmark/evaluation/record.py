@@ -206,6 +206,7 @@ def add_chunk(session: Session, evaluation: schema.Evaluation, result: ChunkResu
         add_evidence(session, result.evidence)
         chunk.evidence_digest = result.evidence.digest
     session.add(chunk)
+    evaluation.attempts = 1  # whoever dies over it now did get on
 
 
 def add_evidence(session: Session, evidence: StoredEvidence) -> None:

@@ -24,7 +24,7 @@ from benchmark.errors import BenchmarkError, EvidenceError, InputError, Unsuppor
 from benchmark.evaluation import record
 from benchmark.evaluation.history import record_change
 from benchmark.evaluation.jobs import Job, seed_of
-from benchmark.evaluation.lease import LostLeaseError, claim, kept_alive, owned, release
+from benchmark.evaluation.lease import DeadlyError, LostLeaseError, claim, kept_alive, owned, release
 from benchmark.evaluation.plan import Rerun
 from benchmark.evaluation.provenance import provenance
 from benchmark.evidence import EvidenceStore, StoredEvidence
@@ -121,9 +121,13 @@ class Runner:
                 job is put back.
         """
         begin = time.perf_counter()
-        if not claim(self.database, evaluation_id, owner, self.setting.locks, rerun=self.setting.rerun):
-            state, text = "elsewhere", ""
+        try:
+            ours = claim(self.database, evaluation_id, owner, self.setting.locks, rerun=self.setting.rerun)
+        except DeadlyError as error:
+            ours, state, text = False, "failed", str(error)
         else:
+            state, text = "elsewhere", ""
+        if ours:
             with kept_alive(self.database, evaluation_id, owner):
                 state, text = self._attempt(_Attempt(self, job, evaluation_id, owner))
         done = job.samples if state == "done" else 0

@@ -105,17 +105,16 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
             .group_by(Chunk.evaluation_id)
         )
     }
-    query = select(
-        Evaluation.id, Evaluation.started_at, Evaluation.attempts, Evaluation.samples, Evaluation.provenance
-    ).where(Evaluation.id.in_(evaluation_ids))
+    query = select(Evaluation.id, Evaluation.started_at, Evaluation.samples, Evaluation.provenance).where(
+        Evaluation.id.in_(evaluation_ids)
+    )
     details = {}
     for found in session.execute(query):
-        key, started_at, attempts, samples, provenance = found
+        key, started_at, samples, provenance = found
         seconds, forward, backward = costs.get(key, (0.0, 0, 0))
         details[key] = EvaluationDetail(
             evaluation_id=key,
             started_at=started_at,
-            attempts=attempts,
             samples=samples,
             provenance=provenance,
             seconds=float(seconds),

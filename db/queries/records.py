@@ -104,7 +104,6 @@ class EvaluationDetail:
 
     evaluation_id: int
     started_at: datetime | None
-    attempts: int
     samples: int
     provenance: Mapping[str, Any]
     seconds: float
