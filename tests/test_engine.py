@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from benchmark import robustness_curve, verify
+from benchmark.attacks import engine as engine_module
 from benchmark.attacks import get_attack
-from benchmark.attacks.engine import FAMILIES
+from benchmark.attacks.engine import FAMILIES, Search
 from benchmark.attacks.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.reliability import seeds_disagree
 from benchmark.certificates.exact import exact
@@ -280,6 +281,39 @@ def test_more_effort_finds_no_greater_mean_distance():
         found = engine.run(net, x, y, norm="l2", effort=effort, seed=0, pool=None).adversarials
         means.append(float(verify(net, x, y, found).distances["l2"].mean()))
     assert means[0] >= means[1] * 0.999 >= means[2] * 0.998
+
+
+def test_a_sample_is_settled_when_two_of_its_searches_ended_at_its_best():
+    x, y = torch.rand(4, *SHAPE), torch.zeros(4, dtype=torch.int64)
+    oracle = Oracle(tiny_net(), batch_size=8)
+    search = Search(oracle, x, y, norm="l2", scale=torch.ones(4), generator=torch.Generator())
+    search.best.distance = torch.tensor([1.0, 2.0, 3.0, torch.inf])
+    sample = torch.tensor([0, 0, 0, 1, 1, 2, 2])
+    ended = torch.tensor([1.0, 1.005, 1.5, 2.0, 2.5, 3.5, 3.5])  # the third's best came from somewhere else
+    assert search.unsettled(sample, ended).tolist() == [1, 2]
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_only_samples_whose_searches_disagree_are_searched_again(norm, monkeypatch):
+    asked = []
+    original = engine_module._primal_duals
+    monkeypatch.setattr(
+        engine_module,
+        "_primal_duals",
+        lambda search, some, *rest: asked.append(len(some)) or original(search, some, *rest),
+    )
+    x = torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(2))
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))  # convex: every search ends at the one best
+    for parameter in linear.parameters():
+        parameter.data = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(4))
+    robustness_curve(linear, x, linear(x).argmax(1), norm=norm)
+    assert asked == [N]
+    asked.clear()
+    rugged = tiny_net(3, width=60)
+    x, y = images(rugged, n=30)
+    robustness_curve(rugged, x, y, norm=norm)
+    assert len(asked) == 2
+    assert 0 < asked[1] < asked[0] == 30
 
 
 def test_everything_misclassified_needs_no_attack():

@@ -7,7 +7,7 @@ finishes every example by a polish that can only shorten it. Method and figures:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import cycle, islice
@@ -63,6 +63,7 @@ class Budget:
         shrink: Steps of each shrinking search.
         primal_dual: Steps of each primal–dual search.
         noisy: Primal–dual searches from noisy images.
+        again: As many more for each sample whose best only one search has reached (l2, l1).
         settle: Steps of the descent along the boundary that follows each of these.
         rivals: Of the likeliest other classes those that shrinking searches from the clean image aim at (linf).
         targets: Other classes that descents from the clean image aim at.
@@ -83,6 +84,7 @@ class Budget:
     shrink: int
     primal_dual: int
     noisy: int
+    again: int
     settle: int
     rivals: int
     targets: int
@@ -105,6 +107,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         shrink=30,
         primal_dual=40,
         noisy=1,
+        again=0,
         settle=10,
         rivals=2,
         targets=3,
@@ -124,7 +127,8 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         neighbours=2,
         shrink=50,
         primal_dual=45,
-        noisy=7,
+        noisy=5,
+        again=6,
         settle=10,
         rivals=3,
         targets=9,
@@ -145,6 +149,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         shrink=100,
         primal_dual=250,
         noisy=7,
+        again=6,
         settle=30,
         rivals=3,
         targets=9,
@@ -169,6 +174,13 @@ PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] 
 
 NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
 """Largest noise, in units of the box, that the noisy primal–dual searches add to the clean image, in turn."""
+
+SETTLED: Final = (2, 1.01)
+"""How many of a sample's searches must end within which factor of its best for it to count as settled.
+
+What two searches have reached, a third will not often better; by how many things were seen just once one estimates
+the chance that the next is new (Good 1953, Biometrika 40).
+"""
 
 
 class Search:
@@ -220,6 +232,18 @@ class Search:
         rows.best.copy_(rows.delta)
         rows.distance.copy_(self.best.distance[sample])
         return rows
+
+    def unsettled(self, sample: Tensor, distance: Tensor) -> Tensor:
+        """Indices of the samples whose best too few of their searches have reached.
+
+        Args:
+            sample: The sample of each search, shape (m,).
+            distance: Where it ended, shape (m,).
+        """
+        count, factor = SETTLED
+        reached = torch.zeros_like(self.everyone)
+        reached.index_add_(0, sample, (distance <= factor * self.best.distance[sample]).long())
+        return ((reached < count) & torch.isfinite(self.best.distance)).nonzero().squeeze(1)
 
     def known(self) -> Tensor:
         """The best distance of each sample, or the median one where none is known; shape (n,)."""
@@ -275,9 +299,9 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     near = _neighbours(search, pool, budget)
     if search.norm == "linf":
         _two_phases(search, near, budget)
+        _exchange(search, budget)
     else:
         _from_clean(search, budget)
-    _exchange(search, budget)
     checks = _check(search, budget)
     _endgame(search, budget)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
@@ -299,12 +323,19 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
 
 
 def _from_clean(search: Search, budget: Budget) -> None:
-    """For l2 and l1: short searches of several kinds; several go on, as the nearest so far need not end nearest."""
-    rows = _primal_dual(search, 0.0, budget)
-    for noise in islice(cycle(NOISE), budget.noisy):
-        rows = (rows + _primal_dual(search, noise, budget)).nearest(budget.finished)
-    rows = (rows + _aim(search, budget)).nearest(budget.finished)
-    search.run("descent", rows, partial(descend, steps=budget.descent))
+    """For l2 and l1: short searches of several kinds, then more of them for the samples that these leave open."""
+    noises = (0.0, *islice(cycle(NOISE), budget.noisy))
+    first = _primal_duals(search, search.everyone, noises, budget)
+    first = (first + _aim(search, budget)).nearest(budget.finished)
+    search.run("descent", first, partial(descend, steps=budget.descent))
+    ends = first.sample, first.distance
+    del first  # its rows are large
+    _exchange(search, budget)
+    unsettled = search.unsettled(*ends)
+    if budget.again and len(unsettled):
+        more = _primal_duals(search, unsettled, islice(cycle(NOISE), budget.again), budget)
+        search.run("descent", more, partial(descend, steps=budget.descent))
+        _exchange(search, budget)
 
 
 def _insist(search: Search, randomised: bool) -> None:
@@ -399,26 +430,32 @@ def _exchange(search: Search, budget: Budget) -> None:
             break
 
 
-def _primal_dual(search: Search, noise: float, budget: Budget) -> Rows:
-    """Primal–dual searches from the clean images with that much noise; their rows."""
-    rows = search.clean()
-    rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
-    rows.delta.mul_(2 * noise).sub_(noise)
-    step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
-    search.run(
-        "primal-dual",
-        rows,
-        partial(
-            primal_dual,
-            steps=budget.primal_dual,
-            scale=search.scale,
-            known=search.known(),
-            step=(step, 0.003),
-            dual_ratio=ratio,
-        ),
-    )
-    search.run("descent", rows, partial(descend, steps=budget.settle))
-    return rows
+def _primal_duals(search: Search, some: Tensor, noises: Iterable[float], budget: Budget) -> Rows:
+    """Primal–dual searches from some clean images, one with each noise; the rows to go on with.
+
+    Several of a sample's searches go on, as the nearest so far need not end nearest.
+    """
+    kept = search.clean().nearest(0)
+    for noise in noises:
+        rows = Rows(some, search.x, search.y)
+        rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
+        rows.delta.mul_(2 * noise).sub_(noise)
+        step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
+        search.run(
+            "primal-dual",
+            rows,
+            partial(
+                primal_dual,
+                steps=budget.primal_dual,
+                scale=search.scale[some],
+                known=search.known()[some],
+                step=(step, 0.003),
+                dual_ratio=ratio,
+            ),
+        )
+        search.run("descent", rows, partial(descend, steps=budget.settle))
+        kept = (kept + rows).nearest(budget.finished)
+    return kept
 
 
 def _aim(search: Search, budget: Budget) -> Rows:
