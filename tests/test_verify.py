@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Callable
 
 import boards
@@ -23,6 +24,7 @@ from benchmark.workspace import Workspace
 from db.schema import Array, Chunk, Dataset, Evaluation, Evidence, Model, State
 from db.session import Database
 from models_zoo import load_model
+from models_zoo.submission import STAGING
 
 
 def verify(workspace: Workspace, *options: str) -> int:
@@ -307,6 +309,22 @@ def test_strays_go_unless_they_are_young(board):
     assert collect(Database(board.database_url), store).files == 2
     assert set(store.digests()) == kept
     assert not half.exists()
+
+
+def test_what_a_killed_submission_left_goes_after_a_day(board, capsys):
+    left = board.models / f"{STAGING}abc" / "model"
+    left.mkdir(parents=True)
+    (left / "weights.safetensors").write_bytes(b"12345")
+    assert run(["gc", "--workspace", str(board.root)]) == 0
+    assert left.is_dir()
+    yesterday = time.time() - 90_000
+    os.utime(left.parent, (yesterday, yesterday))
+    assert run(["gc", "--dry-run", "--json", "--workspace", str(board.root)]) == 0
+    assert left.is_dir()
+    capsys.readouterr()
+    assert run(["gc", "--json", "--workspace", str(board.root)]) == 0
+    assert json.loads(capsys.readouterr().out)["files"] == 1
+    assert not left.parent.exists()
 
 
 def test_a_damaged_file_is_left_for_verify_to_report(board):

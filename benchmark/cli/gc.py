@@ -17,12 +17,14 @@ def command(*, place: Place, dry_run: bool, as_json: bool) -> None:
     """Prune the evidence to what the ledgers need, and delete files that nothing refers to.
 
     All distances stay. Files younger than five minutes that nothing refers to are spared: an evaluator may be about to
-    refer to them.
+    refer to them. What killed submissions left among the models goes after a day.
     """
     from benchmark.evaluation.gc import collect
     from benchmark.evidence import EvidenceStore
 
-    collected = collect(place.database, EvidenceStore(place.workspace.artifacts), dry_run=dry_run)
+    collected = collect(
+        place.database, EvidenceStore(place.workspace.artifacts), models=place.workspace.models, dry_run=dry_run
+    )
     if as_json:
         echo_json(dataclasses.asdict(collected) | {"dry_run": dry_run})
         return

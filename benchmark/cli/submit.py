@@ -92,7 +92,7 @@ def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str
     import tempfile
 
     from models_zoo.claims import robustbench_claims
-    from models_zoo.submission import stage, write_card
+    from models_zoo.submission import STAGING, stage, write_card
 
     where = None
     if not dry_run:
@@ -100,7 +100,7 @@ def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str
         where = place.workspace.models
         where.mkdir(exist_ok=True)
     with (
-        tempfile.TemporaryDirectory(prefix=".submitting-", dir=where, ignore_cleanup_errors=True) as staging,
+        tempfile.TemporaryDirectory(prefix=STAGING, dir=where, ignore_cleanup_errors=True) as staging,
         tempfile.TemporaryDirectory(prefix="curveboard-adapted-") as adapted,
     ):
         target = Path(staging) / "model"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -19,9 +20,14 @@ from benchmark.evaluation.record import add_evidence
 from benchmark.evidence import EvidenceStore, pack
 from db.schema import Chunk, Evaluation, Evidence, State
 from db.session import Database
+from models_zoo.submission import STAGING
 
 GRACE: Final = 300.0
 """Seconds for which a file that nothing refers to is spared: an evaluator may be about to commit the reference."""
+
+
+DAY: Final = 86400.0
+"""Seconds for which the folder of a submission is spared: it may still be downloading."""
 
 
 @dataclass
@@ -43,7 +49,14 @@ class Collected:
     notes: list[str] = field(default_factory=list)
 
 
-def collect(database: Database, store: EvidenceStore, *, dry_run: bool = False, grace: float = GRACE) -> Collected:
+def collect(
+    database: Database,
+    store: EvidenceStore,
+    *,
+    models: Path | None = None,
+    dry_run: bool = False,
+    grace: float = GRACE,
+) -> Collected:
     """Delete what no ledger needs.
 
     An example is needed if it decides its sample in some norm, or belongs to an evaluation that has not finished.
@@ -52,6 +65,7 @@ def collect(database: Database, store: EvidenceStore, *, dry_run: bool = False, 
     Args:
         database: The database.
         store: Its evidence.
+        models: The workspace's models, where killed submissions may have left folders.
         dry_run: Only count.
         grace: Age in seconds below which a file that nothing refers to is spared.
 
@@ -71,6 +85,8 @@ def collect(database: Database, store: EvidenceStore, *, dry_run: bool = False, 
                 if _is_private(session, digest, model_id):
                     _prune(session, store, collected, doomed, digest=digest, keep=keep, dry_run=dry_run)
     _sweep(database, store, collected, doomed, dry_run=dry_run, grace=grace)
+    for folder in models.glob(f"{STAGING}*") if models is not None else ():
+        _delete_submission(folder, collected, dry_run=dry_run)
     return collected
 
 
@@ -162,3 +178,19 @@ def _delete(target: Path, collected: Collected, *, dry_run: bool, grace: float) 
         raise EvidenceError(f"The file {target} cannot be deleted: {error.strerror or error}.") from error
     collected.files += 1
     collected.bytes += status.st_size
+
+
+def _delete_submission(folder: Path, collected: Collected, *, dry_run: bool) -> None:
+    """Delete the folder of a killed submission, unless it is younger than a day."""
+    try:
+        sizes = [file.lstat().st_size for file in folder.rglob("*") if file.is_symlink() or file.is_file()]
+        if time.time() - folder.stat().st_mtime < DAY:
+            return
+        if not dry_run:
+            shutil.rmtree(folder)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise EvidenceError(f"The folder {folder} cannot be deleted: {error.strerror or error}.") from error
+    collected.files += len(sizes)
+    collected.bytes += sum(sizes)
