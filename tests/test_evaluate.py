@@ -369,16 +369,13 @@ def test_a_dead_evaluators_job_is_taken_over_at_once(fake, workspace):
     evaluate(workspace)
     database = Database(workspace.database_url)
     row = _queued(database)
-    dead = Owner(workspace.locks)
-    with dead:
-        claim(database, row, dead.name, workspace.locks, rerun="missing")
-    (workspace.locks / f"{dead.name}.lock").touch()  # killed: the file stays, nobody holds it
-    assert is_dead(dead.name, workspace.locks)
+    dead = _die_over(database, row, workspace)
+    assert is_dead(dead, workspace.locks)
     with Owner(workspace.locks) as living:
         assert not is_dead(living.name, workspace.locks)
         assert claim(database, row, living.name, workspace.locks, rerun="missing")
         with database.write() as session, pytest.raises(Exception, match="was taken over"):
-            owned(session, row, dead.name)
+            owned(session, row, dead)
 
 
 def test_a_job_that_evaluators_keep_dying_over_fails_and_comes_last_until_then(fake, workspace, capsys):
@@ -430,10 +427,12 @@ def test_a_lease_that_ran_out_is_free(fake, workspace):
         assert claim(database, row, owner.name, workspace.locks, rerun="missing")
 
 
-def _die_over(database: Database, row: int, workspace) -> None:
+def _die_over(database: Database, row: int, workspace) -> str:
+    """An evaluator takes the job and is killed; its name."""
     with Owner(workspace.locks) as dead:
         assert claim(database, row, dead.name, workspace.locks, rerun="missing")
     (workspace.locks / f"{dead.name}.lock").touch()  # killed: the file stays, nobody holds it
+    return dead.name
 
 
 def _queued(database: Database, place: int = -1) -> int:

@@ -28,7 +28,7 @@ from benchmark.attacks.shrinking import shrink
 from benchmark.attacks.starts import bisect, far_images, nearest_other
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
-from benchmark.verification import REPEATS, mean_lead, same_draws, verify
+from benchmark.verification import REPEATS, same_draws, verify
 
 FAMILIES: Final = (
     "linearised",
@@ -364,9 +364,7 @@ def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> T
     images = rows.images()
     holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
     if randomised:
-        with torch.no_grad():
-            calls = torch.stack([search.oracle.model(images) for _ in range(REPEATS)])
-        holds &= mean_lead(calls, rows.y, errors=CLEAR) > 0
+        holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
     kept = sample[holds]
     search.best.delta[kept] = rows.delta[holds]
     search.best.distance[kept] = norms_of(rows.delta[holds], search.norm)
@@ -435,7 +433,7 @@ def _primal_duals(search: Search, some: Tensor, noises: Iterable[float], budget:
 
     Several of a sample's searches go on, as the nearest so far need not end nearest.
     """
-    kept = search.clean().nearest(0)
+    kept = Rows(search.everyone[:0], search.x, search.y)
     for noise in noises:
         rows = Rows(some, search.x, search.y)
         rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
@@ -462,7 +460,7 @@ def _aim(search: Search, budget: Budget) -> Rows:
     """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
     targets = search.ranked()[:, : budget.targets].unbind(dim=1)
     at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
-    kept = search.clean().nearest(0)
+    kept = Rows(search.everyone[:0], search.x, search.y)
     for i in range(0, len(targets), at_once):
         rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
         linearise(search.oracle, rows, search.norm, steps=2)

@@ -102,8 +102,15 @@ class Oracle:
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margin of each image, shape (n,); NaN logits give ``-inf``."""
+        return self._batched(lambda i, j: self._confirmed(x[i:j], y[i:j], self._new_margin(x[i:j], y[i:j])), len(x))
+
+    def leads(self, x: Tensor, y: Tensor, *, calls: int, errors: float) -> Tensor:
+        """`mean_lead` of the best other class over so many new calls, shape (n,)."""
         with torch.no_grad():
-            return self._batched(lambda i, j: self._confirmed(x[i:j], y[i:j], self._calls(x[i:j])), len(x))
+            return self._batched(
+                lambda i, j: mean_lead(torch.stack([self.model(x[i:j]) for _ in range(calls)]), y[i:j], errors=errors),
+                len(x),
+            )
 
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins and the gradients of the lead.
@@ -123,14 +130,12 @@ class Oracle:
         def one(i: int, j: int) -> Tensor:
             with torch.enable_grad():
                 image = x[i:j].detach().requires_grad_(True)
-                calls = self._calls(image)
-                margin, lead = self._margin(calls, y[i:j], None if target is None else target[i:j])
+                margin, lead = self._margin(self._calls(image), y[i:j], None if target is None else target[i:j])
                 (gradient,) = torch.autograd.grad(lead.sum(), image)
-            if self.repeats > 1:
-                margin = self._confirmed(x[i:j], y[i:j], calls.detach())
-            margins.append(margin.detach())
+            margin = self._confirmed(x[i:j], y[i:j], margin.detach())
+            margins.append(margin)
             gradients.append(self._repaired(gradient.flatten(1)))
-            return margin.detach()
+            return margin
 
         self._batched(one, len(x))
         return torch.cat(margins), torch.cat(gradients)
@@ -149,16 +154,17 @@ class Oracle:
             return self.model(x)[None]  # type: ignore[no-any-return]
         return torch.stack([self.model(x) for _ in range(self.repeats)])
 
-    def _confirmed(self, x: Tensor, y: Tensor, calls: Tensor) -> Tensor:
-        """The margin of each image, shape (n,); of a randomised model the smaller of two where the first is positive.
+    def _new_margin(self, x: Tensor, y: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self._margin(self._calls(x), y, None)[0]
+
+    def _confirmed(self, x: Tensor, y: Tensor, margin: Tensor) -> Tensor:
+        """The margins (n,); those of a randomised model that are positive are lowered to what new calls give, if less.
 
         A search looks at thousands of images and would select for lucky draws. Luck seldom strikes twice.
         """
-        margin = self._margin(calls, y, None)[0]
         if self.repeats > 1 and len(some := (margin > 0).nonzero().squeeze(1)):
-            with torch.no_grad():
-                again = self._margin(self._calls(x[some]), y[some], None)[0]
-            margin[some] = torch.minimum(margin[some], again)
+            margin[some] = torch.minimum(margin[some], self._new_margin(x[some], y[some]))
         return margin
 
     def _margin(self, calls: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:

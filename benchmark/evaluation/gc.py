@@ -86,7 +86,7 @@ def collect(
                     _prune(session, store, collected, doomed, digest=digest, keep=keep, dry_run=dry_run)
     _sweep(database, store, collected, doomed, dry_run=dry_run, grace=grace)
     for folder in models.glob(f"{STAGING}*") if models is not None else ():
-        _delete_submission(folder, collected, dry_run=dry_run)
+        _delete(folder, collected, dry_run=dry_run, grace=DAY)
     return collected
 
 
@@ -161,36 +161,26 @@ def _sweep(
             used = set(session.scalars(referred))
     collected.spared = 0
     for target in [*(store.path(digest) for digest in store.digests() if digest not in used), *store.leftovers()]:
-        _delete(target, collected, dry_run=dry_run, grace=grace)
+        collected.spared += not _delete(target, collected, dry_run=dry_run, grace=grace)
 
 
-def _delete(target: Path, collected: Collected, *, dry_run: bool, grace: float) -> None:
+def _delete(target: Path, collected: Collected, *, dry_run: bool, grace: float) -> bool:
+    """Delete a file, or a folder with all that is in it; False, and nothing done, if it is too young."""
     try:
-        status = target.stat()
-        if time.time() - status.st_mtime < grace:
-            collected.spared += 1
-            return
+        if time.time() - target.stat().st_mtime < grace:
+            return False
+        files = [file for file in target.rglob("*") if not file.is_dir()] if target.is_dir() else [target]
+        sizes = [file.lstat().st_size for file in files]
         if not dry_run:
-            target.unlink()
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink()
     except FileNotFoundError:
-        return
+        return True
     except OSError as error:
-        raise EvidenceError(f"The file {target} cannot be deleted: {error.strerror or error}.") from error
-    collected.files += 1
-    collected.bytes += status.st_size
-
-
-def _delete_submission(folder: Path, collected: Collected, *, dry_run: bool) -> None:
-    """Delete the folder of a killed submission, unless it is younger than a day."""
-    try:
-        sizes = [file.lstat().st_size for file in folder.rglob("*") if file.is_symlink() or file.is_file()]
-        if time.time() - folder.stat().st_mtime < DAY:
-            return
-        if not dry_run:
-            shutil.rmtree(folder)
-    except FileNotFoundError:
-        return
-    except OSError as error:
-        raise EvidenceError(f"The folder {folder} cannot be deleted: {error.strerror or error}.") from error
+        kind = "folder" if target.is_dir() else "file"
+        raise EvidenceError(f"The {kind} {target} cannot be deleted: {error.strerror or error}.") from error
     collected.files += len(sizes)
     collected.bytes += sum(sizes)
+    return True

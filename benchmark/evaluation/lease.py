@@ -151,18 +151,15 @@ def claim(
         abandoned = row.state == State.RUNNING and _is_abandoned(row, locks)
         if row.state not in free and not abandoned:
             return False
-        deadly = abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing"
-        if deadly:
-            release(row, State.FAILED, DEADLY)
-        else:
+        if not (abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing"):
             if rerun == "all" and not abandoned:
                 _throw_away(session, row)
             row.state, row.owner, row.lease_until = State.RUNNING, owner, time.time() + LEASE
             row.attempts = row.attempts + 1 if abandoned else 1
             row.reason = None
-    if deadly:
-        raise DeadlyError(DEADLY)
-    return True
+            return True
+        release(row, State.FAILED, DEADLY)
+    raise DeadlyError(DEADLY)  # outside the block, which would undo the release
 
 
 def _is_abandoned(row: Evaluation, locks: Path) -> bool:

@@ -121,15 +121,13 @@ class Runner:
                 job is put back.
         """
         begin = time.perf_counter()
+        state, text = "elsewhere", ""
         try:
-            ours = claim(self.database, evaluation_id, owner, self.setting.locks, rerun=self.setting.rerun)
+            if claim(self.database, evaluation_id, owner, self.setting.locks, rerun=self.setting.rerun):
+                with kept_alive(self.database, evaluation_id, owner):
+                    state, text = self._attempt(_Attempt(self, job, evaluation_id, owner))
         except DeadlyError as error:
-            ours, state, text = False, "failed", str(error)
-        else:
-            state, text = "elsewhere", ""
-        if ours:
-            with kept_alive(self.database, evaluation_id, owner):
-                state, text = self._attempt(_Attempt(self, job, evaluation_id, owner))
+            state, text = "failed", str(error)
         done = job.samples if state == "done" else 0
         self.report(Progress(job, done, state, text, time.perf_counter() - begin))
         return state
