@@ -69,7 +69,7 @@ def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple
         around = reach * (region[0] * (region[1] / region[0]) ** (k / max(1, steps - 1)))
         low = torch.maximum(rows.delta - around, floor)
         high = torch.minimum(rows.delta + around, ceiling)
-        rows.delta = cheapest_point(average, _level(rows, margin, average), low, high, norm, iterations=6, guess=size)
+        rows.delta = cheapest_point(average, _level(rows, margin, average), low, high, norm, iterations=3, guess=size)
     rows.offer(oracle.margins(rows.images(), rows.y), norm)
 
 
