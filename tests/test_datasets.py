@@ -91,6 +91,17 @@ def test_data_other_than_was_registered_is_refused_with_both_digests() -> None:
         dataclasses.replace(registered, read=altered).load()
 
 
+def test_transposed_images_become_contiguous_and_keep_their_digest() -> None:
+    registered = get_dataset("digits")
+    images, labels = registered.read()
+    strided = np.asfortranarray(images)
+
+    x, _ = dataclasses.replace(registered, read=lambda: (strided, labels)).load(5)
+    assert not strided.flags.c_contiguous
+    assert x.is_contiguous()
+    assert torch.equal(x, registered.load(5)[0])
+
+
 def test_an_unknown_dataset_suggests_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match="Did you mean 'digits'"):
         get_dataset("digit")

@@ -88,6 +88,17 @@ def test_every_distance_is_proven_and_reproducible(norm):
     assert codes(curve) == set()
 
 
+@pytest.mark.parametrize("attack", ["engine", "fab-t", "hein"])
+def test_images_may_be_a_transposed_view(attack):
+    net = tiny_net(3)
+    x, y = images(net)
+    strided = x.permute(2, 3, 1, 0).contiguous().permute(3, 2, 0, 1)
+    assert not strided.is_contiguous()
+    plain = robustness_curve(net, x, y, norm="l2", attack=attack, effort="quick")
+    other = robustness_curve(net, strided, y, norm="l2", attack=attack, effort="quick")
+    np.testing.assert_array_equal(other.distances, plain.distances)
+
+
 @pytest.mark.parametrize("norm", NORMS)
 def test_the_scale_of_the_logits_does_not_matter(norm):
     net = tiny_net(1)

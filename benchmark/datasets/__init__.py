@@ -75,7 +75,7 @@ class Dataset:
             limit: How many; all by default.
 
         Returns:
-            Images, shape (n, c, h, w), float32 in [0, 1]; labels, shape (n,), int64; on the CPU.
+            Images, shape (n, c, h, w), float32 in [0, 1], contiguous; labels, shape (n,), int64; on the CPU.
 
         Raises:
             InputError: If the limit is not positive, or what was read has another digest.
@@ -86,7 +86,7 @@ class Dataset:
         if limit is not None and limit < 1:
             raise InputError(f"The limit is {limit}; evaluate at least one image.")
         images, labels = _verified(self)
-        x = torch.from_numpy(images[:limit].astype(np.float32)) / self.levels
+        x = torch.from_numpy(np.ascontiguousarray(images[:limit], dtype=np.float32)) / self.levels
         return x, torch.from_numpy(labels[:limit].copy())
 
 
