@@ -307,10 +307,10 @@ def test_a_sample_is_settled_when_two_of_its_searches_ended_at_its_best():
 @pytest.mark.parametrize("norm", ["l2", "l1"])
 def test_only_samples_whose_searches_disagree_are_searched_again(norm, monkeypatch):
     asked = []
-    original = engine_module._primal_duals
+    original = engine_module._searches
     monkeypatch.setattr(
         engine_module,
-        "_primal_duals",
+        "_searches",
         lambda search, some, *rest: asked.append(len(some)) or original(search, some, *rest),
     )
     x = torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(2))

@@ -61,14 +61,14 @@ class Budget:
         linearise: Linearisations from the clean image.
         neighbours: Starts near images of other classes.
         shrink: Steps of each shrinking search.
-        primal_dual: Steps of each primal–dual search.
-        noisy: Primal–dual searches from noisy images.
+        search: Steps of each search from the clean image or a noisy one (l2, l1).
+        noisy: Searches from noisy images.
         again: As many more for each sample whose best only one search has reached (l2, l1).
         settle: Steps of the descent along the boundary that follows each of these.
         rivals: Of the likeliest other classes those that shrinking searches from the clean image aim at (linf).
         targets: Other classes that descents from the clean image aim at.
         aim: Steps of each of them before the two nearest go on.
-        finished: How many of a sample's primal–dual and aimed searches go on.
+        finished: How many of a sample's searches, these and the aimed ones, go on.
         exchanges: Most rounds in which samples take over each other's perturbations.
         donors: Perturbations of other samples that each sample tries in a round.
         descent: Steps of each descent that is to be finished.
@@ -82,7 +82,7 @@ class Budget:
     linearise: int
     neighbours: int
     shrink: int
-    primal_dual: int
+    search: int
     noisy: int
     again: int
     settle: int
@@ -105,7 +105,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=5,
         neighbours=1,
         shrink=30,
-        primal_dual=40,
+        search=40,
         noisy=1,
         again=0,
         settle=10,
@@ -126,7 +126,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=5,
         neighbours=2,
         shrink=50,
-        primal_dual=45,
+        search=45,
         noisy=5,
         again=6,
         settle=10,
@@ -147,7 +147,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=10,
         neighbours=8,
         shrink=100,
-        primal_dual=250,
+        search=250,
         noisy=7,
         again=6,
         settle=30,
@@ -173,7 +173,7 @@ PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] 
 """First step and weight of the norm of the primal–dual search from the clean image, and of those from noisy ones."""
 
 NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
-"""Largest noise, in units of the box, that the noisy primal–dual searches add to the clean image, in turn."""
+"""Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
 
 SETTLED: Final = (2, 1.01)
 """How many of a sample's searches must end within which factor of its best for it to count as settled.
@@ -325,7 +325,7 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
 def _from_clean(search: Search, budget: Budget) -> None:
     """For l2 and l1: short searches of several kinds, then more of them for the samples that these leave open."""
     noises = (0.0, *islice(cycle(NOISE), budget.noisy))
-    first = _primal_duals(search, search.everyone, noises, budget)
+    first = _searches(search, search.everyone, noises, budget)
     first = (first + _aim(search, budget)).nearest(budget.finished)
     search.run("descent", first, partial(descend, steps=budget.descent))
     ends = first.sample, first.distance
@@ -333,7 +333,7 @@ def _from_clean(search: Search, budget: Budget) -> None:
     _exchange(search, budget)
     unsettled = search.unsettled(*ends)
     if budget.again and len(unsettled):
-        more = _primal_duals(search, unsettled, islice(cycle(NOISE), budget.again), budget)
+        more = _searches(search, unsettled, islice(cycle(NOISE), budget.again), budget)
         search.run("descent", more, partial(descend, steps=budget.descent))
         _exchange(search, budget)
 
@@ -428,29 +428,32 @@ def _exchange(search: Search, budget: Budget) -> None:
             break
 
 
-def _primal_duals(search: Search, some: Tensor, noises: Iterable[float], budget: Budget) -> Rows:
-    """Primal–dual searches from some clean images, one with each noise; the rows to go on with.
+def _searches(search: Search, some: Tensor, noises: Iterable[float], budget: Budget) -> Rows:
+    """Searches from some images, one with each noise, primal–dual and shrinking in turn; the rows to go on with.
 
     Several of a sample's searches go on, as the nearest so far need not end nearest.
     """
     kept = Rows(search.everyone[:0], search.x, search.y)
-    for noise in noises:
+    for i, noise in enumerate(noises):
         rows = Rows(some, search.x, search.y)
         rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
         rows.delta.mul_(2 * noise).sub_(noise)
-        step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
-        search.run(
-            "primal-dual",
-            rows,
-            partial(
-                primal_dual,
-                steps=budget.primal_dual,
-                scale=search.scale[some],
-                known=search.known()[some],
-                step=(step, 0.003),
-                dual_ratio=ratio,
-            ),
-        )
+        if i % 2:
+            search.run("shrinking", rows, partial(shrink, steps=budget.search, step=(1.0, 0.01)))
+        else:
+            step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
+            search.run(
+                "primal-dual",
+                rows,
+                partial(
+                    primal_dual,
+                    steps=budget.search,
+                    scale=search.scale[some],
+                    known=search.known()[some],
+                    step=(step, 0.003),
+                    dual_ratio=ratio,
+                ),
+            )
         search.run("descent", rows, partial(descend, steps=budget.settle))
         kept = (kept + rows).nearest(budget.finished)
     return kept
