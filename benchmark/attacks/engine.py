@@ -216,6 +216,10 @@ class Search:
         """Indices of the samples with an example."""
         return torch.isfinite(self.best.distance).nonzero().squeeze(1)
 
+    def rows(self, sample: Tensor) -> Rows:
+        """One row for each of some samples, from the clean image."""
+        return Rows(sample, self.x, self.y)
+
     def clean(self, target: Tensor | None = None) -> Rows:
         """One row a sample, from the clean image, aimed at a target class (n,) if there is one."""
         return Rows(self.everyone, self.x, self.y, target=target)
@@ -227,7 +231,7 @@ class Search:
 
     def resume(self, sample: Tensor) -> Rows:
         """One row for each of some samples, from its best example."""
-        rows = Rows(sample, self.x, self.y)
+        rows = self.rows(sample)
         rows.delta.copy_(self.best.delta[sample])
         rows.best.copy_(rows.delta)
         rows.distance.copy_(self.best.distance[sample])
@@ -359,7 +363,7 @@ def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> T
 
     Of a randomised model it will see other draws than we do, so that the lead must be clearer than it asks for.
     """
-    rows = Rows(sample, search.x, search.y)
+    rows = search.rows(sample)
     rows.delta = delta
     images = rows.images()
     holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
@@ -397,7 +401,7 @@ def _check(search: Search, budget: Budget) -> Checks:
     count, steps = (len(found), 5 * budget.random) if blind else (budget.checked, budget.random)
     some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
-    single = Rows(some, search.x, search.y)
+    single = search.rows(some)
     free = search.resume(some)
     free.best.copy_(search.start.delta[some])
     free.distance.copy_(search.start.distance[some])
@@ -433,9 +437,9 @@ def _searches(search: Search, some: Tensor, noises: Iterable[float], budget: Bud
 
     Several of a sample's searches go on, as the nearest so far need not end nearest.
     """
-    kept = Rows(search.everyone[:0], search.x, search.y)
+    kept = search.rows(search.everyone[:0])
     for i, noise in enumerate(noises):
-        rows = Rows(some, search.x, search.y)
+        rows = search.rows(some)
         rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
         rows.delta.mul_(2 * noise).sub_(noise)
         if i % 2:
@@ -463,7 +467,7 @@ def _aim(search: Search, budget: Budget) -> Rows:
     """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
     targets = search.ranked()[:, : budget.targets].unbind(dim=1)
     at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
-    kept = Rows(search.everyone[:0], search.x, search.y)
+    kept = search.rows(search.everyone[:0])
     for i in range(0, len(targets), at_once):
         rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
         linearise(search.oracle, rows, search.norm, steps=2)

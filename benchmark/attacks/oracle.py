@@ -33,8 +33,11 @@ _SMALLEST_BATCH: Final = 16
 
 @contextmanager
 def frozen(model: nn.Module) -> Iterator[None]:
-    """Eval mode and no parameter gradients while the block runs; both are put back as they were, module by module."""
-    _keep_freed_memory()
+    """Eval mode and no parameter gradients while the block runs; both are put back as they were, module by module.
+
+    Attacks pass a model many times, so memory is kept too, for good: see `keep_freed_memory`.
+    """
+    keep_freed_memory()
     modes = [(module, module.training) for module in model.modules()]
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
     model.eval()
@@ -49,7 +52,7 @@ def frozen(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def _keep_freed_memory() -> None:
+def keep_freed_memory() -> None:
     """Have the C library keep what one pass frees for the next one, which else faults every page of it in again.
 
     glibc hands memory back above sizes that rise when a block of up to 32 MiB is freed (mallopt(3), M_MMAP_THRESHOLD).
@@ -111,7 +114,7 @@ class Oracle:
     def logits(self, x: Tensor) -> Tensor:
         """Logits of each image, shape (n, k); averaged over ``repeats``."""
         with torch.no_grad():
-            return self._batched(lambda i, j: self._calls(x[i:j]).mean(dim=0), len(x))
+            return self._batched(lambda i, j: self._calls(x[i:j], self.repeats).mean(dim=0), len(x))
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margin of each image, shape (n,); NaN logits give ``-inf``."""
@@ -120,10 +123,7 @@ class Oracle:
     def leads(self, x: Tensor, y: Tensor, *, calls: int, errors: float) -> Tensor:
         """`mean_lead` of the best other class over so many new calls, shape (n,)."""
         with torch.no_grad():
-            return self._batched(
-                lambda i, j: mean_lead(torch.stack([self.model(x[i:j]) for _ in range(calls)]), y[i:j], errors=errors),
-                len(x),
-            )
+            return self._batched(lambda i, j: mean_lead(self._calls(x[i:j], calls), y[i:j], errors=errors), len(x))
 
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins and the gradients of the lead.
@@ -138,20 +138,20 @@ class Oracle:
             The margin against the best other class, shape (n,), and the gradient, shape (n, d), with 0 for what is not
             finite.
         """
-        margins, gradients = [], []
+        gradients = []
 
         def one(i: int, j: int) -> Tensor:
             with torch.enable_grad():
                 image = x[i:j].detach().requires_grad_(True)
-                margin, lead = self._margin(self._calls(image), y[i:j], None if target is None else target[i:j])
+                margin, lead = self._margin(
+                    self._calls(image, self.repeats), y[i:j], None if target is None else target[i:j]
+                )
                 (gradient,) = torch.autograd.grad(lead.sum(), image)
             margin = self._confirmed(x[i:j], y[i:j], margin.detach())
-            margins.append(margin)
             gradients.append(self._repaired(gradient.flatten(1)))
             return margin
 
-        self._batched(one, len(x))
-        return torch.cat(margins), torch.cat(gradients)
+        return self._batched(one, len(x)), torch.cat(gradients)
 
     def _repaired(self, gradient: Tensor) -> Tensor:
         # The sum of a row is finite unless an entry is not (or all but overflows): one pass instead of two.
@@ -161,15 +161,15 @@ class Oracle:
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient
 
-    def _calls(self, x: Tensor) -> Tensor:
-        """Logits of each of the repeated calls, shape (repeats, n, k)."""
-        if self.repeats == 1:
+    def _calls(self, x: Tensor, count: int) -> Tensor:
+        """Logits of each of so many calls, shape (count, n, k)."""
+        if count == 1:
             return self.model(x)[None]  # type: ignore[no-any-return]
-        return torch.stack([self.model(x) for _ in range(self.repeats)])
+        return torch.stack([self.model(x) for _ in range(count)])
 
     def _new_margin(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._margin(self._calls(x), y, None)[0]
+            return self._margin(self._calls(x, self.repeats), y, None)[0]
 
     def _confirmed(self, x: Tensor, y: Tensor, margin: Tensor) -> Tensor:
         """The margins (n,); those of a randomised model that are positive are lowered to what new calls give, if less.

@@ -9,6 +9,7 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
+from benchmark.attacks.oracle import keep_freed_memory
 from benchmark.clever.jacobian import cotangents, dual_norms, points_a_pass
 from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.profile import Floats
@@ -86,6 +87,7 @@ def clever_estimates(
     norms = _checked_norms(norm, order)
     settings = resolve(preset, batches=batches, samples=samples, radius=radius)
     _check_images(x, y, settings, batch_size)
+    keep_freed_memory()
     was_training = model.training
     model.eval()
     try:
