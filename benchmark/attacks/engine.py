@@ -7,7 +7,7 @@ finishes every example by a polish that can only shorten it. Method and figures:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from itertools import cycle, islice
@@ -41,6 +41,7 @@ FAMILIES: Final = (
     "gradient-free",
     "aimed",
     "exchange",
+    "kick",
 )
 
 LARGEST_POOL: Final = 1000
@@ -63,19 +64,18 @@ class Budget:
         shrink: Steps of each shrinking search.
         search: Steps of each search from the clean image or a noisy one (l2, l1).
         noisy: Searches from noisy images.
-        again: As many more for each sample whose best only one search has reached (l2, l1).
         settle: Steps of the descent along the boundary that follows each of these.
         rivals: Of the likeliest other classes those that shrinking searches from the clean image aim at (linf).
         targets: Other classes that descents from the clean image aim at.
         aim: Steps of each of them before the two nearest go on.
         finished: How many of a sample's searches, these and the aimed ones, go on.
-        exchanges: Most rounds in which samples take over each other's perturbations.
-        donors: Perturbations of other samples that each sample tries in a round.
         descent: Steps of each descent that is to be finished.
-        endgame: Shrinking steps of each round of the endgame.
-        rounds: Most rounds of the endgame.
+        refine: Steps of each shrinking search from an example that is near already.
+        rounds: Most rounds of going on from each sample's best.
+        donors: Perturbations of other samples that each sample tries in a round.
+        kicks: Descents from the kicked best in a round.
         polish: Linearisations of the final polish.
-        checked: Samples on which the gradient-free search and the single step are run as checks.
+        checked: Most samples on which the gradient-free search and the single step are run as checks.
         random: Steps of the gradient-free search.
     """
 
@@ -84,17 +84,16 @@ class Budget:
     shrink: int
     search: int
     noisy: int
-    again: int
     settle: int
     rivals: int
     targets: int
     aim: int
     finished: int
-    exchanges: int
-    donors: int
     descent: int
-    endgame: int
+    refine: int
     rounds: int
+    donors: int
+    kicks: int
     polish: int
     checked: int
     random: int
@@ -107,38 +106,36 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         shrink=30,
         search=40,
         noisy=1,
-        again=0,
         settle=10,
         rivals=2,
         targets=3,
         aim=8,
         finished=3,
-        exchanges=2,
-        donors=16,
         descent=15,
-        endgame=20,
+        refine=20,
         rounds=1,
+        donors=16,
+        kicks=3,
         polish=2,
         checked=5,
         random=100,
     ),
     "standard": Budget(
         linearise=5,
-        neighbours=2,
+        neighbours=1,
         shrink=50,
         search=45,
-        noisy=5,
-        again=6,
+        noisy=3,
         settle=10,
-        rivals=3,
+        rivals=2,
         targets=9,
         aim=8,
-        finished=8,
-        exchanges=8,
-        donors=24,
+        finished=4,
         descent=20,
-        endgame=30,
-        rounds=2,
+        refine=30,
+        rounds=10,
+        donors=24,
+        kicks=5,
         polish=3,
         checked=10,
         random=200,
@@ -149,17 +146,16 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         shrink=100,
         search=250,
         noisy=7,
-        again=6,
         settle=30,
         rivals=3,
         targets=9,
         aim=15,
         finished=8,
-        exchanges=12,
-        donors=48,
         descent=30,
-        endgame=50,
-        rounds=9,
+        refine=50,
+        rounds=30,
+        donors=48,
+        kicks=15,
         polish=9,
         checked=50,
         random=1000,
@@ -175,12 +171,14 @@ PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] 
 NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
 """Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
 
-SETTLED: Final = (2, 1.01)
-"""How many of a sample's searches must end within which factor of its best for it to count as settled.
+KICK: Final[dict[Norm, float]] = {"linf": 1.0, "l2": 0.3, "l1": 0.3}
+"""Standard deviation of the noise that a kick adds to every pixel, in units of the perturbation's largest change."""
 
-What two searches have reached, a third will not often better; by how many things were seen just once one estimates
-the chance that the next is new (Good 1953, Biometrika 40).
-"""
+WORTHWHILE: Final = 2e-3
+"""Share of its distance that a sample must gain in a round to go on."""
+
+FEWEST_CHECKED: Final = 3
+"""Samples on which the checks are run at least; else at most a fifth of them, so that few samples stay cheap."""
 
 
 class Search:
@@ -237,18 +235,6 @@ class Search:
         rows.distance.copy_(self.best.distance[sample])
         return rows
 
-    def unsettled(self, sample: Tensor, distance: Tensor) -> Tensor:
-        """Indices of the samples whose best too few of their searches have reached.
-
-        Args:
-            sample: The sample of each search, shape (m,).
-            distance: Where it ended, shape (m,).
-        """
-        count, factor = SETTLED
-        reached = torch.zeros_like(self.everyone)
-        reached.index_add_(0, sample, (distance <= factor * self.best.distance[sample]).long())
-        return ((reached < count) & torch.isfinite(self.best.distance)).nonzero().squeeze(1)
-
     def known(self) -> Tensor:
         """The best distance of each sample, or the median one where none is known; shape (n,)."""
         found = torch.isfinite(self.best.distance)
@@ -303,11 +289,10 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     near = _neighbours(search, pool, budget)
     if search.norm == "linf":
         _two_phases(search, near, budget)
-        _exchange(search, budget)
     else:
         _from_clean(search, budget)
+    _improve(search, budget)
     checks = _check(search, budget)
-    _endgame(search, budget)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
     return checks
 
@@ -321,25 +306,15 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
     starts += [(search.clean(rival), 1.5 * known) for rival in search.ranked()[:, 1 : budget.rivals].unbind(dim=1)]
     rows = reduce(operator.add, [start[0] for start in starts])
     search.run("shrinking", rows, partial(rough, radius=torch.cat([start[1] for start in starts])))
-    nearest = (near + rows).nearest(2) + _aim(search, budget).nearest(1)
-    search.run("shrinking", nearest, partial(shrink, steps=budget.endgame, step=(0.2, 0.005), rate=(0.03, 0.001)))
+    nearest = (near + rows).nearest(1) + _aim(search, budget).nearest(1)
+    search.run("shrinking", nearest, partial(shrink, steps=budget.refine, step=(0.2, 0.005), rate=(0.03, 0.001)))
     search.run("descent", nearest.nearest(1), partial(descend, steps=budget.descent // 2))
 
 
 def _from_clean(search: Search, budget: Budget) -> None:
-    """For l2 and l1: short searches of several kinds, then more of them for the samples that these leave open."""
-    noises = (0.0, *islice(cycle(NOISE), budget.noisy))
-    first = _searches(search, search.everyone, noises, budget)
-    first = (first + _aim(search, budget)).nearest(budget.finished)
-    search.run("descent", first, partial(descend, steps=budget.descent))
-    ends = first.sample, first.distance
-    del first  # its rows are large
-    _exchange(search, budget)
-    unsettled = search.unsettled(*ends)
-    if budget.again and len(unsettled):
-        more = _searches(search, unsettled, islice(cycle(NOISE), budget.again), budget)
-        search.run("descent", more, partial(descend, steps=budget.descent))
-        _exchange(search, budget)
+    """For l2 and l1: short searches of several kinds; the nearest rows go on."""
+    rows = (_searches(search, budget) + _aim(search, budget)).nearest(budget.finished)
+    search.run("descent", rows, partial(descend, steps=budget.descent))
 
 
 def _insist(search: Search, randomised: bool) -> None:
@@ -398,7 +373,8 @@ def _check(search: Search, budget: Budget) -> Checks:
     _, gradient = search.oracle.gradients(search.x, search.y)
     zero = float((gradient == 0).all(dim=1).float().mean())
     blind = zero > TOLERATED  # the search without gradients is then all there is
-    count, steps = (len(found), 5 * budget.random) if blind else (budget.checked, budget.random)
+    few = min(budget.checked, max(FEWEST_CHECKED, len(found) // 5))
+    count, steps = (len(found), 5 * budget.random) if blind else (few, budget.random)
     some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
     single = search.rows(some)
@@ -418,28 +394,53 @@ def _check(search: Search, budget: Budget) -> Checks:
     )
 
 
-def _exchange(search: Search, budget: Budget) -> None:
-    """Descend from other samples' perturbations, round by round, for as long as that pays on the whole.
+def _improve(search: Search, budget: Budget) -> None:
+    """Go on from each sample's best, round by round; a sample that a round has not helped leaves.
 
-    A round that helps few samples is the last: whom it helps is a matter of the draw, so that no sample is left out.
+    A round refines the best, descends from the perturbations of other samples, and from the best after a random kick:
+    iterated local search (Lourenço, Martin & Stützle 2003, arXiv:math/0102188), which ends far nearer than as many
+    independent searches.
     """
-    for _ in range(budget.exchanges):
-        found = search.found()
-        before = search.best.distance[found].sum()
-        rows = donate(search.oracle, search.x, search.y, search.best, donors=budget.donors, generator=search.generator)
-        search.run("exchange", rows, partial(descend, steps=budget.descent))
-        if not bool(search.best.distance[found].sum() < before * (1 - 2e-3)):
+    active = search.found()
+    step, rate = ((2.0, 0.02), (0.05, 0.001)) if search.norm == "l1" else ((0.3, 0.003), (0.03, 0.0005))
+    finish = partial(descend, steps=budget.descent)
+    for _ in range(budget.rounds):
+        before = search.best.distance[active].clone()
+        rows = search.resume(active)
+        search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
+        search.run("descent", rows, finish)
+        search.run("exchange", _donated(search, active, budget), finish)
+        for _ in range(budget.kicks):
+            search.run("kick", _kicked(search, active), finish)
+        active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
+        if not len(active):
             break
 
 
-def _searches(search: Search, some: Tensor, noises: Iterable[float], budget: Budget) -> Rows:
-    """Searches from some images, one with each noise, primal–dual and shrinking in turn; the rows to go on with.
+def _donated(search: Search, sample: Tensor, budget: Budget) -> Rows:
+    """Rows of some samples at the most promising of other samples' perturbations."""
+    return donate(
+        search.oracle, search.x, search.y, search.best, sample, donors=budget.donors, generator=search.generator
+    )
+
+
+def _kicked(search: Search, sample: Tensor) -> Rows:
+    """One row for each of some samples, at its best perturbation plus Gaussian noise."""
+    rows = search.rows(sample)
+    best = search.best.delta[sample]
+    noise = torch.randn(best.shape, generator=search.generator, device=best.device)
+    rows.delta = best.addcmul_(noise, KICK[search.norm] * best.abs().amax(dim=1, keepdim=True))
+    return rows
+
+
+def _searches(search: Search, budget: Budget) -> Rows:
+    """Searches from the clean image and from noisy ones, primal–dual and shrinking in turn; the rows to go on with.
 
     Several of a sample's searches go on, as the nearest so far need not end nearest.
     """
     kept = search.rows(search.everyone[:0])
-    for i, noise in enumerate(noises):
-        rows = search.rows(some)
+    for i, noise in enumerate((0.0, *islice(cycle(NOISE), budget.noisy))):
+        rows = search.clean()
         rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
         rows.delta.mul_(2 * noise).sub_(noise)
         if i % 2:
@@ -452,8 +453,8 @@ def _searches(search: Search, some: Tensor, noises: Iterable[float], budget: Bud
                 partial(
                     primal_dual,
                     steps=budget.search,
-                    scale=search.scale[some],
-                    known=search.known()[some],
+                    scale=search.scale,
+                    known=search.known(),
                     step=(step, 0.003),
                     dual_ratio=ratio,
                 ),
@@ -474,20 +475,6 @@ def _aim(search: Search, budget: Budget) -> Rows:
         search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
         kept = (kept + rows).nearest(2)
     return kept
-
-
-def _endgame(search: Search, budget: Budget) -> None:
-    """Go on from each sample's best, round by round, for as long as that pays; samples that stand still leave."""
-    active = search.found()
-    step, rate = ((2.0, 0.02), (0.05, 0.001)) if search.norm == "l1" else ((0.3, 0.003), (0.03, 0.0005))
-    for _ in range(budget.rounds):
-        before = search.best.distance[active].clone()
-        rows = search.resume(active)
-        search.run("shrinking", rows, partial(shrink, steps=budget.endgame, step=step, rate=rate))
-        search.run("descent", rows, partial(descend, steps=budget.descent))
-        active = active[search.best.distance[active] < before * (1 - 2e-3)]
-        if not len(active):
-            break
 
 
 ATTACK = Attack(

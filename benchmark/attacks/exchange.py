@@ -19,7 +19,15 @@ _BLOCK = 1000
 
 
 def donate(
-    oracle: Oracle, x: Tensor, y: Tensor, best: Best, *, donors: int, generator: torch.Generator, kept: int = 3
+    oracle: Oracle,
+    x: Tensor,
+    y: Tensor,
+    best: Best,
+    takers: Tensor,
+    *,
+    donors: int,
+    generator: torch.Generator,
+    kept: int = 3,
 ) -> Rows:
     """Starts for each sample: the perturbations of other samples, scaled to its own distance, that lead farthest.
 
@@ -28,6 +36,7 @@ def donate(
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         best: What is known of the samples; those with no example neither give nor take.
+        takers: Indices of the samples to find starts for, shape (m,).
         donors: How many other samples each tries, drawn at random, half of them of its own label as far as
             there are so many.
         generator: Source of the draws.
@@ -36,7 +45,8 @@ def donate(
     Returns:
         At most ``kept`` rows a sample, not all of them adversarial.
     """
-    taker, giver = _couples(y, torch.isfinite(best.distance), donors, generator)
+    found = torch.isfinite(best.distance)
+    taker, giver = _couples(y, found, takers[found[takers]], donors, generator)
     at_once = max(oracle.batch_size, len(x))  # couples whose images are held in memory
     margins = []
     for i in range(0, len(taker), at_once):
@@ -53,10 +63,12 @@ def donate(
     return _rows(x, y, best, taker[order[chosen]], giver[order[chosen]])
 
 
-def _couples(y: Tensor, found: Tensor, donors: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Who tries whose perturbation: indices of takers and givers, both of shape (m,)."""
+def _couples(
+    y: Tensor, found: Tensor, sample: Tensor, donors: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Which of the samples tries whose perturbation: indices of takers and givers, both of shape (m,)."""
     takers, givers = [], []
-    for some in torch.split(found.nonzero().squeeze(1), _BLOCK):
+    for some in torch.split(sample, _BLOCK):
         draw = torch.rand((len(some), len(y)), generator=generator, device=y.device)
         draw[:, ~found] = -torch.inf
         draw[torch.arange(len(some), device=y.device), some] = -torch.inf

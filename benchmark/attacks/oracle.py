@@ -151,13 +151,13 @@ class Oracle:
             gradients.append(self._repaired(gradient.flatten(1)))
             return margin
 
-        return self._batched(one, len(x)), torch.cat(gradients)
+        margins = self._batched(one, len(x))
+        return margins, gradients[0].contiguous() if len(gradients) == 1 else torch.cat(gradients)
 
     def _repaired(self, gradient: Tensor) -> Tensor:
-        # The sum of a row is finite unless an entry is not (or all but overflows): one pass instead of two.
-        bad = ~torch.isfinite(gradient.sum(dim=1))
-        if bool(bad.any()):
-            self.non_finite += int(bad.sum())
+        # A sum is finite unless an entry is not (or all but overflows): one pass instead of two.
+        if not bool(torch.isfinite(gradient.sum())):
+            self.non_finite += int((~torch.isfinite(gradient.sum(dim=1))).sum())
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient
 
