@@ -67,12 +67,16 @@ CHUNKS = 6
 N = 20
 
 
-def evaluate(workspace: Workspace, *options: str) -> tuple[int, str]:
-    """``curveboard evaluate``: the exit code and what was printed."""
+def evaluate(workspace: Workspace, *options: str, hook: Any = None) -> tuple[int, str]:
+    """``curveboard evaluate``: the exit code and what was printed. The profiling hook sees the command alone."""
     base = ["evaluate", "-w", str(workspace.root), "-m", boards.MODELS[0], "--limit", str(N)]
     printed = io.StringIO()
     with boards.line_registered(), redirect_stdout(printed), redirect_stderr(printed):
-        code = run([*base, "--protocol", "lines", *options])
+        sys.setprofile(hook)
+        try:
+            code = run([*base, "--protocol", "lines", *options])
+        finally:
+            sys.setprofile(None)
     return code, printed.getvalue()
 
 
@@ -92,11 +96,7 @@ def undisturbed(fresh, tmp_path_factory) -> tuple[Any, int, float]:
     assert evaluate(warm)[0] == 0  # the first run imports everything; its calls do not count
     workspace = boards.copied(fresh, tmp_path_factory.mktemp("undisturbed") / "board")
     calls = Injector(None, 0)
-    sys.setprofile(calls)
-    try:
-        assert evaluate(workspace)[0] == 0
-    finally:
-        sys.setprofile(None)
+    assert evaluate(workspace, hook=calls)[0] == 0
     timed = boards.copied(fresh, tmp_path_factory.mktemp("timed") / "board")
     begin = time.perf_counter()
     assert evaluate(timed)[0] == 0
@@ -233,6 +233,7 @@ def _disturbed(workspace: Workspace, kind: str, seed: int, calls: int, begun: An
         return measured(self, task, parameters)
 
     boards.Line.run = counted
+    hook = None
     acts = {"kill": kill, "signal": interrupt, "memory": run_out_of_memory}
     if kind == "evidence":
         fill_the_disk_of_the_evidence(rng)
@@ -243,15 +244,12 @@ def _disturbed(workspace: Workspace, kind: str, seed: int, calls: int, begun: An
     elif kind == "locked":
         lock_the_database(workspace, rng)
     elif kind in acts:
-        sys.setprofile(Injector(acts[kind], moment))
+        hook = Injector(acts[kind], moment)
     code, printed = 1, ""
     try:
-        code, printed = evaluate(workspace, "--rerun", "failed")
+        code, printed = evaluate(workspace, "--rerun", "failed", hook=hook)
     except MemoryError:
-        sys.setprofile(None)
         printed = "Error: MemoryError"
-    finally:
-        sys.setprofile(None)
     (workspace.root / "printed.txt").write_text(printed)
     os._exit(code)
 
