@@ -152,7 +152,7 @@ class Oracle:
             return margin
 
         margins = self._batched(one, len(x))
-        return margins, gradients[0].contiguous() if len(gradients) == 1 else torch.cat(gradients)
+        return margins, torch.cat(gradients)  # a copy: searches write to it, and a model's backward may return its own
 
     def _repaired(self, gradient: Tensor) -> Tensor:
         # A sum is finite unless an entry is not (or all but overflows): one pass instead of two.
