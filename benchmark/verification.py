@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
+from benchmark.modes import eval_mode
 from benchmark.threat import NORMS, Norm, distances, in_box
 
 SLACK: Final = 2.0**-18
@@ -84,27 +85,22 @@ def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_
         )
     if candidates.dtype != torch.float32:
         raise InputError(f"Candidates are {candidates.dtype}; adversarial examples are stored and checked as float32.")
-    was_training = model.training
-    model.eval()
     finite = torch.isfinite(candidates.flatten(1)).all(dim=1)
     boxed = in_box(candidates)
     shown = torch.where(boxed.view(-1, *[1] * (x.ndim - 1)), candidates, x)
     changed, clear, correct = [], [], []
-    try:
-        with torch.no_grad(), same_draws(x.device), full_precision():
-            randomised = is_randomised(model, x[:batch_size])
-            repeats = REPEATS if randomised else 1
-            for i in range(0, len(x), batch_size):
-                labels = y[i : i + batch_size]
-                clean = torch.stack([model(x[i : i + batch_size]) for _ in range(repeats)])
-                refuse_non_finite(clean[0], first=i)
-                logits = torch.stack([model(shown[i : i + batch_size]) for _ in range(repeats)])
-                correct.append(clean.mean(dim=0).argmax(dim=1) == labels)
-                lead = mean_lead(logits, labels)
-                changed.append(lead > 0)
-                clear.append(lead > SLACK * logits.mean(dim=0).abs().amax(dim=1))
-    finally:
-        model.train(was_training)
+    with eval_mode(model), torch.no_grad(), same_draws(x.device), full_precision():
+        randomised = is_randomised(model, x[:batch_size])
+        repeats = REPEATS if randomised else 1
+        for i in range(0, len(x), batch_size):
+            labels = y[i : i + batch_size]
+            clean = torch.stack([model(x[i : i + batch_size]) for _ in range(repeats)])
+            refuse_non_finite(clean[0], first=i)
+            logits = torch.stack([model(shown[i : i + batch_size]) for _ in range(repeats)])
+            correct.append(clean.mean(dim=0).argmax(dim=1) == labels)
+            lead = mean_lead(logits, labels)
+            changed.append(lead > 0)
+            clear.append(lead > SLACK * logits.mean(dim=0).abs().amax(dim=1))
     is_changed, is_clear, is_correct = torch.cat(changed), torch.cat(clear), torch.cat(correct)
     reason = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     reason[~is_clear] = 4

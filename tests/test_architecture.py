@@ -28,6 +28,7 @@ LIBRARY = {
         "curve",
         "errors",
         "measures",
+        "modes",
         "plugins",
         "results",
         "statistics",

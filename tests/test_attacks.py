@@ -96,6 +96,7 @@ def test_attack_is_a_pure_function(name):
     attack = get_attack(name)
     model, x, y = linear_problem(1)
     model.train()
+    model.linear.eval()
     model.linear.bias.requires_grad_(False)
     before = torch.random.get_rng_state()
     x_before, y_before = x.clone(), y.clone()
@@ -105,6 +106,7 @@ def test_attack_is_a_pure_function(name):
     second = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None).adversarials
     assert torch.equal(first, second), "the same seed gives another result"
     assert model.training
+    assert not model.linear.training
     assert model.linear.weight.requires_grad
     assert not model.linear.bias.requires_grad
     assert model.linear.weight.grad is None

@@ -407,8 +407,10 @@ def test_second_order_takes_smooth_models(activation):
 
 def test_the_models_mode_is_restored():
     model = network().train()
+    model[0].eval()
+    modes = [module.training for module in model.modules()]
     clever_scores(model, images(), norm="l2", **SMALL)
-    assert model.training
+    assert [module.training for module in model.modules()] == modes
 
 
 # --- the measure

@@ -82,8 +82,9 @@ def test_a_misclassified_image_has_distance_zero_whatever_is_claimed():
 
 def test_the_model_is_judged_in_eval_mode_and_left_as_it_was():
     model = nn.Sequential(nn.Dropout(0.99), Threshold()).train()
+    model[1].eval()
     assert bool(verify(model, X, Y, image(0.75)).holds[0])
-    assert model.training
+    assert [module.training for module in model.modules()] == [True, True, False]
 
 
 def test_a_crash_of_the_model_is_no_misclassification():

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
+from benchmark.modes import eval_mode
 from benchmark.verification import SLACK, mean_lead
 
 SAFETY: Final = 1.25 * SLACK
@@ -41,18 +42,15 @@ def frozen(model: nn.Module) -> Iterator[None]:
     Attacks pass a model many times, so memory is kept too, for good: see `keep_freed_memory`.
     """
     keep_freed_memory()
-    modes = [(module, module.training) for module in model.modules()]
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    model.eval()
     for parameter in asking:
         parameter.requires_grad_(False)
     try:
-        yield
+        with eval_mode(model):
+            yield
     finally:
         for parameter in asking:
             parameter.requires_grad_(True)
-        for module, training in modes:
-            module.training = training
 
 
 def keep_freed_memory() -> None:

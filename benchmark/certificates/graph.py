@@ -23,6 +23,7 @@ from benchmark.certificates.operations import (
     Sum,
 )
 from benchmark.errors import UnsupportedModelError
+from benchmark.modes import eval_mode
 
 AGREEMENT: Final = 1e-3
 """How far, relative to the largest logit, the module's float32 logits may be from the graph's: rounding, no more."""
@@ -92,9 +93,7 @@ def trace(module: nn.Module, x: Tensor) -> Graph:
         UnsupportedModelError: If the module cannot be traced, has an operation that is not supported (named in the
             message), or does not agree with its trace (a random or stateful forward pass).
     """
-    was_training = module.training
-    module.eval()
-    try:
+    with eval_mode(module):
         tracer = _Tracer()
         try:
             traced = fx.GraphModule(module, tracer.trace(module))
@@ -109,8 +108,6 @@ def trace(module: nn.Module, x: Tensor) -> Graph:
         lowering.run(x[:1].expand(2, *x.shape[1:]).clone())
         graph = lowering.finish()
         _check_agreement(graph, module, x[:32])
-    finally:
-        module.train(was_training)
     return graph
 
 

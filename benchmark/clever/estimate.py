@@ -18,6 +18,7 @@ from benchmark.clever.scores import CleverEstimates, Order, Sampled, score
 from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import Targets, choose_targets
 from benchmark.errors import InputError, UnknownNameError
+from benchmark.modes import eval_mode
 from benchmark.threat import NORMS, Norm, in_box
 
 
@@ -88,9 +89,7 @@ def clever_estimates(
     settings = resolve(preset, batches=batches, samples=samples, radius=radius)
     _check_images(x, y, settings, batch_size)
     keep_freed_memory()
-    was_training = model.training
-    model.eval()
-    try:
+    with eval_mode(model):
         together = points_a_pass(model, x[:1]) if batch_size is None else batch_size
         with torch.no_grad():
             logits = torch.cat([model(part) for part in torch.split(x, together)]).double()
@@ -102,8 +101,6 @@ def clever_estimates(
         if order == 2:
             refuse_kinks(model, draw(x[0], settings, "l2", batches=1, seed=seed))
         found = [sampler(x[i], int(labels[i]), chosen[i].tolist(), first + i) for i in correct.nonzero()[:, 0].tolist()]
-    finally:
-        model.train(was_training)
     margins = logits.gather(1, labels[:, None]) - logits.gather(1, chosen)
     q, kept = len(norms), correct.cpu().numpy()
     maxima = torch.stack([m for m, _ in found]) if found else x.new_empty(0, chosen.shape[1], q, settings.batches)
