@@ -27,7 +27,7 @@ def donate(
     *,
     donors: int,
     generator: torch.Generator,
-    kept: int = 3,
+    kept: int = 2,
 ) -> Rows:
     """Starts for each sample: the perturbations of other samples, scaled to its own distance, that lead farthest.
 
