@@ -16,6 +16,8 @@ from benchmark.attacks.engine import FAMILIES, Search
 from benchmark.attacks.linearised import descend
 from benchmark.attacks.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.reliability import seeds_disagree
+from benchmark.attacks.rows import Rows
+from benchmark.attacks.shrinking import sparse_ascent
 from benchmark.certificates.exact import exact
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.threat import DUAL, NORMS, norms_of
@@ -235,6 +237,18 @@ def test_searches_do_not_write_to_gradients_that_are_the_models_own(norm):
     lead = 0.5 - 0.5 * float(plain.sum())
     np.testing.assert_allclose(curve.distances, lead / float(norms_of(plain, DUAL[norm])), rtol=1e-4)
     assert bool((own == plain).all())
+
+
+def test_a_sparse_step_takes_the_largest_gradients_that_the_box_lets_move():
+    x = torch.tensor([[1.0, 0.0, 0.5, 0.5, 0.0, 1.0]])
+    rows = Rows(torch.tensor([0]), x.view(1, 1, 2, 3), torch.tensor([0]))
+    gradient = torch.tensor([[9.0, -8.0, 3.0, -4.0, 2.0, -1.0]])  # the first two point out of the box
+    assert sparse_ascent(rows, gradient, 2).tolist() == [[0, 0, 0.5, -0.5, 0, 0]]
+    assert sparse_ascent(rows, gradient, 4).tolist() == [[0, 0, 0.25, -0.25, 0.25, -0.25]]
+    assert sparse_ascent(rows, gradient.sign(), 2).tolist() == [[0, 0, 0.25, -0.25, 0.25, -0.25]]
+    assert sparse_ascent(rows, gradient * torch.tensor([1, 1, 1, 0, 0, 0]), 2).tolist() == [[0, 0, 0.5, 0, 0, 0]]
+    rows.delta[0, 2] = 0.5
+    assert sparse_ascent(rows, gradient, 2).tolist() == [[0, 0, 0, -0.5, 0.5, 0]]
 
 
 def test_the_batch_follows_what_the_model_keeps_for_its_backward_pass():

@@ -102,3 +102,18 @@ def test_cheapest_point_is_the_corner_where_the_bounds_forbid_the_level(norm):
 def test_a_level_that_zero_reaches_needs_no_change(norm):
     point = cheapest_point(torch.tensor([[1.0, -2.0]]), torch.tensor([-1.0]), -torch.ones(1, 2), torch.ones(1, 2), norm)
     assert float(norms_of(point, norm)) == 0
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_cheapest_point_in_l1_moves_the_steepest_coordinates_first(dtype):
+    d = 3072  # more coordinates than a sort may mix up unnoticed, with ties, zeros and the smallest numbers
+    gradient = torch.randn(5, d, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    gradient[:, ::7], gradient[:, 1::7], gradient[1] = 0, 1e-44, 0.25
+    gradient[2, 10] = 100
+    level = gradient.abs().sum(dim=1) / 20
+    point = cheapest_point(gradient, level, -torch.ones_like(gradient), torch.ones_like(gradient), "l1")
+    torch.testing.assert_close((gradient * point).sum(dim=1), level, rtol=1e-4, atol=0)
+    for slope, change in zip(gradient.abs(), point.abs(), strict=True):
+        whole = int((change == 1).sum())
+        assert int((change > 0).sum()) <= whole + 1
+        assert whole == 0 or float(slope[change == 1].min()) >= float(slope[change == 0].max())

@@ -61,20 +61,30 @@ def shrink(
         length = (eps * cosine(step, k, steps))[:, None]
         if norm == "l1":
             share = cosine(_SPARSITY, k, steps)
-            rows.delta.add_(_sparse_ascent(rows, gradient, max(1, int(share * gradient.shape[1]))).mul_(length))
+            rows.delta.add_(sparse_ascent(rows, gradient, max(1, int(share * gradient.shape[1]))).mul_(length))
             rows.clip_()
         else:
             rows.delta.addcmul_(gradient.sign() if norm == "linf" else normalize(gradient, eps=1e-30), length)
         project_ball_(rows.delta, norm, eps)
 
 
-def _sparse_ascent(rows: Rows, gradient: Tensor, count: int) -> Tensor:
-    """Direction of l1 norm 1: the signs of the largest gradients among coordinates that the box lets move."""
-    sign = gradient.sign()
+def sparse_ascent(rows: Rows, gradient: Tensor, count: int) -> Tensor:
+    """A step in l1: the signs of the largest gradients among coordinates that the box lets move.
+
+    Args:
+        rows: Where the searches are.
+        gradient: Shape (m, d).
+        count: Coordinates to move.
+
+    Returns:
+        Directions of l1 norm 1, shape (m, d), or less where fewer coordinates can move.
+    """
     image = rows.x + rows.delta
-    room = (2 * sign).clamp_(-image, 1 - image).abs_()
-    slope = room.sub_(1e-4).sign_().clamp_(min=0).mul_(gradient).abs_()  # torch.where takes ten times as long
-    return slope.ge_(_largest(slope, count)).mul_(sign).div_(count)
+    room = gradient.sign().mul_(2).clamp_(-image, 1 - image).abs_()
+    slope = room.sub_(1e-4).sign_().clamp_(min=0).mul_(gradient)  # torch.where takes ten times as long
+    size = slope.abs()
+    step = size.ge_(_largest(size, count)).mul_(slope.sign_())
+    return step.div_(step.abs().sum(dim=1, keepdim=True).clamp_(min=count))  # more than `count` where gradients tie
 
 
 def _largest(values: Tensor, count: int) -> Tensor:
