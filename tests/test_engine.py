@@ -251,6 +251,23 @@ def test_a_sparse_step_takes_the_largest_gradients_that_the_box_lets_move():
     assert sparse_ascent(rows, gradient, 2).tolist() == [[0, 0, 0, -0.5, 0.5, 0]]
 
 
+def test_memory_that_runs_out_after_the_gradient_costs_no_row_and_gives_none_twice():
+    class Tight(nn.Module):
+        """Adversarial everywhere, so that every margin is confirmed by new calls; those have room for three images."""
+
+        def forward(self, x):
+            if len(x) > 3 and not torch.is_grad_enabled():
+                raise MemoryError
+            return x.flatten(1)[:, :2]
+
+    oracle = Oracle(Tight(), batch_size=64, repeats=2)
+    x = torch.rand(10, 1, 2, 2)
+    x[:, 0, 0, 0], x[:, 0, 0, 1] = 0.1, 0.9
+    margin, gradient = oracle.gradients(x, torch.zeros(10, dtype=torch.int64))
+    assert margin.shape == (10,)
+    torch.testing.assert_close(gradient, torch.tensor([[-1.0, 1.0, 0.0, 0.0]]).expand(10, -1))
+
+
 def test_the_batch_follows_what_the_model_keeps_for_its_backward_pass():
     class Keeps(nn.Module):
         """Saves about ``megabytes`` for each image: the input of one sine."""

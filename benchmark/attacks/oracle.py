@@ -151,11 +151,12 @@ class Oracle:
                 if target is not None:
                     rival = torch.where(target[i:j] >= 0, target[i:j], rival)
                 logits = _mean(calls)
-                # Handing grad the slope would do too, but has torch load sympy, which takes a third of a second.
+                # The slope as grad's own argument would do, but has torch load sympy: a third of a second.
                 lead = (logits * self._slope(logits.detach(), y[i:j], rival)).sum()
                 (gradient,) = torch.autograd.grad(lead, image)
+            margin = self._confirmed(x[i:j], y[i:j], margin)  # may run out of memory: nothing is kept before it
             gradients.append(self._repaired(gradient.flatten(1).contiguous()))
-            return self._confirmed(x[i:j], y[i:j], margin)
+            return margin
 
         margins = self._batched(one, len(x))
         return margins, gradients[0] if len(gradients) == 1 else torch.cat(gradients)
