@@ -405,6 +405,13 @@ def test_second_order_takes_smooth_models(activation):
     assert ((scores > 0) & (scores <= 5)).all()
 
 
+def test_a_caller_may_have_switched_gradients_off():
+    model, x = network(), images()
+    expected = clever_scores(model, x, norm="l2", **SMALL)
+    with torch.no_grad():
+        np.testing.assert_array_equal(clever_scores(model, x, norm="l2", **SMALL), expected)
+
+
 def test_the_models_mode_is_restored():
     model = network().train()
     model[0].eval()
