@@ -125,7 +125,8 @@ def cheapest_point(
         low: Lower bounds, shape (n, d).
         high: Upper bounds, shape (n, d), >= ``low``.
         norm: Which norm is to be small.
-        iterations: Most Newton steps (linf and l2); all are needed for the last digits of a few rows only.
+        iterations: Most points that Newton's method looks at (linf and l2); all are needed for the last digits of a few
+            rows only.
         guess: About the norm of the result, shape (n,), where Newton's method starts (linf and l2); the norm of the
             point nearest to 0 if left out.
 
