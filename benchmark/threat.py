@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from typing import Final, Literal, get_args
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from benchmark.light import dots, light, tensor, where
 
 Norm = Literal["linf", "l2", "l1"]
 """The norms of a threat model."""
@@ -34,7 +37,8 @@ def norms_of(delta: Tensor, norm: Norm) -> Tensor:
     if norm == "linf":
         return flat.abs().amax(dim=1)
     if norm == "l2":
-        return flat.square().sum(dim=1).sqrt()
+        lengths: Tensor = torch.linalg.vector_norm(flat, dim=1)
+        return lengths
     return flat.abs().sum(dim=1)
 
 
@@ -76,31 +80,30 @@ def project_ball_(delta: Tensor, norm: Norm, eps: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
         return delta.mul_((radius / length.clamp_(min=1e-30)).clamp_(max=1))
     size = delta.abs()
-    threshold = _soft_threshold(size, radius)
-    size.sub_(threshold).clamp_(min=0)
+    size.sub_(_soft_threshold(size, eps.to(delta.dtype))[:, None]).clamp_(min=0)
     total = size.sum(dim=1, keepdim=True)
     size.mul_((radius / total.clamp_(min=1e-30)).clamp_(max=1))
-    return delta.copysign_(delta).sign_().mul_(size)
+    return delta.sign_().mul_(size)
 
 
 def _soft_threshold(size: Tensor, radius: Tensor, *, iterations: int = 30) -> Tensor:
-    """The t >= 0 with ``sum(max(size - t, 0)) == radius``, 0 inside the ball; shapes (n, d), (n, 1) -> (n, 1).
+    """The t >= 0 with ``sum(max(size - t, 0)) == radius``, 0 inside the ball; shapes (n, d), (n,) -> (n,).
 
     The left side is convex, piecewise linear and falling, so Newton's method from the left never overshoots and is
     exact after finitely many steps, each O(d) (Michelot 1986); a handful suffice, no sorting is needed.
     """
-    threshold = torch.zeros_like(radius)
-    excess = size.sum(dim=1, keepdim=True).sub_(radius)
-    count = torch.full_like(radius, size.shape[1])
+    wanted = light(radius)
+    threshold = 0 * wanted
+    above = size.clone()
     for _ in range(iterations):
-        step = excess.clamp_(min=0).div_(count)
-        if not bool((step > 1e-6 * threshold).any()):
+        excess = light(above.sum(dim=1)) - wanted
+        count = light(above.sign_().sum(dim=1))
+        step = excess * (excess > 0) / (count + (count == 0))
+        if not (step > 1e-6 * threshold).any():
             break
-        threshold.add_(step)
-        above = size - threshold
-        excess = above.clamp_(min=0).sum(dim=1, keepdim=True).sub_(radius)
-        count = above.count_nonzero(dim=1).to(size.dtype)[:, None].clamp_(min=1)
-    return threshold
+        threshold = threshold + step
+        torch.sub(size, tensor(threshold)[:, None], out=above).clamp_(min=0)
+    return tensor(threshold)
 
 
 def cheapest_point(
@@ -133,51 +136,67 @@ def cheapest_point(
     Returns:
         Perturbations, shape (n, d).
     """
-    wanted = level.to(gradient.dtype)[:, None]
+    level = level.to(gradient.dtype)
     if norm == "l1":
-        return _fill_best_first(gradient, wanted, low, high)
-    direction = gradient if norm == "l2" else gradient.sign()
-    if guess is None:
-        guess = norms_of(torch.zeros_like(gradient).clamp_(low, high), norm)
-    at = guess.to(gradient.dtype) / norms_of(direction, norm).clamp(min=1e-12)
-    return _fill_evenly(gradient, direction, wanted, low, high, at=at[:, None], iterations=iterations)
+        return _fill_best_first(gradient, level, low, high)
+    at = norms_of(torch.zeros_like(gradient).clamp_(low, high), norm) if guess is None else guess.to(gradient.dtype)
+    if norm == "linf":
+        return _fill_evenly(gradient, gradient.sign(), level, low, high, at=at, iterations=iterations)
+    at = at / norms_of(gradient, norm).clamp_(min=1e-12)
+    return _fill_evenly(gradient, gradient, level, low, high, at=at, iterations=iterations)
 
 
 _BEYOND: Final = 1e30
 """Farther than any bound."""
 
+_STEEPEST: Final = 64
+"""Coordinates of a row that are put in order at first; in a descent one row in fifty needs more."""
 
-def _fill_best_first(gradient: Tensor, wanted: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """For l1: from the point nearest to 0, whole coordinates in the order of their slope, the last one partly."""
+
+def _fill_best_first(gradient: Tensor, level: Tensor, low: Tensor, high: Tensor, *, most: int = _STEEPEST) -> Tensor:
+    """For l1: from the point nearest to 0, whole coordinates in the order of their slope, the last one partly.
+
+    Mostly a few coordinates are enough; only rows that the ``most`` steepest leave short look at all of them.
+    """
     nearest = torch.zeros_like(gradient).clamp_(low, high)
-    lacking = wanted - (gradient * nearest).sum(dim=1, keepdim=True)
-    order = _steepest_first(gradient.abs())
+    lacking = tensor(light(level) - dots(gradient, nearest))[:, None]
+    order = _steepest_first(gradient.abs(), most)
     slope = gradient.gather(1, order)
     # The bound that the slope points to; torch.where takes five times as long.
-    room = gradient.sign().mul_(_BEYOND).clamp_(low, high).sub_(nearest).gather(1, order)
+    bound = slope.sign().mul_(_BEYOND).clamp_(low.gather(1, order), high.gather(1, order))
+    room = bound.sub_(nearest.gather(1, order))
     gains = slope * room
-    share = lacking.sub(gains.cumsum(dim=1)).add_(gains).div_(slope.abs_().clamp_(min=1e-30)).clamp_(min=0)
+    reached = gains.cumsum(dim=1)
+    share = lacking.sub(reached).add_(gains).div_(slope.abs_().clamp_(min=1e-30)).clamp_(min=0)
     # Where the slope is 0 nothing is gained: as near to 0 as the bounds allow.
     step = torch.minimum(share, room.abs()).mul_(room.sign_()).mul_(gains.sign_())
-    return nearest.scatter_add_(1, order, step)
+    point = nearest.scatter_add_(1, order, step)
+    if order.shape[1] < gradient.shape[1] and bool((short := reached[:, -1:] < lacking).any()):
+        rows = short.nonzero()[:, 0]
+        point[rows] = _fill_best_first(gradient[rows], level[rows], low[rows], high[rows], most=gradient.shape[1])
+    return point
 
 
-def _steepest_first(slope: Tensor) -> Tensor:
-    """Indices that sort each row of non-negative numbers in descending order, shape (n, d).
+def _steepest_first(slope: Tensor, most: int) -> Tensor:
+    """Indices of the largest of each row of non-negative numbers, in descending order, shape (n, min(d, most)).
 
-    On the CPU numpy's vectorised sort of float64 takes an eighth of the time of torch's `argsort`: the bits that a
-    float32 leaves free there hold the index.
+    On the CPU numpy's vectorised selection and sort of float64 take an eighth of the time of torch's `topk`: the bits
+    that a float32 leaves free there hold the index.
     """
+    most = min(most, slope.shape[1])
     if slope.device.type != "cpu" or slope.dtype != torch.float32:
-        return slope.argsort(dim=1, descending=True)
+        return slope.topk(most, dim=1).indices
     keys = slope.double().neg_()
     bits = keys.view(torch.int64).bitwise_or_(torch.arange(slope.shape[1]))
-    keys.numpy().sort(axis=1)
-    return bits.bitwise_and_(2**29 - 1)
+    if most < slope.shape[1]:
+        keys.numpy().partition(most - 1, axis=1)
+    keys[:, :most].numpy().sort(axis=1)
+    return bits[:, :most].bitwise_and(2**29 - 1)
 
 
+@np.errstate(over="ignore")  # a factor that overflows is not inside the bracket
 def _fill_evenly(
-    gradient: Tensor, direction: Tensor, wanted: Tensor, low: Tensor, high: Tensor, *, at: Tensor, iterations: int
+    gradient: Tensor, direction: Tensor, level: Tensor, low: Tensor, high: Tensor, *, at: Tensor, iterations: int
 ) -> Tensor:
     """For linf and l2: every coordinate goes along its direction by a common factor, between its bounds.
 
@@ -185,24 +204,25 @@ def _fill_evenly(
     narrows, finds the factor, exactly once it is on the right piece. Each step is O(d).
     """
     rate = gradient * direction
-    least, most = torch.zeros_like(wanted), torch.full_like(wanted, _BEYOND)
     reached, point = torch.empty_like(rate), torch.empty_like(rate)
-    exact = 1e-7 * wanted.abs()
+    wanted, factor = light(level), light(at)
+    least, most = light(torch.zeros_like(level)), light(torch.full_like(level, _BEYOND))
+    exact = 1e-7 * abs(wanted)
     for left in reversed(range(iterations)):
-        torch.mul(direction, at, out=reached)
+        torch.mul(direction, tensor(factor)[:, None], out=reached)
         torch.clamp(reached, low, high, out=point)
         if not left:
             break
-        lacking = wanted - torch.linalg.vecdot(gradient, point)[:, None]
-        free = reached.eq_(point)  # 1.0 or 0.0: coordinates that no bound holds
-        growth = torch.linalg.vecdot(free, rate)[:, None]
+        lacking = wanted - dots(gradient, point)
+        growth = dots(reached.eq_(point), rate)  # 1.0 or 0.0: coordinates that no bound holds
         short = lacking > 0
-        least, most = torch.where(short, at, least), torch.where(short, most, at)
-        newton = at + lacking / growth.clamp_(min=1 / _BEYOND)
-        between = torch.where(least > 0, least.sqrt() * most.sqrt(), most / 2)  # the bracket can be very wide
-        after = torch.where((newton > least) & (newton < most), newton, between)
-        after = torch.where(lacking.abs() <= exact, at, after)
-        if not bool(((after - at).abs() > 1e-7 * after).any()):
+        least, most = where(short, factor, least), where(short, most, factor)
+        after = factor + lacking / (growth + 1 / _BEYOND)
+        good = (after > least) & (after < most)
+        if not good.all():
+            between = where(least > 0, least**0.5 * most**0.5, most / 2)  # the bracket can be very wide
+            after = where(good, after, where(abs(lacking) <= exact, factor, between))
+        if (abs(after - factor) <= 1e-7 * after).all():
             break
-        at = after
+        factor = after
     return point

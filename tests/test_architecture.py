@@ -27,6 +27,7 @@ LIBRARY = {
         "counting",
         "curve",
         "errors",
+        "light",
         "measures",
         "modes",
         "plugins",

@@ -1,6 +1,7 @@
 """The curve engine: against exact solvers, and on models that hide their gradients, lie about them, or fail."""
 
 import math
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -12,7 +13,7 @@ from torch import nn
 from benchmark import robustness_curve, verify
 from benchmark.attacks import engine as engine_module
 from benchmark.attacks import get_attack
-from benchmark.attacks.engine import FAMILIES, Search
+from benchmark.attacks.engine import BUDGETS, FAMILIES, Search
 from benchmark.attacks.linearised import descend
 from benchmark.attacks.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.reliability import seeds_disagree
@@ -367,13 +368,34 @@ def test_only_samples_that_a_round_helps_go_on(norm, monkeypatch):
     robustness_curve(linear, x, linear(x).argmax(1), norm=norm)
     assert asked == [N]
     asked.clear()
-    rugged = tiny_net(3, width=60)
+    rugged = tiny_net(3, width=150)
     x, y = images(rugged, n=30)
     robustness_curve(rugged, x, y, norm=norm)
     assert asked[0] == 30
     assert len(asked) > 1
     assert sorted(asked, reverse=True) == asked
     assert asked[1] < 30
+
+
+def test_the_last_few_samples_get_no_round_of_their_own_but_in_a_thorough_run(monkeypatch):
+    asked = []
+    original = engine_module._donated
+    monkeypatch.setattr(
+        engine_module, "_donated", lambda search, some, *rest: asked.append(len(some)) or original(search, some, *rest)
+    )
+    net = tiny_net(3, width=150)
+    x, y = images(net, n=30)
+    standard = BUDGETS["standard"]
+    counts = []
+    for left in (standard.left, 0.0):
+        monkeypatch.setitem(BUDGETS, "standard", replace(standard, left=left))
+        asked.clear()
+        robustness_curve(net, x, y, norm="l2")
+        counts.append(list(asked))
+    assert standard.left == 0.1
+    assert min(counts[0]) > 3 >= min(counts[1])
+    assert counts[1][: len(counts[0])] == counts[0]
+    assert BUDGETS["thorough"].left == 0
 
 
 def test_kicks_leave_a_basin_that_descent_cannot_leave():

@@ -132,7 +132,7 @@ def test_a_contestant_is_verified_and_its_passes_are_counted(monkeypatch: pytest
         model(x[:1])
         return (x + 1e-6).clamp(0, 1)  # moved, but far from any boundary
 
-    monkeypatch.setattr("perf.peers.PEERS", (Peer("liar", "none", "none", lying),))
+    monkeypatch.setattr("perf.contestant.PEERS", (Peer("liar", "none", "none", lying),))
     task = {"contestant": "liar", "norm": "linf", "device": "cpu", "seed": 0}
     measured = measure(task, work)
     assert measured["distances"] == [0.0, None, None, None]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import brentq, linprog
 
+from benchmark import threat
 from benchmark.threat import DUAL, NORMS, cheapest_point, distances, in_box, norms_of, project_ball_
 
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
@@ -117,3 +118,36 @@ def test_cheapest_point_in_l1_moves_the_steepest_coordinates_first(dtype):
         whole = int((change == 1).sum())
         assert int((change > 0).sum()) <= whole + 1
         assert whole == 0 or float(slope[change == 1].min()) >= float(slope[change == 0].max())
+
+
+def test_cheapest_point_in_l1_is_the_same_whether_a_few_coordinates_are_enough_or_not():
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(6, 300, generator=generator)
+    low, high = -torch.rand(6, 300, generator=generator), torch.rand(6, 300, generator=generator)
+    most = (gradient * torch.where(gradient > 0, high, low)).sum(dim=1)
+    level = most * torch.tensor([0.01, 0.2, 0.6, 0.99, 1.0, 2.0])  # from a few coordinates to all and to too much
+    few = cheapest_point(gradient, level, low, high, "l1")
+    torch.testing.assert_close(few, threat._fill_best_first(gradient, level, low, high, most=300))
+    changed = (few != 0).sum(dim=1).tolist()
+    assert changed[0] < 20
+    assert changed[3] > 200
+    assert changed[5] == 300
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_what_numpy_computes_on_the_cpu_torch_computes_elsewhere(norm, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    gradient, delta = torch.randn(2, 20, 50, generator=generator)
+    low, high = -torch.rand(20, 50, generator=generator), torch.rand(20, 50, generator=generator)
+    level, eps = torch.linspace(-1, 60, 20), torch.linspace(0, 30, 20)
+
+    def both():
+        return cheapest_point(gradient, level, low, high, norm), project_ball_(delta.clone(), norm, eps)
+
+    expected = both()
+    used = []
+    monkeypatch.setattr(threat, "light", lambda tensor: used.append(tensor) or tensor)
+    monkeypatch.setattr(threat, "dots", lambda a, b: used.append(a) or torch.linalg.vecdot(a, b))
+    torch.testing.assert_close(both(), expected)
+    assert used
+    assert all(isinstance(value, torch.Tensor) for value in used)

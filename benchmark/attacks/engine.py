@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
+from benchmark.attacks.convolutions import faster_convolutions
 from benchmark.attacks.exchange import donate
 from benchmark.attacks.gradient_free import random_search, single_step
 from benchmark.attacks.linearised import descend, linearise, polish
@@ -72,6 +73,7 @@ class Budget:
         descent: Steps of each descent that is to be finished.
         refine: Steps of each shrinking search from an example that is near already.
         rounds: Most rounds of going on from each sample's best.
+        left: Share of the samples for which alone no further round is made, as passes of a few images cost more.
         donors: Perturbations of other samples that each sample tries in a round.
         kicks: Descents from the kicked best in a round.
         polish: Linearisations of the final polish.
@@ -92,6 +94,7 @@ class Budget:
     descent: int
     refine: int
     rounds: int
+    left: float
     donors: int
     kicks: int
     polish: int
@@ -114,6 +117,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         descent=15,
         refine=20,
         rounds=1,
+        left=0.1,
         donors=16,
         kicks=3,
         polish=2,
@@ -134,6 +138,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         descent=20,
         refine=30,
         rounds=10,
+        left=0.1,
         donors=24,
         kicks=5,
         polish=3,
@@ -154,6 +159,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         descent=30,
         refine=50,
         rounds=30,
+        left=0.0,
         donors=48,
         kicks=15,
         polish=9,
@@ -266,11 +272,12 @@ def engine(
             search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
             return search, _run(search, x if pool is None else pool, BUDGETS[effort])
 
-        search, checks = search_with(seed)
-        if effort == "thorough":
-            other, _ = search_with(seed + 1)
-            checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
-            search.best.absorb(other.best)
+        with faster_convolutions(model, x):
+            search, checks = search_with(seed)
+            if effort == "thorough":
+                other, _ = search_with(seed + 1)
+                checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
+                search.best.absorb(other.best)
         _insist(search, outputs.randomised)
     return _result(x, attacked, search.best, reliability_flags(outputs, checks))
 
@@ -414,7 +421,7 @@ def _improve(search: Search, budget: Budget) -> None:
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
             search.run("kick", _kicked(search, active), finish)
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
-        if not len(active):
+        if len(active) <= budget.left * len(search.found()):
             break
 
 

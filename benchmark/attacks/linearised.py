@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmark.attacks.oracle import Oracle
 from benchmark.attacks.rows import Rows
+from benchmark.light import dots, light, tensor
 from benchmark.threat import Norm, cheapest_point
 
 _MEMORY = 0.6
@@ -24,8 +25,8 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)
 
 def _level(rows: Rows, margin: Tensor, gradient: Tensor) -> Tensor:
     """The value that the linearised margin's gradient must reach, in total, for a margin of zero; shape (m,)."""
-    reached = (gradient * rows.delta).sum(dim=1)
-    return reached - margin + 1e-6 * (reached.abs() + margin.abs())
+    reached, lead = dots(gradient, rows.delta), light(margin)
+    return tensor(reached - lead + 1e-6 * (abs(reached) + abs(lead)))
 
 
 def linearise(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -163,7 +164,7 @@ class Oracle:
 
     def _repaired(self, gradient: Tensor) -> Tensor:
         # A sum is finite unless an entry is not (or all but overflows): one pass instead of two.
-        if not bool(torch.isfinite(gradient.sum())):
+        if not math.isfinite(gradient.sum()):
             self.non_finite += int((~torch.isfinite(gradient.sum(dim=1))).sum())
             gradient = gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
         return gradient
@@ -218,7 +219,7 @@ class Oracle:
                 self.batch_size = max(1, min(self.batch_size, j - i) // 2)
                 continue
             i = j
-        return torch.cat(parts)
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
 def _mean(calls: list[Tensor]) -> Tensor:

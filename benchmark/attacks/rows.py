@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from benchmark.light import light, where
 from benchmark.threat import Norm, norms_of
 
 
@@ -87,10 +88,11 @@ class Rows:
             The norm of each current perturbation, shape (m,).
         """
         size = norms_of(self.delta, norm)
-        nearer = ((margin > 0) & (size < self.distance)).nonzero().squeeze(1)
+        lead, length, distance = light(margin), light(size), light(self.distance)
+        (nearer,) = where((lead > 0) & (length < distance))
         if len(nearer):
-            self.distance.index_copy_(0, nearer, size.index_select(0, nearer))
-            self.best.index_copy_(0, nearer, self.delta.index_select(0, nearer))
+            distance[nearer] = length[nearer]
+            light(self.best)[nearer] = light(self.delta)[nearer]
         return size
 
 
