@@ -405,11 +405,33 @@ def test_second_order_takes_smooth_models(activation):
     assert ((scores > 0) & (scores <= 5)).all()
 
 
-def test_a_caller_may_have_switched_gradients_off():
-    model, x = network(), images()
-    expected = clever_scores(model, x, norm="l2", **SMALL)
+@pytest.mark.parametrize("order", [1, 2])
+def test_a_caller_may_have_switched_gradients_off(order):
+    model, x = network(nn.Tanh()), images()
+    expected = clever_scores(model, x, norm="l2", order=order, **SMALL)
     with torch.no_grad():
-        np.testing.assert_array_equal(clever_scores(model, x, norm="l2", **SMALL), expected)
+        np.testing.assert_array_equal(clever_scores(model, x, norm="l2", order=order, **SMALL), expected)
+
+
+def test_convolutions_give_the_scores_they_give_in_any_order():
+    torch.manual_seed(0)
+    convolutions = nn.Sequential(nn.Conv2d(1, 3, 2), nn.Tanh(), nn.Conv2d(3, 4, 2), nn.Tanh())
+
+    class Viewing(nn.Module):  # asks for the usual order of features, and so is run in it
+        def __init__(self):
+            super().__init__()
+            self.features, self.last = convolutions, nn.Linear(16, 3)
+
+        def forward(self, x):
+            return self.last(self.features(x).view(len(x), -1))
+
+    viewing = Viewing().eval()
+    plain = nn.Sequential(viewing.features, nn.Flatten(), viewing.last).eval()
+    x = torch.rand(3, 1, 4, 4)
+    for norms in NORMS:
+        expected = clever_scores(viewing, x, norm=norms, **SMALL)
+        np.testing.assert_allclose(clever_scores(plain, x, norm=norms, **SMALL), expected, rtol=1e-4)
+    assert all(weight.is_contiguous() and weight.requires_grad for weight in plain.parameters())
 
 
 def test_the_models_mode_is_restored():

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
+from benchmark.light import light
 from benchmark.modes import eval_mode
 from benchmark.verification import SLACK, mean_lead
 
@@ -144,18 +145,21 @@ class Oracle:
         """
         gradients = []
 
+        aimed = target is not None and bool((light(target) >= 0).any())
+
         def one(i: int, j: int) -> Tensor:
+            image, label = x[i:j].detach(), y[i:j]
             with torch.enable_grad():
-                image = x[i:j].detach().requires_grad_(True)
-                calls = self._calls(image, self.repeats)
-                margin, rival = self._margin([call.detach() for call in calls], y[i:j])
-                if target is not None:
+                leaf = image.detach().requires_grad_(True)
+                calls = self._calls(leaf, self.repeats)
+                margin, rival = self._margin([call.detach() for call in calls], label)
+                if aimed and target is not None:
                     rival = torch.where(target[i:j] >= 0, target[i:j], rival)
                 logits = _mean(calls)
                 # The slope as grad's own argument would do, but has torch load sympy: a third of a second.
-                lead = (logits * self._slope(logits.detach(), y[i:j], rival)).sum()
-                (gradient,) = torch.autograd.grad(lead, image)
-            margin = self._confirmed(x[i:j], y[i:j], margin)  # may run out of memory: nothing is kept before it
+                lead = (logits * self._slope(logits.detach(), label, rival)).sum()
+                (gradient,) = torch.autograd.grad(lead, leaf)
+            margin = self._confirmed(image, label, margin)  # may run out of memory: nothing is kept before it
             gradients.append(self._repaired(gradient.flatten(1).contiguous()))
             return margin
 
@@ -189,8 +193,9 @@ class Oracle:
     def _margin(self, calls: list[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
         """The margin of each image and the best other class, both of shape (n,), from the logits of each call."""
         logits, label = _mean(calls), y[:, None]
-        best, rival = logits.scatter(1, label, -torch.inf).max(dim=1)
-        lead = best - logits.gather(1, label).squeeze(1) if len(calls) == 1 else mean_lead(torch.stack(calls), y)
+        lead, rival = (logits - logits.gather(1, label)).scatter_(1, label, -torch.inf).max(dim=1)
+        if len(calls) > 1:
+            lead = mean_lead(torch.stack(calls), y)
         return lead.sub_(logits.abs().amax(dim=1), alpha=SAFETY).nan_to_num_(nan=-torch.inf), rival
 
     def _slope(self, logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TypedDict
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.attacks.convolutions import faster_convolutions
 from benchmark.attacks.oracle import keep_freed_memory
 from benchmark.clever.jacobian import cotangents, dual_norms, points_a_pass
 from benchmark.clever.presets import Preset, resolve
@@ -89,7 +91,8 @@ def clever_estimates(
     settings = resolve(preset, batches=batches, samples=samples, radius=radius)
     _check_images(x, y, settings, batch_size)
     keep_freed_memory()
-    with eval_mode(model):
+    faster = faster_convolutions(model, x) if order == 1 else nullcontext()
+    with eval_mode(model), faster:
         together = points_a_pass(model, x[:1]) if batch_size is None else batch_size
         with torch.no_grad():
             logits = torch.cat([model(part) for part in torch.split(x, together)]).double()

@@ -52,7 +52,8 @@ def refuse_kinks(model: nn.Module, points: Tensor) -> None:
         return  # the first gradient refuses it, with the reason
     generator = torch.Generator().manual_seed(0)
     row = torch.randn(logits.shape[1], generator=generator).to(logits)
-    (gradient,) = torch.autograd.grad(logits @ row, leaf, torch.ones_like(logits[:, 0]), create_graph=True)
+    with torch.enable_grad():
+        (gradient,) = torch.autograd.grad((logits @ row).sum(), leaf, create_graph=True)
     direction = torch.randn(leaf.numel(), generator=generator).view_as(leaf).flatten(1).to(leaf)
     product = _product(gradient, leaf, direction, keep=False)
     change = float((gradient - gradient[:1]).detach().abs().max())
