@@ -387,12 +387,12 @@ def test_the_last_few_samples_get_no_round_of_their_own_but_in_a_thorough_run(mo
     x, y = images(net, n=30)
     standard = BUDGETS["standard"]
     counts = []
-    for left in (standard.left, 0.0):
+    for left in (standard.left, 0):
         monkeypatch.setitem(BUDGETS, "standard", replace(standard, left=left))
         asked.clear()
         robustness_curve(net, x, y, norm="l2")
         counts.append(list(asked))
-    assert standard.left == 0.1
+    assert standard.left == 16
     assert min(counts[0]) > 3 >= min(counts[1])
     assert counts[1][: len(counts[0])] == counts[0]
     assert BUDGETS["thorough"].left == 0

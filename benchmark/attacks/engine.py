@@ -73,7 +73,7 @@ class Budget:
         descent: Steps of each descent that is to be finished.
         refine: Steps of each shrinking search from an example that is near already.
         rounds: Most rounds of going on from each sample's best.
-        left: Share of the samples for which alone no further round is made, as passes of a few images cost more.
+        left: Samples, a tenth of all at most, for which alone no further round is made: passes of few images cost more.
         donors: Perturbations of other samples that each sample tries in a round.
         kicks: Descents from the kicked best in a round.
         polish: Linearisations of the final polish.
@@ -94,7 +94,7 @@ class Budget:
     descent: int
     refine: int
     rounds: int
-    left: float
+    left: int
     donors: int
     kicks: int
     polish: int
@@ -117,7 +117,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         descent=15,
         refine=20,
         rounds=1,
-        left=0.1,
+        left=16,
         donors=16,
         kicks=3,
         polish=2,
@@ -138,7 +138,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         descent=20,
         refine=30,
         rounds=10,
-        left=0.1,
+        left=16,
         donors=24,
         kicks=5,
         polish=3,
@@ -159,7 +159,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         descent=30,
         refine=50,
         rounds=30,
-        left=0.0,
+        left=0,
         donors=48,
         kicks=15,
         polish=9,
@@ -421,7 +421,7 @@ def _improve(search: Search, budget: Budget) -> None:
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
             search.run("kick", _kicked(search, active), finish)
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
-        if len(active) <= budget.left * len(search.found()):
+        if len(active) <= min(budget.left, len(search.found()) // 10):
             break
 
 
