@@ -80,7 +80,7 @@ def project_ball_(delta: Tensor, norm: Norm, eps: Tensor) -> Tensor:
         length = torch.linalg.vector_norm(delta, dim=1, keepdim=True)
         return delta.mul_((radius / length.clamp_(min=1e-30)).clamp_(max=1))
     size = delta.abs()
-    size.sub_(_soft_threshold(size, eps.to(delta.dtype))[:, None]).clamp_(min=0)
+    size.sub_(_soft_threshold(size, radius[:, 0])[:, None]).clamp_(min=0)
     total = size.sum(dim=1, keepdim=True)
     size.mul_((radius / total.clamp_(min=1e-30)).clamp_(max=1))
     return delta.sign_().mul_(size)

@@ -354,13 +354,19 @@ def test_more_effort_finds_no_greater_mean_distance():
     assert means[0] >= means[1] * 0.999 >= means[2] * 0.998
 
 
-@pytest.mark.parametrize("norm", NORMS)
-def test_only_samples_that_a_round_helps_go_on(norm, monkeypatch):
-    asked = []
+@pytest.fixture
+def asked(monkeypatch):
+    """How many samples each round is made for."""
+    counts = []
     original = engine_module._donated
     monkeypatch.setattr(
-        engine_module, "_donated", lambda search, some, *rest: asked.append(len(some)) or original(search, some, *rest)
+        engine_module, "_donated", lambda search, some, *rest: counts.append(len(some)) or original(search, some, *rest)
     )
+    return counts
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_only_samples_that_a_round_helps_go_on(norm, asked):
     x = torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(2))
     linear = nn.Sequential(nn.Flatten(), nn.Linear(16, 3))  # convex: every search ends at the one best
     for parameter in linear.parameters():
@@ -377,12 +383,7 @@ def test_only_samples_that_a_round_helps_go_on(norm, monkeypatch):
     assert asked[1] < 30
 
 
-def test_the_last_few_samples_get_no_round_of_their_own_but_in_a_thorough_run(monkeypatch):
-    asked = []
-    original = engine_module._donated
-    monkeypatch.setattr(
-        engine_module, "_donated", lambda search, some, *rest: asked.append(len(some)) or original(search, some, *rest)
-    )
+def test_the_last_few_samples_get_no_round_of_their_own_but_in_a_thorough_run(monkeypatch, asked):
     net = tiny_net(3, width=150)
     x, y = images(net, n=30)
     standard = BUDGETS["standard"]

@@ -29,7 +29,7 @@ def faster_convolutions(model: nn.Module, x: Tensor) -> Iterator[None]:
     A model cannot if it asks features for the usual order, as ``features.view(n, -1)`` does. It is tried out.
 
     Args:
-        model: The classifier, its parameters without gradients; afterwards it is as it was.
+        model: The classifier; afterwards it is as it was. In the block only gradients by images may be asked for.
         x: Images to try it on, at least one, shape (n, c, h, w).
     """
     modules = [module for module in model.modules() if type(module) is nn.Conv2d and "forward" not in vars(module)]

@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
-from benchmark.light import light
 from benchmark.modes import eval_mode
 from benchmark.verification import SLACK, mean_lead
 
@@ -145,15 +144,13 @@ class Oracle:
         """
         gradients = []
 
-        aimed = target is not None and bool((light(target) >= 0).any())
-
         def one(i: int, j: int) -> Tensor:
-            image, label = x[i:j].detach(), y[i:j]
+            image, label = x[i:j], y[i:j]
             with torch.enable_grad():
                 leaf = image.detach().requires_grad_(True)
                 calls = self._calls(leaf, self.repeats)
                 margin, rival = self._margin([call.detach() for call in calls], label)
-                if aimed and target is not None:
+                if target is not None:
                     rival = torch.where(target[i:j] >= 0, target[i:j], rival)
                 logits = _mean(calls)
                 # The slope as grad's own argument would do, but has torch load sympy: a third of a second.

@@ -91,6 +91,7 @@ def clever_estimates(
     settings = resolve(preset, batches=batches, samples=samples, radius=radius)
     _check_images(x, y, settings, batch_size)
     keep_freed_memory()
+    # Order 2 reads the model's operations off autograd's graph, so they must be the model's own.
     faster = faster_convolutions(model, x) if order == 1 else nullcontext()
     with eval_mode(model), faster:
         together = points_a_pass(model, x[:1]) if batch_size is None else batch_size
