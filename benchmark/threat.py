@@ -149,6 +149,12 @@ def cheapest_point(
 _BEYOND: Final = 1e30
 """Farther than any bound."""
 
+_CLOSE: Final = 5e-7
+"""Relative change that is rounding: a few units in the last place of float32."""
+
+_TINY: Final = 1e-37
+"""Added to a growth that can be 0."""
+
 _STEEPEST: Final = 64
 """Coordinates of a row that are put in order at first; in a descent one row in fifty needs more."""
 
@@ -194,7 +200,7 @@ def _steepest_first(slope: Tensor, most: int) -> Tensor:
     return bits[:, :most].bitwise_and(2**29 - 1)
 
 
-@np.errstate(over="ignore")  # a factor that overflows is not inside the bracket
+@np.errstate(over="ignore", invalid="ignore")  # of what is not chosen
 def _fill_evenly(
     gradient: Tensor, direction: Tensor, level: Tensor, low: Tensor, high: Tensor, *, at: Tensor, iterations: int
 ) -> Tensor:
@@ -206,8 +212,7 @@ def _fill_evenly(
     rate = gradient * direction
     reached, point = torch.empty_like(rate), torch.empty_like(rate)
     wanted, factor = light(level), light(at)
-    least, most = light(torch.zeros_like(level)), light(torch.full_like(level, _BEYOND))
-    exact = 1e-7 * abs(wanted)
+    least, most = wanted * 0 - np.inf, wanted * 0 + np.inf
     for left in reversed(range(iterations)):
         torch.mul(direction, tensor(factor)[:, None], out=reached)
         torch.clamp(reached, low, high, out=point)
@@ -217,12 +222,12 @@ def _fill_evenly(
         growth = dots(reached.eq_(point), rate)  # 1.0 or 0.0: coordinates that no bound holds
         short = lacking > 0
         least, most = where(short, factor, least), where(short, most, factor)
-        after = factor + lacking / (growth + 1 / _BEYOND)
-        good = (after > least) & (after < most)
-        if not good.all():
-            between = where(least > 0, least**0.5 * most**0.5, most / 2)  # the bracket can be very wide
-            after = where(good, after, where(abs(lacking) <= exact, factor, between))
-        if (abs(after - factor) <= 1e-7 * after).all():
+        # No level is too low for a factor of 0, or too high for the largest, to be the answer.
+        after = (factor + lacking / (growth + _TINY)).clip(0, _BEYOND)
+        settled = (abs(after - factor) <= _CLOSE * after) | (abs(lacking) <= _CLOSE * abs(wanted))
+        if settled.all():
             break
-        factor = after
+        between = where(least > 0, least**0.5 * most**0.5, most / 2)  # the bracket can be very wide
+        good = (after > least) & (after < most)
+        factor = where(settled, factor, where(good, after, between))
     return point

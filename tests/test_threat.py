@@ -105,6 +105,22 @@ def test_a_level_that_zero_reaches_needs_no_change(norm):
     assert float(norms_of(point, norm)) == 0
 
 
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_newtons_method_is_soon_done_whether_a_level_can_be_reached_or_not(norm, monkeypatch):
+    generator = torch.Generator().manual_seed(0)
+    gradient = torch.randn(9, 500, generator=generator)
+    low, high = -torch.rand(9, 500, generator=generator), torch.rand(9, 500, generator=generator)
+    most = (gradient * torch.where(gradient > 0, high, low)).sum(dim=1)
+    level = most * torch.tensor([-2.0, -1.0, -0.1, 1e-6, 0.1, 0.5, 0.999, 1.0, 2.0])
+    asked = []
+    original = threat.dots
+    monkeypatch.setattr(threat, "dots", lambda a, b: asked.append(1) or original(a, b))
+    point = cheapest_point(gradient, level, low, high, norm)
+    assert 0 < len(asked) <= 2 * 20
+    reached = (gradient * point).sum(dim=1)
+    torch.testing.assert_close(reached, level.clamp(min=0).minimum(most), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_cheapest_point_in_l1_moves_the_steepest_coordinates_first(dtype):
     d = 3072  # more coordinates than a sort may mix up unnoticed, with ties, zeros and the smallest numbers
