@@ -93,6 +93,20 @@ def test_on_a_linear_model_robust_accuracy_is_exact_and_examples_are_within_eps(
     assert (found[found < torch.inf] <= eps).all()  # exactly, not up to rounding
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_logits_may_be_of_any_floating_type(dtype: torch.dtype) -> None:
+    class Cast(Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x).to(dtype)
+
+    model, x = Cast(4), images(6)
+    y = model(x).argmax(dim=1)
+    distances = model.distance(x, y, "linf").double()
+    assert float(distances.min()) > 0
+    for eps, robust in ((float(distances.min()) / 2, 1.0), (float(distances.max()) * 2, 0.0)):
+        assert attack(model, x, y, norm="linf", eps=eps)[1]["robust_accuracy"] == robust
+
+
 @pytest.mark.parametrize("classes", [2, 3, 4])
 @pytest.mark.parametrize("version", ["standard", "plus"])
 def test_few_classes_are_attacked_with_what_applies_and_flagged(classes: int, version: str) -> None:

@@ -114,6 +114,31 @@ def test_the_scale_of_the_logits_does_not_matter(norm):
         assert abs(scaled.mean() / plain.mean() - 1) < 0.05
 
 
+@pytest.mark.parametrize("norm", ["linf", "l1"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_logits_may_be_of_any_floating_type(dtype, norm):
+    net = tiny_net(3)
+    x, _ = images(net)
+    cast = Wrapped(net, after=lambda z: z.to(dtype))
+    y = cast(x).argmax(1)
+    curve = robustness_curve(cast, x, y, norm=norm, effort="quick")
+    checked = verify(cast, x, y, torch.tensor(curve.adversarials))
+    np.testing.assert_array_equal(checked.distances[norm].numpy(), curve.distances)
+    usual = robustness_curve(net, x, y, norm=norm, effort="quick")
+    assert curve.distances.mean() == pytest.approx(usual.distances.mean(), rel=0.3 if dtype == torch.bfloat16 else 0.02)
+
+
+@pytest.mark.parametrize("attack", ["fab-t", "hein"])
+def test_the_other_attacks_take_any_floating_type_too(attack):
+    net = tiny_net(3)
+    x, y = images(net)
+    double = Wrapped(net, after=lambda z: z.double())
+    expected = robustness_curve(net, x, y, norm="l2", effort="quick", attack=attack)
+    curve = robustness_curve(double, x, y, norm="l2", effort="quick", attack=attack)
+    np.testing.assert_allclose(curve.distances, expected.distances, rtol=1e-4)
+    assert double(x).dtype == torch.float64  # afterwards it is as it was
+
+
 def test_saturated_probabilities_hide_nothing_and_are_flagged():
     net = tiny_net(1)
     x, y = images(net)

@@ -253,11 +253,11 @@ def engine(
     model: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, effort: Effort, seed: int, pool: Tensor | None
 ) -> AttackResult:
     """The registered attack; see `benchmark.attacks.AttackFunction`."""
-    with frozen(model), same_draws(x.device, seed):
-        outputs = look_at_outputs(model, x)
+    with frozen(model) as classifier, same_draws(x.device, seed):
+        outputs = look_at_outputs(classifier, x)
         oracle = Oracle(
-            model,
-            batch_size=find_batch_size(model, x),
+            classifier,
+            batch_size=find_batch_size(classifier, x),
             repeats=EOT_REPEATS if outputs.randomised else 1,
             probabilities=outputs.probabilities,
         )
@@ -272,7 +272,7 @@ def engine(
             search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
             return search, _run(search, x if pool is None else pool, BUDGETS[effort])
 
-        with faster_convolutions(model, x):
+        with faster_convolutions(classifier, x):
             search, checks = search_with(seed)
             if effort == "thorough":
                 other, _ = search_with(seed + 1)

@@ -26,9 +26,9 @@ def fab_t(
     """
     from pyautoattack.fab_pt import FABAttack_PT
 
-    with frozen(model), torch.no_grad():
-        logits = model(x)
-        attack = FABAttack_PT(model, norm=_NAMES[norm], n_iter=_STEPS[effort], device=x.device, targeted=True)
+    with frozen(model) as classifier, torch.no_grad():
+        logits = classifier(x)
+        attack = FABAttack_PT(classifier, norm=_NAMES[norm], n_iter=_STEPS[effort], device=x.device, targeted=True)
         best = x.clone()
         nearest = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
         if not bool((logits.argmax(dim=1) == y).any()):
@@ -36,7 +36,7 @@ def fab_t(
         for rank in range(2, min(_MOST_TARGETS, logits.shape[1] - 1) + 2):
             attack.target_class = rank
             candidate = attack.attack_single_run(x, y, is_targeted=True).clamp(0, 1)
-            adversarial = model(candidate).argmax(dim=1) != y
+            adversarial = classifier(candidate).argmax(dim=1) != y
             distance = torch.where(adversarial, distances(x, candidate, norm), torch.inf)
             nearer = distance < nearest
             best[nearer] = candidate[nearer]

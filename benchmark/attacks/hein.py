@@ -34,8 +34,8 @@ def hein(
     Nothing is drawn at random and no other images are started from: ``seed`` and ``pool`` have no effect.
     """
     best = x.clone()
-    with frozen(model):
-        oracle = Oracle(model, batch_size=500)
+    with frozen(model) as classifier:
+        oracle = Oracle(classifier, batch_size=500)
         logits = oracle.logits(x)
         targets = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
         nearest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)

@@ -37,10 +37,14 @@ _SMALLEST_BATCH: Final = 16
 
 
 @contextmanager
-def frozen(model: nn.Module) -> Iterator[None]:
+def frozen(model: nn.Module) -> Iterator[nn.Module]:
     """Eval mode and no parameter gradients while the block runs; both are put back as they were, module by module.
 
     Attacks pass a model many times, so memory is kept too, for good: see `keep_freed_memory`.
+
+    Yields:
+        The model with logits in float32, in which attacks reckon, ours and the packages': under autocast a model gives
+        bfloat16.
     """
     keep_freed_memory()
     asking = [parameter for parameter in model.parameters() if parameter.requires_grad]
@@ -48,10 +52,20 @@ def frozen(model: nn.Module) -> Iterator[None]:
         parameter.requires_grad_(False)
     try:
         with eval_mode(model):
-            yield
+            yield _Float32(model).eval()
     finally:
         for parameter in asking:
             parameter.requires_grad_(True)
+
+
+class _Float32(nn.Module):
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits.float()
 
 
 def keep_freed_memory() -> None:

@@ -12,7 +12,7 @@ import logging
 import math
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -107,8 +107,8 @@ class AutoAttack(Measure[AutoAttackParameters]):
             Arrays ``robust`` (bool: what AutoAttack claims) and ``broken_by`` (bytes: the attack that broke the sample,
             ``"clean"`` if misclassified, empty if robust).
         """
-        with frozen(task.model), _own_randomness(task.x.device), torch.no_grad():
-            found = _attack(task, parameters)
+        with frozen(task.model) as model, _own_randomness(task.x.device), torch.no_grad():
+            found = _attack(replace(task, model=model), parameters)
         arrays = {"robust": found.broken_by == "", "broken_by": found.broken_by.astype("S8")}
         return Result(arrays, found.adversarials, (*found.flags, *_square_gain(found.broken_by)))
 
