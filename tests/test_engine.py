@@ -447,6 +447,24 @@ def test_kicks_leave_a_basin_that_descent_cannot_leave():
     assert search.best.distance.item() == pytest.approx(0.25, abs=1e-3)
 
 
+@pytest.mark.parametrize("side", [8, 64])
+def test_a_kick_is_as_long_as_it_is_whatever_the_images_size(side):
+    x = torch.full((2, 3, side, side), 0.5)
+    search = Search(
+        Oracle(nn.Flatten(), batch_size=2),
+        x,
+        torch.zeros(2, dtype=torch.int64),
+        norm="l1",
+        scale=torch.ones(2),
+        generator=torch.Generator().manual_seed(0),
+    )
+    search.best.delta[:, :3] = torch.tensor([[0.5, -0.2, 0.1], [0.05, -0.02, 0.01]])
+    noise = engine_module._kicked(search, search.everyone).delta - search.best.delta
+    ratio = noise.norm(dim=1) / search.best.delta.norm(dim=1)
+    torch.testing.assert_close(ratio, torch.full((2,), engine_module.KICK["l1"][0]), rtol=0.15, atol=0)
+    assert noise[:, 3:].abs().min() > 0
+
+
 def test_everything_misclassified_needs_no_attack():
     net = tiny_net(1)
     x, y = images(net)

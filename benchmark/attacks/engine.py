@@ -119,7 +119,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         rounds=1,
         left=16,
         donors=16,
-        kicks=3,
+        kicks=4,
         polish=2,
         checked=5,
         random=100,
@@ -140,7 +140,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         rounds=10,
         left=16,
         donors=24,
-        kicks=5,
+        kicks=6,
         polish=3,
         checked=10,
         random=200,
@@ -161,7 +161,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         rounds=30,
         left=0,
         donors=48,
-        kicks=15,
+        kicks=18,
         polish=9,
         checked=50,
         random=1000,
@@ -177,9 +177,9 @@ PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] 
 NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
 """Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
 
-KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.0, 0.4), "l2": (0.3, 1.0), "l1": (0.3, 1.0)}
-"""Standard deviation of the noise that a kick adds to every pixel, in units of the perturbation's largest change, and
-the share of the budget's kicks that are made: in linf they gain a tenth as much."""
+KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.5), "l2": (4.5, 0.8), "l1": (4.5, 1.0)}
+"""Length of the noise that a kick adds, in units of the perturbation's (both in l2, whatever the norm), and the share
+of the budget's kicks that are made: in linf they gain a tenth as much, in l2 a round does more beside them."""
 
 WORTHWHILE: Final = 2e-3
 """Share of its distance that a sample must gain in a round to go on."""
@@ -405,17 +405,18 @@ def _check(search: Search, budget: Budget) -> Checks:
 def _improve(search: Search, budget: Budget) -> None:
     """Go on from each sample's best, round by round; a sample that a round has not helped leaves.
 
-    A round refines the best, descends from the perturbations of other samples, and from the best after a random kick:
+    A round descends from the best, from the perturbations of other samples, and from the best after a random kick:
     iterated local search (Lourenço, Martin & Stützle 2003, arXiv:math/0102188), which ends far nearer than as many
     independent searches.
     """
     active = search.found()
-    step, rate = ((2.0, 0.02), (0.05, 0.001)) if search.norm == "l1" else ((0.3, 0.003), (0.03, 0.0005))
     finish = partial(descend, steps=budget.descent)
     for _ in range(budget.rounds):
         before = search.best.distance[active].clone()
         rows = search.resume(active)
-        search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
+        if search.norm == "l2":  # where descents alone end up to 0.6 % farther, on networks that are not robust
+            step, rate = (0.3, 0.003), (0.03, 0.0005)
+            search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
         search.run("descent", rows, finish)
         search.run("exchange", _donated(search, active, budget), finish)
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
@@ -437,7 +438,8 @@ def _kicked(search: Search, sample: Tensor) -> Rows:
     rows = search.rows(sample)
     best = search.best.delta[sample]
     noise = torch.randn(best.shape, generator=search.generator, device=best.device)
-    rows.delta = best.addcmul_(noise, KICK[search.norm][0] * best.abs().amax(dim=1, keepdim=True))
+    typical = norms_of(best, "l2") / best.shape[1] ** 0.5
+    rows.delta = best.addcmul_(noise, (KICK[search.norm][0] * typical)[:, None])
     return rows
 
 

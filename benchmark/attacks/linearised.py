@@ -68,8 +68,9 @@ def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple
         size = rows.offer(margin, norm)
         average = gradient.clone() if average is None else average.lerp_(gradient, 1 - _MEMORY)
         around = reach * (region[0] * (region[1] / region[0]) ** (k / max(1, steps - 1)))
-        low = torch.maximum(rows.delta - around, floor)
-        high = torch.minimum(rows.delta + around, ceiling)
+        low, high = rows.delta - around, rows.delta + around
+        torch.maximum(low, floor, out=low)
+        torch.minimum(high, ceiling, out=high)
         rows.delta = cheapest_point(average, _level(rows, margin, average), low, high, norm, iterations=3, guess=size)
     rows.offer(oracle.margins(rows.images(), rows.y), norm)
 
