@@ -48,6 +48,7 @@ def robustness_curve(
         >>> curve.robust_accuracy(8 / 255)  # doctest: +SKIP
     """
     _check(x, y, norm, pool)
+    x = x.contiguous()  # another layout would be rounded otherwise by the processor's libraries
     result = get_attack(attack).run(model, x, y, norm=norm, effort=effort, seed=seed, pool=pool)
     verdict = verify(model, x, y, result.adversarials)
     held = verdict.holds.to(x.device).view(-1, *[1] * (x.ndim - 1))
