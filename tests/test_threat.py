@@ -121,6 +121,20 @@ def test_newtons_method_is_soon_done_whether_a_level_can_be_reached_or_not(norm,
     torch.testing.assert_close(reached, level.clamp(min=0).minimum(most), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("apart", [1, 30, 1000])
+def test_in_l1_the_steepest_are_found_among_many_that_are_nearly_as_steep(apart):
+    # The least perturbation on which 60 of them, of value 0.5 at most, reach a level is that of the 60 steepest.
+    d, moved = 784, 60
+    generator = torch.Generator().manual_seed(0)
+    order = torch.stack([torch.randperm(d, generator=generator) for _ in range(4)])
+    gradient = 1 + order * (apart * torch.finfo(torch.float32).eps)
+    level = 0.5 * gradient.double().topk(moved, dim=1).values.sum(dim=1)
+    bound = torch.full((4, d), 0.5)
+    point = cheapest_point(gradient, level.float(), -bound, bound, "l1")
+    steepest = gradient.topk(moved + 1, dim=1).indices  # the last digits of the level may move one more
+    assert not point.scatter(1, steepest, 0).any()
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_cheapest_point_in_l1_moves_the_steepest_coordinates_first(dtype):
     d = 3072  # more coordinates than a sort may mix up unnoticed, with ties, zeros and the smallest numbers
