@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from benchmark.threat import Norm
 from benchmark.verification import verify
-from perf.meter import Clock, Meter, bare_seconds
+from perf.meter import Clock, Meter
 from perf.models import Workload, load
 from perf.peers import PEERS
 
@@ -67,10 +67,11 @@ def measure(task: dict[str, Any], work: Workload) -> dict[str, Any]:
         right = work.model(work.x).argmax(dim=1) == work.y
     _warm_up(work)
     _load_library(task["contestant"])
-    meter, clock = Meter(work.model).eval(), Clock(task["device"])
+    clock = Clock(task["device"])
+    meter = Meter(work.model, clock).eval()
     begin, wall = clock.now(), time.perf_counter()
     candidates, flags = _run(task, meter, work, right)
-    seconds, wall_seconds = clock.now() - begin, time.perf_counter() - wall
+    seconds, wall_seconds = clock.now() - begin - meter.paused, time.perf_counter() - wall - meter.paused_wall
     verdict = verify(work.model, work.x, work.y, candidates)
     moved = (candidates != work.x).flatten(1).any(dim=1).cpu()
     return {
@@ -80,7 +81,7 @@ def measure(task: dict[str, Any], work: Workload) -> dict[str, Any]:
         "backward": meter.backward_passes / len(work.x),
         "seconds": seconds,
         "wall_seconds": wall_seconds,
-        "bare_seconds": bare_seconds(meter, work.x[right], clock),
+        "bare_seconds": meter.bare_seconds(work.x[right]),
         "flags": flags,
     }
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
-from collections import Counter
+from collections import Counter, defaultdict
+from typing import Final, Literal
 
 import numpy as np
 import torch
@@ -11,39 +13,11 @@ from torch import Tensor, nn
 
 from benchmark.counting import CountingModel
 
-_SIZES = 12
-"""Batch sizes that are timed; the time at another one is interpolated."""
+Kind = Literal["forward", "graph", "backward"]
+"""A forward pass without a graph, one that records it, and the pass back from the logits to the images."""
 
-_BUDGET = 0.25
-"""Seconds for the repetitions at one batch size."""
-
-
-class Meter(CountingModel):
-    """A `CountingModel` that also remembers how large each pass was.
-
-    Attributes:
-        forward_sizes: Batch size -> forward passes without a graph.
-        graph_sizes: Batch size -> forward passes that recorded a graph.
-        backward_sizes: Batch size -> backward passes.
-    """
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__(module)
-        self.forward_sizes: Counter[int] = Counter()
-        self.graph_sizes: Counter[int] = Counter()
-        self.backward_sizes: Counter[int] = Counter()
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits of ``x``, counted."""
-        logits = super().forward(x)
-        recorded = logits.requires_grad and torch.is_grad_enabled()
-        (self.graph_sizes if recorded else self.forward_sizes)[len(x)] += 1
-        if recorded:
-            logits.register_hook(self._count_size)  # type: ignore[no-untyped-call]
-        return logits
-
-    def _count_size(self, gradient: Tensor) -> None:
-        self.backward_sizes[len(gradient)] += 1
+_EVERY: Final = 16
+"""Calls of the model for each one beside which a bare pass is timed."""
 
 
 class Clock:
@@ -60,50 +34,82 @@ class Clock:
         return time.process_time()
 
 
-def bare_seconds(meter: Meter, x: Tensor, clock: Clock) -> float:
-    """Seconds that the counted passes take if nothing but the model runs.
+class Meter(CountingModel):
+    """A `CountingModel` that also remembers how large each pass was, and times bare passes in between.
 
-    Args:
-        meter: What was counted.
-        x: Images to pass; repeated where a batch was larger.
-        clock: How to time.
+    A machine's speed changes from second to second, by a fifth and more on shared ones, and bare passes timed after a
+    search met another speed than the search did. So a copy of the model is passed bare beside every sixteenth call, on
+    the same images, twice: what is timed is the second time, when the copy's weights are in the caches.
+
+    Attributes:
+        sizes: For each kind of pass, batch size -> passes.
+        seconds_bare: For each kind of pass, batch size -> seconds of each bare pass that was timed.
+        paused: Seconds spent on bare passes, by the clock; not the search's.
+        paused_wall: The same in wall time.
     """
-    counts = (meter.forward_sizes, meter.graph_sizes, meter.backward_sizes)
-    sizes = sorted(set().union(*counts))
-    if not sizes:
-        return 0.0
-    if len(sizes) > _SIZES:
-        sizes = sorted({int(size) for size in np.geomspace(sizes[0], sizes[-1], _SIZES)})
-    times = np.array([_pass_seconds(meter.module, _batch(x, size), clock) for size in sizes])
-    return float(
-        sum(
-            number * np.interp(size, sizes, times[:, kind])
-            for kind, counted in enumerate(counts)
-            for size, number in counted.items()
-        )
-    )
 
+    def __init__(self, module: nn.Module, clock: Clock) -> None:
+        super().__init__(module)
+        # A method, not a module: what is done to this model's modules, as by the engine, is not done to the copy.
+        self.bare = copy.deepcopy(module).requires_grad_(False).eval().__call__
+        self.clock = clock
+        self.sizes: dict[Kind, Counter[int]] = {"forward": Counter(), "graph": Counter(), "backward": Counter()}
+        self.seconds_bare: dict[Kind, dict[int, list[float]]] = {kind: defaultdict(list) for kind in self.sizes}
+        self.paused = self.paused_wall = 0.0
+        self._calls = 0
 
-def _batch(x: Tensor, size: int) -> Tensor:
-    return x.repeat(-(-size // len(x)), *[1] * (x.ndim - 1))[:size].clone()
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of ``x``, counted."""
+        self._calls += 1
+        if self._calls % _EVERY == 0:
+            self._pause(x, graph=x.requires_grad and torch.is_grad_enabled())
+        logits = super().forward(x)
+        recorded = logits.requires_grad and torch.is_grad_enabled()
+        self.sizes["graph" if recorded else "forward"][len(x)] += 1
+        if recorded:
+            logits.register_hook(self._count_size)  # type: ignore[no-untyped-call]
+        return logits
 
+    def bare_seconds(self, x: Tensor) -> float:
+        """Seconds that the counted passes take if nothing but the model runs.
 
-def _pass_seconds(model: nn.Module, x: Tensor, clock: Clock) -> tuple[float, float, float]:
-    """Median seconds of a forward pass, of one that records a graph, and of a backward pass to the input."""
-    plain: list[float] = []
-    graph: list[float] = []
-    back: list[float] = []
-    end = time.perf_counter() + _BUDGET
-    while len(plain) < 5 or (time.perf_counter() < end and len(plain) < 200):
-        begin = clock.now()
+        Args:
+            x: Images for bare passes of a kind that none was timed of, as there were few calls.
+        """
+        total = 0.0
+        for kind, counted in self.sizes.items():
+            if counted and not self.seconds_bare[kind]:
+                most = max(counted)
+                self._pause(x.repeat(-(-most // len(x)), *[1] * (x.ndim - 1))[:most], graph=kind != "forward")
+            timed = sorted((size, float(np.mean(seconds))) for size, seconds in self.seconds_bare[kind].items())
+            for size, number in counted.items():
+                total += number * float(np.interp(size, *zip(*timed, strict=True)))
+        return total
+
+    def _count_size(self, gradient: Tensor) -> None:
+        self.sizes["backward"][len(gradient)] += 1
+
+    def _pause(self, x: Tensor, *, graph: bool) -> None:
+        begin, wall = self.clock.now(), time.perf_counter()
+        images = x.detach().clone()
+        for _ in range(2):
+            timed = self._back_and_forth(images) if graph else self._forth(images)
+        for kind, seconds in timed.items():
+            self.seconds_bare[kind][len(x)].append(seconds)
+        self.paused += self.clock.now() - begin
+        self.paused_wall += time.perf_counter() - wall
+
+    def _forth(self, images: Tensor) -> dict[Kind, float]:
+        begin = self.clock.now()
         with torch.no_grad():
-            model(x)
-        plain.append(clock.now() - begin)
-        leaf = x.detach().requires_grad_()
-        begin = clock.now()
-        top = model(leaf).sum()
-        graph.append(clock.now() - begin)
-        begin = clock.now()
+            self.bare(images)
+        return {"forward": self.clock.now() - begin}
+
+    def _back_and_forth(self, images: Tensor) -> dict[Kind, float]:
+        leaf = images.requires_grad_()
+        begin = self.clock.now()
+        with torch.enable_grad():
+            top = self.bare(leaf).sum()
+        between = self.clock.now()
         torch.autograd.grad(top, leaf)
-        back.append(clock.now() - begin)
-    return float(np.median(plain)), float(np.median(graph)), float(np.median(back))
+        return {"graph": between - begin, "backward": self.clock.now() - between}

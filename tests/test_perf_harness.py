@@ -16,7 +16,7 @@ from perf import Options, benchmarks, get_benchmark
 from perf.contestant import AUTOATTACK, OURS, measure
 from perf.document import command, replaced, section
 from perf.engine import MODELS, duels, report, tasks
-from perf.meter import Clock, Meter, bare_seconds
+from perf.meter import Clock, Meter
 from perf.models import RESNET, Workload, load
 from perf.peers import PEERS, Peer, peers
 from perf.process import ContestantError, cached_call, call
@@ -144,7 +144,7 @@ def test_a_contestant_is_verified_and_its_passes_are_counted(monkeypatch: pytest
 
 def test_the_meter_knows_the_size_of_every_pass() -> None:
     work = linear_workload()
-    meter = Meter(work.model)
+    meter = Meter(work.model, Clock("cpu"))
     with torch.no_grad():
         meter(work.x)
         meter(work.x[:1])
@@ -152,10 +152,38 @@ def test_the_meter_knows_the_size_of_every_pass() -> None:
     logits = meter(leaf)
     for k in range(2):
         torch.autograd.grad(logits[:, k].sum(), leaf, retain_graph=True)
-    assert dict(meter.forward_sizes) == {4: 1, 1: 1}
-    assert dict(meter.graph_sizes) == {2: 1}
-    assert dict(meter.backward_sizes) == {2: 2}
-    assert bare_seconds(Meter(work.model), work.x, Clock("cpu")) == 0
+    assert meter.sizes == {"forward": {4: 1, 1: 1}, "graph": {2: 1}, "backward": {2: 2}}
+
+
+def test_bare_passes_are_timed_beside_every_sixteenth_call_and_are_not_the_searchs() -> None:
+    ticks = iter(range(10_000))
+    clock = Clock("cpu")
+    clock.now = lambda: float(next(ticks))  # type: ignore[method-assign]
+    work = linear_workload()
+    meter = Meter(work.model, clock)
+    leaf = work.x.clone().requires_grad_()
+    begin = clock.now()
+    for _ in range(32):
+        torch.autograd.grad(meter(leaf).sum(), leaf)
+    assert clock.now() - begin - meter.paused == 1 + 2  # a tick from this look to the last, and one up to each pause
+    assert meter.seconds_bare == {"forward": {}, "graph": {4: [1.0] * 2}, "backward": {4: [1.0] * 2}}
+    assert meter.bare_seconds(work.x) == 32 + 32
+    assert meter.forward_passes == meter.backward_passes == 32 * 4
+    with torch.no_grad():
+        meter(work.x[:1])
+    assert meter.bare_seconds(work.x) == 32 + 32 + 1  # a kind that was not timed is timed at the end
+
+
+def test_bare_passes_stay_those_of_the_model_as_it_was_whatever_is_done_to_it() -> None:
+    meter = Meter(nn.Sequential(nn.Flatten(), nn.Linear(4, 3)), Clock("cpu"))
+    x = torch.rand(2, 1, 2, 2)
+    before = meter.bare(x)
+    for module in meter.modules():
+        if isinstance(module, nn.Linear):
+            module.weight.data.zero_()
+            module.bias.data.zero_()
+    assert not meter(x).any()
+    torch.testing.assert_close(meter.bare(x), before)
 
 
 def test_a_process_that_fails_is_an_error_with_the_end_of_what_it_said() -> None:
