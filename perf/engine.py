@@ -183,7 +183,8 @@ contestant found nothing, and *found* says how many it did. *Near* is the share 
 best that anybody found. *Refused* are claimed examples that do not hold: the label does not change, or by so little
 that rounding could undo it. *Forward* and *backward* are passes an image, counted around the model. *Seconds* are
 processor time on the CPU and wall time on a GPU, without loading and re-verifying. *÷ bare* divides them by what the
-same passes take, at the same batch sizes, if nothing but the model runs."""
+same passes take, at the same batch sizes, if nothing but the model runs: a copy of it is timed beside every sixteenth
+call, so that both meet the machine at the same speed."""
 
 _AUTOATTACK = """\
 AutoAttack standard decides one eps; our curve decides all of them. Robust accuracy on the same images, and our passes
