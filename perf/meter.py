@@ -43,7 +43,7 @@ class Meter(CountingModel):
 
     Attributes:
         sizes: For each kind of pass, batch size -> passes.
-        seconds_bare: For each kind of pass, batch size -> seconds of each bare pass that was timed.
+        timings: For each kind of pass, batch size -> seconds of each bare pass that was timed.
         paused: Seconds spent on bare passes, by the clock; not the search's.
         paused_wall: The same in wall time.
     """
@@ -54,20 +54,18 @@ class Meter(CountingModel):
         self.bare = copy.deepcopy(module).requires_grad_(False).eval().__call__
         self.clock = clock
         self.sizes: dict[Kind, Counter[int]] = {"forward": Counter(), "graph": Counter(), "backward": Counter()}
-        self.seconds_bare: dict[Kind, dict[int, list[float]]] = {kind: defaultdict(list) for kind in self.sizes}
+        self.timings: dict[Kind, dict[int, list[float]]] = {kind: defaultdict(list) for kind in self.sizes}
         self.paused = self.paused_wall = 0.0
         self._calls = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of ``x``, counted."""
+        graph = x.requires_grad and torch.is_grad_enabled()
         self._calls += 1
         if self._calls % _EVERY == 0:
-            self._pause(x, graph=x.requires_grad and torch.is_grad_enabled())
+            self._pause(x, graph=graph)
         logits = super().forward(x)
-        recorded = logits.requires_grad and torch.is_grad_enabled()
-        self.sizes["graph" if recorded else "forward"][len(x)] += 1
-        if recorded:
-            logits.register_hook(self._count_size)  # type: ignore[no-untyped-call]
+        self.sizes["graph" if graph else "forward"][len(x)] += 1
         return logits
 
     def bare_seconds(self, x: Tensor) -> float:
@@ -78,15 +76,16 @@ class Meter(CountingModel):
         """
         total = 0.0
         for kind, counted in self.sizes.items():
-            if counted and not self.seconds_bare[kind]:
+            if counted and not self.timings[kind]:
                 most = max(counted)
                 self._pause(x.repeat(-(-most // len(x)), *[1] * (x.ndim - 1))[:most], graph=kind != "forward")
-            timed = sorted((size, float(np.mean(seconds))) for size, seconds in self.seconds_bare[kind].items())
+            timed = sorted((size, float(np.mean(seconds))) for size, seconds in self.timings[kind].items())
             for size, number in counted.items():
                 total += number * float(np.interp(size, *zip(*timed, strict=True)))
         return total
 
-    def _count_size(self, gradient: Tensor) -> None:
+    def _count_backward(self, gradient: Tensor) -> None:
+        super()._count_backward(gradient)
         self.sizes["backward"][len(gradient)] += 1
 
     def _pause(self, x: Tensor, *, graph: bool) -> None:
@@ -95,7 +94,7 @@ class Meter(CountingModel):
         for _ in range(2):
             timed = self._back_and_forth(images) if graph else self._forth(images)
         for kind, seconds in timed.items():
-            self.seconds_bare[kind][len(x)].append(seconds)
+            self.timings[kind][len(x)].append(seconds)
         self.paused += self.clock.now() - begin
         self.paused_wall += time.perf_counter() - wall
 

@@ -166,7 +166,7 @@ def test_bare_passes_are_timed_beside_every_sixteenth_call_and_are_not_the_searc
     for _ in range(32):
         torch.autograd.grad(meter(leaf).sum(), leaf)
     assert clock.now() - begin - meter.paused == 1 + 2  # a tick from this look to the last, and one up to each pause
-    assert meter.seconds_bare == {"forward": {}, "graph": {4: [1.0] * 2}, "backward": {4: [1.0] * 2}}
+    assert meter.timings == {"forward": {}, "graph": {4: [1.0] * 2}, "backward": {4: [1.0] * 2}}
     assert meter.bare_seconds(work.x) == 32 + 32
     assert meter.forward_passes == meter.backward_passes == 32 * 4
     with torch.no_grad():
