@@ -2,7 +2,8 @@
 
 A **cell** says that a row of a board (protocol, model, dataset, slice) wants an **evaluation**; the evaluation is the
 unit of work and of caching, its key the digest of what determines its result. Per-sample arrays are stored as one blob
-an array and chunk. The ledger is not a table: it is derived from the chunks of finished evaluations (`db.ledger`).
+an array and chunk. The ledger is not a table: it is derived from the chunks of finished
+evaluations (`benchmark.board.ledger`).
 """
 
 from __future__ import annotations
@@ -156,6 +157,8 @@ class Protocol(Base):
     version: Mapped[int]
     title: Mapped[str] = mapped_column(Text)
     spec: Mapped[dict[str, Any]]
+    digest: Mapped[str] = mapped_column(String(64), default="")
+    """SHA-256 of ``spec``: changed contents under an old version are refused."""
     added_at: Mapped[datetime]
 
 
@@ -178,6 +181,10 @@ class Evaluation(Base):
     parameters: Mapped[dict[str, Any]]
     norm: Mapped[str | None] = mapped_column(String(8))
     seed: Mapped[int]
+    content_key: Mapped[str] = mapped_column(String(64), default="", index=True)
+    """The key without the slice: evaluations that share it may take over each other's chunks."""
+    outputs: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    """The outputs that its measure declared (`benchmark.results.Output`), as JSON."""
     state: Mapped[State] = mapped_column(
         Enum(State, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states]), index=True
     )
@@ -201,6 +208,7 @@ class Evaluation(Base):
         back_populates="evaluation", cascade="all, delete-orphan", order_by="Chunk.start"
     )
     scores: Mapped[list[Score]] = relationship(cascade="all, delete-orphan", order_by="Score.id")
+    tables: Mapped[list[SummaryTable]] = relationship(cascade="all, delete-orphan", order_by="SummaryTable.id")
     flags: Mapped[list[Flag]] = relationship(cascade="all, delete-orphan", order_by="Flag.id")
 
 
@@ -254,6 +262,21 @@ class Score(Base):
     confidence: Mapped[float | None] = mapped_column(Float(53))
     unit: Mapped[str] = mapped_column(String(40))
     direction: Mapped[str] = mapped_column(String(8))
+
+
+class SummaryTable(Base):
+    """The values of a grid or trace output of an evaluation; its axes are in the evaluation's ``outputs``."""
+
+    __tablename__ = "summary_tables"
+    __table_args__ = (UniqueConstraint("evaluation_id", "name"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(80))
+    """The output's name."""
+    data: Mapped[NDArray[Any]]
+    """Shape (3, *axes), float64: values, lower and upper ends of their intervals; NaN where unknown."""
+    confidence: Mapped[float | None] = mapped_column(Float(53))
 
 
 class Flag(Base):

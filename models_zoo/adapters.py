@@ -76,7 +76,7 @@ def _from_timm(name: str, target: Path, *, dataset: str | None, classes: int | N
 def _from_robustbench(dataset: str, threat_model: str, name: str, *, target: Path, slug: str | None) -> None:
     from models_zoo.architectures.robustbench import build, facts_of
     from models_zoo.fetch import html_hint
-    from models_zoo.weights import read_arrays
+    from models_zoo.formats.weights import read_arrays
 
     facts = facts_of(dataset, threat_model, name)
     import gdown  # comes with robustbench

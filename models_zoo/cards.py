@@ -38,7 +38,7 @@ class Weights:
         size: Bytes.
         urls: Public addresses, tried in turn; empty for a file that lies beside the card.
         layout: For arrays that are not named and laid out as the architecture's: parameter -> its recipe (see
-            `models_zoo.weights.apply_layout`).
+            `models_zoo.formats.weights.apply_layout`).
     """
 
     name: str

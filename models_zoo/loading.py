@@ -12,7 +12,7 @@ from models_zoo import architectures
 from models_zoo.cards import Entry, Weights
 from models_zoo.errors import CardError, CodeError, WeightsError, ZooError, shown
 from models_zoo.fetch import fetch, verify
-from models_zoo.weights import apply_layout, read_arrays
+from models_zoo.formats.weights import apply_layout, read_arrays
 
 
 def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module:
@@ -67,7 +67,7 @@ def _network(entry: Entry, device: str | torch.device) -> nn.Module:
         return _weighted(entry)
     if entry.form == "code":
         return _coded(entry, device)
-    from models_zoo.programs import load_program
+    from models_zoo.formats import load_program
 
     program = entry.weights[0]
     return load_program(local_file(entry, program), program.name)
@@ -75,7 +75,7 @@ def _network(entry: Entry, device: str | torch.device) -> nn.Module:
 
 def _coded(entry: Entry, device: str | torch.device) -> nn.Module:
     """The model of submitted code, in a process of its own, if the maintainer trusts exactly this code."""
-    from models_zoo.sandbox import SandboxedModel
+    from models_zoo.serving.sandbox import SandboxedModel
 
     files = {weights.name: local_file(entry, weights) for weights in entry.weights}
     stated = next((w.sha256 for w in entry.weights if w.name == entry.code), None)

@@ -84,7 +84,7 @@ def _eps(model: str, norm: str) -> float:
     """The first published budget of the model's dataset."""
     if model == RESNET:
         return CIFAR_EPS[norm][0]
-    from benchmark.datasets import get_dataset
+    from benchmark.data import get_dataset
     from models_zoo import get_entry
 
     eps: dict[Norm, tuple[float, ...]] = dict(get_dataset(get_entry(model).dataset).eps)

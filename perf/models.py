@@ -47,7 +47,7 @@ def load(slug: str, samples: int, *, device: str = "cpu", cifar: Path | None = N
     if slug == RESNET:
         model, (x, y), eps = _resnet(), _cifar(cifar, samples), CIFAR_EPS
     else:
-        from benchmark.datasets import get_dataset
+        from benchmark.data import get_dataset
         from models_zoo import get_entry, load_model
 
         dataset = get_dataset(get_entry(slug).dataset)

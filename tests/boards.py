@@ -16,12 +16,12 @@ from sqlalchemy import select
 from torch import Tensor, nn
 
 from benchmark import plugins
+from benchmark.board.ledger import Ledger, ledger
 from benchmark.cli import run
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from benchmark.measures import Measure, Result
 from benchmark.results import Score
 from benchmark.workspace import Workspace
-from db.ledger import Ledger, ledger
 from db.migrate import upgrade
 from db.schema import Dataset, Model
 from db.session import Database

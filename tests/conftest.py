@@ -50,14 +50,14 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def seeded_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A cache of the tests' own that holds all public files of the zoo and the datasets, taken from ``shared``."""
-    from benchmark.datasets import datasets
+    from benchmark.data import all_datasets
     from models_zoo import catalogue
     from models_zoo.data import MNIST_FILES
     from models_zoo.fetch import CACHE_VARIABLE, seed
 
     cache = tmp_path_factory.mktemp("cache")
     wanted = [weights.remote for entry in catalogue().values() for weights in entry.weights if weights.urls]
-    wanted += [file for dataset in datasets().values() for file in dataset.files]
+    wanted += [file for dataset in all_datasets().values() for file in dataset.files]
     wanted += [file for pair in MNIST_FILES.values() for file in pair]
     seed([shared], wanted, cache=cache)
     with pytest.MonkeyPatch.context() as patch:

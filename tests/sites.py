@@ -9,7 +9,7 @@ import synthetic
 from sqlalchemy import select
 
 import sitegen
-from benchmark.evidence import EvidenceStore
+from benchmark.evidence.store import EvidenceStore
 from db.migrate import upgrade
 from db.schema import Cell, Change, Evaluation, Flag, Protocol, State
 from db.session import Database

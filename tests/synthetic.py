@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
-from benchmark.evidence import EvidenceStore
+from benchmark.evidence.store import EvidenceStore
 from db.schema import (
     Array,
     Cell,

@@ -6,7 +6,7 @@ import torch
 from scipy.optimize import brentq, linprog
 
 from benchmark.attacks import EFFORTS, attacks, get_attack
-from benchmark.attacks.oracle import SAFETY
+from benchmark.attacks.engine.oracle import SAFETY
 from benchmark.errors import UnknownNameError
 from benchmark.threat import NORMS
 from benchmark.verification import verify

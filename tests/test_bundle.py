@@ -22,11 +22,11 @@ import pytest
 import torch
 from sqlalchemy import func, select
 
-from benchmark import datasets
 from benchmark.cli import run
-from benchmark.evaluation import container as containers
-from benchmark.evaluation.bundle import npy
-from benchmark.evidence import EvidenceStore
+from benchmark.data import get_dataset
+from benchmark.evidence import container as containers
+from benchmark.evidence.bundle import npy
+from benchmark.evidence.store import EvidenceStore
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.schema import Cell, Change, Evaluation, Model, State
@@ -395,9 +395,9 @@ def test_what_contradicts_this_board_is_refused(packed, other, tmp_path, capsys,
     assert ingest(other, packed) == 0
     assert ingest(other, rewritten(packed, tmp_path / "p.bundle", change_protocol)) == 1
     assert "says something else here" in capsys.readouterr().err
-    known = datasets.get_dataset("digits")
-    monkeypatch.setattr(datasets, "datasets", lambda: {"digits": dataclasses.replace(known, digest="0" * 64)})
-    monkeypatch.setattr("benchmark.evaluation.ingest.datasets", datasets.datasets)
+    changed = {"digits": dataclasses.replace(get_dataset("digits"), digest="0" * 64)}
+    monkeypatch.setattr("benchmark.data.all_datasets", lambda: changed)
+    monkeypatch.setattr("benchmark.evidence.ingest.all_datasets", lambda: changed)
     assert run(["verify", "--bundle", str(packed)]) == 0
     assert "has another digest here" in capsys.readouterr().out
     assert ingest(other, packed) == 1

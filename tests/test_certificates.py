@@ -17,7 +17,7 @@ from benchmark.certificates.cross_lipschitz import GradientBounds, _bounds_of_ne
 from benchmark.certificates.crown import TOLERANCE, margin_rows
 from benchmark.certificates.gaussian_kernel import KernelClassifier, _bounds, _Pairs
 from benchmark.certificates.linear_region import hull_radius, linear_region, linear_region_all_norms
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
 from benchmark.measures import Task, get_measure

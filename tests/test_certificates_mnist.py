@@ -9,7 +9,7 @@ import torch
 
 from benchmark.certificates import trace
 from benchmark.certificates.crown import certified
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from benchmark.library import robustness_curve
 from benchmark.threat import Norm
 from models_zoo import load_model

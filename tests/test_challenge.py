@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 
 from benchmark import evidence
 from benchmark.cli import run
-from benchmark.datasets import get_dataset
-from benchmark.evaluation.guests import contiguous
-from benchmark.evidence import EvidenceStore
+from benchmark.data import get_dataset
+from benchmark.evidence.entering import contiguous
+from benchmark.evidence.store import EvidenceStore
 from benchmark.workspace import Workspace
 from db.queries import changes
 from db.schema import Chunk, Evaluation

@@ -14,7 +14,7 @@ from benchmark.clever.sampling import draw, draw_seeds, draws, unit_ball
 from benchmark.clever.targets import choose_targets
 from benchmark.counting import CountingModel
 from benchmark.errors import BenchmarkError, InputError, UnknownNameError, UnsupportedModelError
-from benchmark.evaluation.protocol import parameters_of
+from benchmark.jobs.protocol import parameters_of
 from benchmark.measures import Task, get_measure
 from benchmark.threat import DUAL, NORMS, norms_of
 from models_zoo.preprocessing import build

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.conformance import Report, check_conformance
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from benchmark.errors import InputError
 from benchmark.measures import Task, get_measure
 from models_zoo import load_model

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn.functional import dropout, relu
 
 from benchmark import robustness_curve
-from benchmark.attacks.convolutions import faster_convolutions
+from benchmark.attacks.engine.convolutions import faster_convolutions
 
 X = torch.rand(3, 1, 9, 8, generator=torch.Generator().manual_seed(0))
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text
 
+from benchmark.board.ledger import ledger
 from db import migrate, schema
 from db.errors import DatabaseError, RevisionError, UnavailableError
-from db.ledger import ledger
 from db.session import HEAD, Database
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -8,8 +8,8 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 from synthetic import START, digest
 
-from benchmark.datasets import get_dataset
-from benchmark.evaluation.dataset_facts import dataset_facts, store_dataset_facts
+from benchmark.board.dataset_facts import dataset_facts, store_dataset_facts
+from benchmark.data import get_dataset
 from benchmark.threat import NORMS, distances
 from db import queries
 from db.schema import Cell, Dataset, Evaluation, Model, Protocol, State
@@ -17,7 +17,7 @@ from db.session import Database
 
 
 def test_the_nearest_image_of_another_class_is_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.evaluation.dataset_facts._PAIRS", 70)  # several chunks
+    monkeypatch.setattr("benchmark.board.dataset_facts._PAIRS", 70)  # several chunks
     x = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y = torch.arange(30) % 3
     facts = dataset_facts(x, y)

@@ -15,8 +15,8 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from benchmark.datasets import Dataset, datasets, files_digest, get_dataset, manifest_digest
-from benchmark.datasets.cifar10 import read_archive
+from benchmark.data import Dataset, all_datasets, files_digest, get_dataset, manifest_digest
+from benchmark.data.datasets.cifar10 import read_archive
 from benchmark.errors import InputError, UnknownNameError
 from models_zoo.data import digits, read_idx
 from models_zoo.errors import FetchError
@@ -108,7 +108,7 @@ def test_an_unknown_dataset_suggests_the_nearest() -> None:
 
 
 def test_what_is_known_without_loading_is_consistent() -> None:
-    for dataset in datasets().values():
+    for dataset in all_datasets().values():
         assert set(dataset.eps) == {"linf", "l2", "l1"}
         for values in dataset.eps.values():
             assert list(values) == sorted(values)
@@ -118,7 +118,7 @@ def test_what_is_known_without_loading_is_consistent() -> None:
 
 
 def test_listing_datasets_does_not_import_torch() -> None:
-    program = "import sys; from benchmark.datasets import datasets; datasets(); sys.exit('torch' in sys.modules)"
+    program = "import sys; from benchmark.data import all_datasets; all_datasets(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 

@@ -17,15 +17,15 @@ import torch
 from sqlalchemy import func, select
 
 from benchmark import plugins
+from benchmark.board.ledger import ledger
 from benchmark.cli import run
 from benchmark.errors import UnsupportedModelError
-from benchmark.evaluation.jobs import Job, seed_of
-from benchmark.evaluation.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
-from benchmark.evaluation.record import ChunkResult, add_chunk
+from benchmark.jobs.job import Job, seed_of
+from benchmark.jobs.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
+from benchmark.jobs.record import ChunkResult, add_chunk
 from benchmark.measures import Measure, Result
 from benchmark.results import Flag, Score
 from benchmark.workspace import Workspace
-from db.ledger import ledger
 from db.schema import Cell, Chunk, Evaluation, State
 from db.session import Database
 

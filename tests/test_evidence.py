@@ -20,7 +20,7 @@ from hypothesis.extra import numpy as hnp
 
 from benchmark import evidence
 from benchmark.errors import EvidenceError
-from benchmark.evidence import FORMAT, EvidenceStore, pack, unpack
+from benchmark.evidence.store import FORMAT, EvidenceStore, pack, unpack
 
 RNG = np.random.default_rng(0)
 
@@ -91,7 +91,7 @@ def test_evidence_of_images_is_small():
 
 
 def test_importing_the_store_does_not_import_torch():
-    code = "import sys, benchmark.evidence; sys.exit('torch' in sys.modules)"
+    code = "import sys, benchmark.evidence.store; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

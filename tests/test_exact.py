@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.certificates import certificate
 from benchmark.certificates.exact import ExactNorm, exact
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
 from benchmark.measures import Task, get_measure

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.attacks.exchange import donate
-from benchmark.attacks.linearised import descend
-from benchmark.attacks.oracle import Oracle
-from benchmark.attacks.rows import Best
+from benchmark.attacks.engine.exchange import donate
+from benchmark.attacks.engine.linearised import descend
+from benchmark.attacks.engine.oracle import Oracle
+from benchmark.attacks.engine.rows import Best
 from benchmark.threat import NORMS, norms_of
 
 

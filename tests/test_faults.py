@@ -29,8 +29,8 @@ from sqlalchemy.engine import Engine
 
 from benchmark import evidence
 from benchmark.cli import run
-from benchmark.evaluation import lease
-from benchmark.evidence import EvidenceStore
+from benchmark.evidence.store import EvidenceStore
+from benchmark.jobs import lease
 from benchmark.workspace import Workspace
 from db import session as database_session
 from db.errors import UnavailableError

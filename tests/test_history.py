@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from benchmark.board.credit import contributor, credit
+from benchmark.board.history import record_change, record_rows
 from benchmark.cli import run
-from benchmark.evaluation.history import record_change, record_rows
-from benchmark.evaluation.record import ChunkResult, add_chunk, finish
-from db.credit import contributor, credit
+from benchmark.jobs.record import ChunkResult, add_chunk, finish
 from db.queries import changes
 from db.schema import Cell, Change, Dataset, Evaluation, Model, Protocol, State
 from db.session import Database

@@ -36,10 +36,10 @@ from models_zoo import matlab
 from models_zoo.architectures import build as build_architecture
 from models_zoo.cards import card_table, parse_card
 from models_zoo.errors import ZooError
+from models_zoo.formats import load_program
+from models_zoo.formats.weights import read_arrays
 from models_zoo.loading import load_entry, preprocessing_of
-from models_zoo.programs import load_program
 from models_zoo.submission import stage
-from models_zoo.weights import read_arrays
 
 LINEAR = {"inputs": 64, "hidden": [], "outputs": 10}
 

@@ -9,9 +9,9 @@ import pytest
 import synthetic
 from sqlalchemy import select, update
 
+from benchmark.board.ledger import ledger
 from db import queries
 from db.errors import DatabaseError
-from db.ledger import ledger
 from db.queries import Board, Row, RowStatus
 from db.schema import Array, Cell, Evaluation, Model, Protocol, State
 from db.session import Database

@@ -11,7 +11,7 @@ from benchmark import robustness_curve
 from benchmark.certificates import certificate
 from benchmark.clever import clever_estimates
 from benchmark.clever.jacobian import cotangents, dual_norms
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Task, get_measure
 from benchmark.threat import NORMS, Norm

@@ -14,11 +14,11 @@ import torch
 from sqlalchemy import func, select
 
 from benchmark.cli import run
-from benchmark.datasets import get_dataset
-from benchmark.evaluation.check import Report, Subject, check, choose
-from benchmark.evaluation.gc import collect
-from benchmark.evaluation.needs import needs
-from benchmark.evidence import EvidenceStore
+from benchmark.data import get_dataset
+from benchmark.evidence.check import Report, Subject, check, choose
+from benchmark.evidence.gc import collect
+from benchmark.evidence.proofs import needs
+from benchmark.evidence.store import EvidenceStore
 from benchmark.verification import SLACK
 from benchmark.workspace import Workspace
 from db.schema import Array, Chunk, Dataset, Evaluation, Evidence, Model, State

@@ -18,15 +18,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from benchmark.datasets import get_dataset
+from benchmark.data import get_dataset
 from models_zoo import Entry, catalogue, get_entry, load_model
 from models_zoo.architectures import architectures, build, version_of
 from models_zoo.cards import MAX_CARD_BYTES, card_table, check_slug, parse_card
 from models_zoo.errors import CardError, DigestError, UnknownEntryError, WeightsError, ZooError
 from models_zoo.fetch import sha256_of
+from models_zoo.formats.weights import apply_layout, read_arrays
 from models_zoo.matlab import read_matlab
 from models_zoo.training import digits as digits_training
-from models_zoo.weights import apply_layout, read_arrays
 
 DIGITS = tuple(digits_training.RECIPES)
 

@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from models_zoo import load_model
 from models_zoo.errors import WeightsError, ZooError
-from models_zoo.programs import load_program
+from models_zoo.formats import load_program
 
 
 class Residual(nn.Module):

@@ -15,7 +15,7 @@ from models_zoo.cards import Entry, Weights
 from models_zoo.errors import CodeError
 from models_zoo.fetch import sha256_of
 from models_zoo.loading import load_entry
-from models_zoo.sandbox import Limits, SandboxedModel
+from models_zoo.serving.sandbox import Limits, SandboxedModel
 
 CODE = """
 import os, time, urllib.request

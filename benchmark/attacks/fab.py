@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.oracle import frozen
+from benchmark.attacks.engine.oracle import frozen
 from benchmark.threat import Norm, distances
 
 _NAMES: Final[dict[Norm, str]] = {"linf": "Linf", "l2": "L2", "l1": "L1"}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.oracle import Oracle, frozen
+from benchmark.attacks.engine.oracle import Oracle, frozen
 from benchmark.threat import DUAL, Norm, norms_of
 
 _TARGETS: Final[dict[Effort, int]] = {"quick": 1, "standard": 9, "thorough": 1000}

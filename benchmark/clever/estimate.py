@@ -10,8 +10,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor, nn
 
-from benchmark.attacks.convolutions import faster_convolutions
-from benchmark.attacks.oracle import keep_freed_memory
+from benchmark.attacks.engine.convolutions import faster_convolutions
+from benchmark.attacks.engine.oracle import keep_freed_memory
 from benchmark.clever.jacobian import cotangents, dual_norms, points_a_pass
 from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.profile import Floats

@@ -22,8 +22,8 @@ def command(*, place: Place, model: str, output: Path | None, no_weights: bool, 
     Verify it on another machine, offline: curveboard verify --bundle FILE. Take it into another database: curveboard
     ingest FILE.
     """
-    from benchmark.evaluation.bundle import write_bundle
-    from benchmark.evidence import EvidenceStore
+    from benchmark.evidence.bundle import write_bundle
+    from benchmark.evidence.store import EvidenceStore
 
     workspace = place.workspace
     bundled = write_bundle(

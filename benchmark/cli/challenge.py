@@ -10,7 +10,7 @@ import click
 from benchmark.cli.options import Place, echo_json, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.evaluation.challenge import Answer, Verdict
+    from benchmark.evidence.challenge import Answer, Verdict
 
 SHOWN = 40
 """Verdicts printed one by one; ``--json`` gives all."""
@@ -48,11 +48,11 @@ def command(
     then.
     """
     from benchmark.cli.evaluate import check_device
-    from benchmark.datasets import get_dataset
+    from benchmark.data import get_dataset
     from benchmark.errors import InputError
-    from benchmark.evaluation.challenge import Credentials, challenge
-    from benchmark.evaluation.challenge_file import read_file
-    from benchmark.evidence import EvidenceStore
+    from benchmark.evidence.challenge import Credentials, challenge
+    from benchmark.evidence.challenge_file import read_file
+    from benchmark.evidence.store import EvidenceStore
     from models_zoo import get_entry
     from models_zoo.loading import load_entry
 

@@ -11,7 +11,7 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
-    from db.credit import Credit
+    from benchmark.board.credit import Credit
     from db.queries import Board
 
 
@@ -27,7 +27,7 @@ def command(*, place: Place, slugs: tuple[str, ...], dataset: str | None, as_jso
     else found any example, "area" what it took off the area under the robust-accuracy curve up to the largest published
     eps, "drop" what it took off the robust accuracy at the smallest.
     """
-    from db.credit import credit
+    from benchmark.board.credit import credit
     from db.queries import boards
 
     with place.database.read() as session:

@@ -68,10 +68,10 @@ def _torch() -> str:
 
 def _plugins() -> str:
     from benchmark.attacks import attacks
-    from benchmark.datasets import datasets
+    from benchmark.data import all_datasets
     from benchmark.measures import measures
 
-    return f"{len(attacks())} attacks, {len(measures())} measures, {len(datasets())} datasets"
+    return f"{len(attacks())} attacks, {len(measures())} measures, {len(all_datasets())} datasets"
 
 
 def _zoo(place: Place) -> str:
@@ -105,10 +105,10 @@ def _database(place: Place) -> str:
 
 
 def _protocol(place: Place) -> str:
-    from benchmark.datasets import datasets
-    from benchmark.evaluation.protocol import get_protocol
+    from benchmark.data import all_datasets
+    from benchmark.jobs.protocol import get_protocol
 
     workspace = place.workspace
     protocol = get_protocol(workspace.protocol, [workspace.protocols])
-    cells = {name: len(list(protocol.wanted(dataset))) for name, dataset in datasets().items()}
+    cells = {name: len(list(protocol.wanted(dataset))) for name, dataset in all_datasets().items()}
     return f"{protocol.name} version {protocol.version}: " + ", ".join(f"{n} cells on {d}" for d, n in cells.items())

@@ -10,10 +10,10 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.datasets import Dataset
-    from benchmark.evaluation.plan import Estimate, Plan, Rerun
-    from benchmark.evaluation.protocol import Protocol
-    from benchmark.evaluation.run import Outcome
+    from benchmark.data import Dataset
+    from benchmark.jobs.executors.local import Outcome
+    from benchmark.jobs.plan import Estimate, Plan, Rerun
+    from benchmark.jobs.protocol import Protocol
     from benchmark.workspace import Workspace
     from models_zoo import Entry
 
@@ -53,9 +53,9 @@ def command(
     Every result is committed in chunks: interrupt or kill it at any moment and run it again, and it takes up where it
     was. Exit code 3 when a job failed; the others' results stand.
     """
-    from benchmark.datasets import get_dataset
-    from benchmark.evaluation.plan import make_plan, wanted_jobs
-    from benchmark.evaluation.protocol import get_protocol
+    from benchmark.data import get_dataset
+    from benchmark.jobs.plan import make_plan, wanted_jobs
+    from benchmark.jobs.protocol import get_protocol
 
     database = place.database
     workspace = place.workspace
@@ -116,7 +116,7 @@ def _check_attack(name: str) -> None:
 
 def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) -> list[Entry]:
     """The models asked for; those of the zoo and of the workspace when none is named."""
-    from benchmark.datasets import get_dataset
+    from benchmark.data import get_dataset
     from benchmark.errors import InputError
     from models_zoo import catalogue, get_entry
 
@@ -143,8 +143,8 @@ def _run(
     replace: bool,
 ) -> Outcome:
     from benchmark.cli.progress import progress_display
-    from benchmark.evaluation.record import register
-    from benchmark.evaluation.run import Outcome, Setting, run_jobs
+    from benchmark.jobs.executors.local import Outcome, Setting, run_jobs
+    from benchmark.jobs.record import register
 
     workspace = place.workspace
     with place.database.write() as session:
@@ -178,7 +178,7 @@ def _print_failed(plan: Plan) -> None:
 
 
 def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
-    from benchmark.evaluation.plan import estimates
+    from benchmark.jobs.plan import estimates
 
     with place.database.read() as session:
         costs = estimates(session, plan.jobs)

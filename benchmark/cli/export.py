@@ -75,7 +75,7 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
 
 
 def _distances(database: Database, board: Board) -> list[dict[str, Any]]:
-    from db.ledger import ledger
+    from benchmark.board.ledger import ledger
 
     found: list[dict[str, Any]] = []
     with database.read() as session:

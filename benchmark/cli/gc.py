@@ -19,8 +19,8 @@ def command(*, place: Place, dry_run: bool, as_json: bool) -> None:
     All distances stay. Files younger than five minutes that nothing refers to are spared: an evaluator may be about to
     refer to them. What killed submissions left among the models goes after a day.
     """
-    from benchmark.evaluation.gc import collect
-    from benchmark.evidence import EvidenceStore
+    from benchmark.evidence.gc import collect
+    from benchmark.evidence.store import EvidenceStore
 
     collected = collect(
         place.database, EvidenceStore(place.workspace.artifacts), models=place.workspace.models, dry_run=dry_run

@@ -23,8 +23,8 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
     """
     from benchmark.cli.evaluate import check_device
     from benchmark.cli.verify import print_report
-    from benchmark.evaluation.ingest import ingest
-    from benchmark.evidence import EvidenceStore
+    from benchmark.evidence.ingest import ingest
+    from benchmark.evidence.store import EvidenceStore
 
     check_device(device)
     workspace = place.workspace

@@ -58,7 +58,7 @@ def _models(place: Place) -> list[dict[str, Any]]:
 
 
 def _datasets(place: Place) -> list[dict[str, Any]]:
-    from benchmark.datasets import datasets
+    from benchmark.data import all_datasets
 
     return [
         {
@@ -68,7 +68,7 @@ def _datasets(place: Place) -> list[dict[str, Any]]:
             "classes": dataset.n_classes,
             "title": dataset.title,
         }
-        for dataset in datasets().values()
+        for dataset in all_datasets().values()
     ]
 
 
@@ -107,7 +107,7 @@ def _measures(place: Place) -> list[dict[str, Any]]:
 
 
 def _protocols(place: Place) -> list[dict[str, Any]]:
-    from benchmark.evaluation.protocol import protocols
+    from benchmark.jobs.protocol import protocols
 
     return [
         {

@@ -84,7 +84,7 @@ def publish(
 ) -> BuildReport:
     """Build the site of a workspace (by default into its ``public/``)."""
     import sitegen
-    from benchmark.evaluation.dataset_facts import store_dataset_facts
+    from benchmark.board.dataset_facts import store_dataset_facts
     from db.errors import UnavailableError
 
     database, workspace = place.database, place.workspace
@@ -104,8 +104,8 @@ def publish(
 
 
 def _bundles(place: Place, folder: Path) -> dict[str, Path]:
-    from benchmark.evaluation.site_bundles import site_bundles
-    from benchmark.evidence import EvidenceStore
+    from benchmark.evidence.site_bundles import site_bundles
+    from benchmark.evidence.store import EvidenceStore
 
     workspace = place.workspace
     home = folder.with_name(f".{folder.name}-bundles")

@@ -10,7 +10,7 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.evaluation.replay import Replayed
+    from benchmark.evidence.replay import Replayed
     from models_zoo import Entry
 
 
@@ -27,9 +27,9 @@ def command(*, place: Place, model: str | None, device: str, dry_run: bool, as_j
     the changelog names the model it was made for.
     """
     from benchmark.cli.evaluate import check_device
-    from benchmark.datasets import get_dataset
-    from benchmark.evaluation.replay import replay
-    from benchmark.evidence import EvidenceStore
+    from benchmark.data import get_dataset
+    from benchmark.evidence.replay import replay
+    from benchmark.evidence.store import EvidenceStore
     from models_zoo.loading import load_entry
 
     check_device(device)

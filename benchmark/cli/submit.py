@@ -74,13 +74,13 @@ def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_js
 
 
 def _init(folder: Path, form: Form, dataset: str) -> None:
-    from benchmark.datasets import datasets, get_dataset
+    from benchmark.data import all_datasets, get_dataset
     from models_zoo.architectures import architectures
     from models_zoo.submission import scaffold
 
     get_dataset(dataset)
     card = scaffold(
-        folder, form=form, dataset=dataset, architectures=", ".join(architectures()), datasets=", ".join(datasets())
+        folder, form=form, dataset=dataset, architectures=", ".join(architectures()), datasets=", ".join(all_datasets())
     )
     click.echo(f"Fill in {card}, put the files that it names beside it, then: curveboard submit --dry-run {folder}")
 
@@ -140,7 +140,7 @@ def _bare(path: Path, target: Path, options: dict[str, Any]) -> Entry:
 
 
 def _adapt(target: Path, options: dict[str, Any]) -> None:
-    from benchmark.datasets import get_dataset
+    from benchmark.data import get_dataset
     from models_zoo.adapters import adapt, dataset_of
 
     name = options["dataset"] or dataset_of(options["source"])
@@ -168,7 +168,7 @@ def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -
 def _check(entry: Entry, device: str) -> Report:
     """The conformance report of a staged entry."""
     from benchmark.conformance import IMAGES, check_conformance
-    from benchmark.datasets import get_dataset
+    from benchmark.data import get_dataset
     from models_zoo.loading import load_entry
 
     dataset = get_dataset(entry.dataset)
@@ -217,10 +217,10 @@ def _store(place: Place, entry: Entry, device: str) -> None:
     """Store the report as an evaluation like any other, so that the board shows it."""
     import dataclasses
 
-    from benchmark.datasets import get_dataset
-    from benchmark.evaluation.jobs import Job, job_version
-    from benchmark.evaluation.record import dataset_row, evaluation_row, model_row
-    from benchmark.evaluation.run import Setting, run_jobs
+    from benchmark.data import get_dataset
+    from benchmark.jobs.executors.local import Setting, run_jobs
+    from benchmark.jobs.job import Job, job_version
+    from benchmark.jobs.record import dataset_row, evaluation_row, model_row
     from benchmark.measures import get_measure
 
     dataset, measure = get_dataset(entry.dataset), get_measure("conformance")

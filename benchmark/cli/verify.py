@@ -11,7 +11,7 @@ import click
 from benchmark.cli.options import Place, echo_json, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.evaluation.check import Report
+    from benchmark.evidence.check import Report
 
 
 @click.command()
@@ -46,14 +46,14 @@ def command(
 
     check_device(device)
     if bundle is not None:
-        from benchmark.evaluation.ingest import verify_bundle
+        from benchmark.evidence.ingest import verify_bundle
 
         if model is not None:
             raise click.UsageError("Give a MODEL or --bundle, not both.")
         report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code)
     else:
-        from benchmark.evaluation.check import verify_board
-        from benchmark.evidence import EvidenceStore
+        from benchmark.evidence.check import verify_board
+        from benchmark.evidence.store import EvidenceStore
 
         workspace = place.workspace
         report = verify_board(

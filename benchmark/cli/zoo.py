@@ -41,7 +41,7 @@ def seed(place: Place, paths: tuple[Path, ...]) -> None:
 @place_options
 def fetch(place: Place, slugs: tuple[str, ...]) -> None:
     """Download the files of the models called SLUGS (all by default) and of their datasets, and verify them."""
-    from benchmark.datasets import get_dataset
+    from benchmark.data import get_dataset
     from models_zoo import catalogue, get_entry
     from models_zoo.fetch import fetch as fetch_file
 
@@ -62,8 +62,8 @@ def train(slugs: tuple[str, ...], output: Path) -> None:
     """Train the embedded models called SLUGS (all by default) again, and compare them with those of the package."""
     from models_zoo.catalogue import WEIGHTS
     from models_zoo.errors import UnknownEntryError
+    from models_zoo.formats.weights import read_arrays
     from models_zoo.training import digits
-    from models_zoo.weights import read_arrays
 
     for slug in slugs:
         if slug not in digits.RECIPES:
@@ -79,12 +79,12 @@ def train(slugs: tuple[str, ...], output: Path) -> None:
 
 def _wanted(place: Place) -> list[RemoteFile]:
     """Every public file that a model or a dataset needs."""
-    from benchmark.datasets import datasets
+    from benchmark.data import all_datasets
     from models_zoo import catalogue
     from models_zoo.data import MNIST_FILES
 
     files = [w.remote for entry in catalogue(_folders(place)).values() for w in entry.weights if w.urls]
-    files += [file for dataset in datasets().values() for file in dataset.files]
+    files += [file for dataset in all_datasets().values() for file in dataset.files]
     files += [file for pair in MNIST_FILES.values() for file in pair]
     return list(dict.fromkeys(files))
 

@@ -21,7 +21,7 @@ from pyautoattack import AutoAttack as Package
 from pyautoattack import checks
 from torch import Tensor
 
-from benchmark.attacks.oracle import frozen
+from benchmark.attacks.engine.oracle import frozen
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Arrays, Measure, Result, Task

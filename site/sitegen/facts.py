@@ -13,9 +13,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.board.credit import Share, contributor, shares
 from benchmark.curve import Floats, RobustnessCurve
 from benchmark.errors import BenchmarkError
-from db.credit import Share, contributor, shares
 from db.queries import EvaluationData, EvaluationInfo, Row
 from sitegen.axes import NORMS, UNION, Axis
 

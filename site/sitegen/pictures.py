@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.errors import EvidenceError
-from benchmark.evidence import EvidenceStore
+from benchmark.evidence.store import EvidenceStore
 
 Image = NDArray[np.uint8]
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 import benchmark.curve
 import benchmark.statistics
 from benchmark.curve import Floats
-from benchmark.evidence import EvidenceStore
+from benchmark.evidence.store import EvidenceStore
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.session import Database

@@ -1,0 +1,496 @@
+"""The curve engine: several families of attacks from several starts, each sample's nearest example kept.
+
+No family is best on every model and norm, so the engine runs diverse ones, lets each start where others ended, and
+finishes every example by a polish that can only shorten it. Method and figures: ``docs/engine.md``.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from itertools import cycle, islice
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.attacks import Attack, AttackResult, Effort
+from benchmark.attacks.engine.convolutions import faster_convolutions
+from benchmark.attacks.engine.exchange import donate
+from benchmark.attacks.engine.gradient_free import random_search, single_step
+from benchmark.attacks.engine.linearised import descend, linearise, polish
+from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.primal_dual import primal_dual
+from benchmark.attacks.engine.reliability import TOLERATED, Checks, look_at_outputs, reliability_flags
+from benchmark.attacks.engine.rows import Best, Rows
+from benchmark.attacks.engine.shrinking import shrink
+from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
+from benchmark.results import Flag
+from benchmark.threat import Norm, norms_of
+from benchmark.verification import REPEATS, same_draws, verify
+
+FAMILIES: Final = (
+    "linearised",
+    "neighbour",
+    "shrinking",
+    "primal-dual",
+    "descent",
+    "polish",
+    "single-step",
+    "gradient-free",
+    "aimed",
+    "exchange",
+    "kick",
+)
+
+LARGEST_POOL: Final = 1000
+"""Images of the pool that are looked at for starts: evenly spread over it."""
+
+EOT_REPEATS: Final = 10
+"""Calls averaged an image when a randomised model is attacked (expectation over transformation)."""
+
+CLEAR: Final = 6
+"""Standard errors by which a randomised model's lead must exceed zero, so that on other draws it does by three."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Steps of each family at one effort.
+
+    Attributes:
+        linearise: Linearisations from the clean image.
+        neighbours: Starts near images of other classes.
+        shrink: Steps of each shrinking search.
+        search: Steps of each search from the clean image or a noisy one (l2, l1).
+        noisy: Searches from noisy images.
+        settle: Steps of the descent along the boundary that follows each of these.
+        rivals: Of the likeliest other classes those that shrinking searches from the clean image aim at (linf).
+        targets: Other classes that descents from the clean image aim at.
+        aim: Steps of each of them before the two nearest go on.
+        finished: How many of a sample's searches, these and the aimed ones, go on.
+        descent: Steps of each descent that is to be finished.
+        refine: Steps of each shrinking search from an example that is near already.
+        rounds: Most rounds of going on from each sample's best.
+        left: Samples, a tenth of all at most, for which alone no further round is made: passes of few images cost more.
+        donors: Perturbations of other samples that each sample tries in a round.
+        kicks: Descents from the kicked best in a round.
+        polish: Linearisations of the final polish.
+        checked: Most samples on which the gradient-free search and the single step are run as checks.
+        random: Steps of the gradient-free search.
+    """
+
+    linearise: int
+    neighbours: int
+    shrink: int
+    search: int
+    noisy: int
+    settle: int
+    rivals: int
+    targets: int
+    aim: int
+    finished: int
+    descent: int
+    refine: int
+    rounds: int
+    left: int
+    donors: int
+    kicks: int
+    polish: int
+    checked: int
+    random: int
+
+
+BUDGETS: Final[dict[Effort, Budget]] = {
+    "quick": Budget(
+        linearise=5,
+        neighbours=1,
+        shrink=30,
+        search=40,
+        noisy=1,
+        settle=10,
+        rivals=2,
+        targets=3,
+        aim=8,
+        finished=3,
+        descent=15,
+        refine=20,
+        rounds=1,
+        left=16,
+        donors=16,
+        kicks=4,
+        polish=2,
+        checked=5,
+        random=100,
+    ),
+    "standard": Budget(
+        linearise=5,
+        neighbours=1,
+        shrink=50,
+        search=45,
+        noisy=3,
+        settle=10,
+        rivals=2,
+        targets=6,
+        aim=8,
+        finished=4,
+        descent=20,
+        refine=30,
+        rounds=10,
+        left=16,
+        donors=24,
+        kicks=6,
+        polish=3,
+        checked=10,
+        random=200,
+    ),
+    "thorough": Budget(
+        linearise=10,
+        neighbours=8,
+        shrink=100,
+        search=250,
+        noisy=7,
+        settle=30,
+        rivals=3,
+        targets=9,
+        aim=15,
+        finished=8,
+        descent=30,
+        refine=50,
+        rounds=30,
+        left=0,
+        donors=48,
+        kicks=18,
+        polish=9,
+        checked=50,
+        random=1000,
+    ),
+}
+
+PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] = {
+    "l2": ((0.3, 1.0), (0.3, 1.0)),
+    "l1": ((0.3, 0.05), (1.0, 0.1)),
+}
+"""First step and weight of the norm of the primal–dual search from the clean image, and of those from noisy ones."""
+
+NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
+"""Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
+
+KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.5), "l2": (4.5, 0.8), "l1": (4.5, 1.0)}
+"""Length of the noise that a kick adds, in units of the perturbation's (both in l2, whatever the norm), and the share
+of the budget's kicks that are made: in linf they gain a tenth as much, in l2 a round does more beside them."""
+
+WORTHWHILE: Final = 2e-3
+"""Share of its distance that a sample must gain in a round to go on."""
+
+FEWEST_CHECKED: Final = 3
+"""Samples on which the checks are run at least; else at most a fifth of them, so that few samples stay cheap."""
+
+
+class Search:
+    """One run of the engine on samples that the model classifies correctly.
+
+    Attributes:
+        oracle: The model.
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        norm: The norm to be small.
+        scale: How far the label leads on each clean image, shape (n,).
+        best: The nearest examples so far.
+        start: What was known before the searches from other images: for the check without gradients.
+    """
+
+    def __init__(
+        self, oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, scale: Tensor, generator: torch.Generator
+    ) -> None:
+        self.oracle, self.x, self.y, self.norm, self.scale = oracle, x, y, norm, scale
+        self.best = Best.empty(x, norm)
+        self.start = Best.empty(x, norm)
+        self.everyone = torch.arange(len(x), device=x.device)
+        self.generator = generator
+
+    def run(self, family: str, rows: Rows, search: Callable[[Oracle, Rows, Norm], None]) -> None:
+        """Run a family's searches and keep what they found."""
+        if not len(rows.sample):
+            return
+        search(self.oracle, rows, self.norm)
+        self.best.merge(rows, FAMILIES.index(family))
+
+    def found(self) -> Tensor:
+        """Indices of the samples with an example."""
+        return torch.isfinite(self.best.distance).nonzero().squeeze(1)
+
+    def rows(self, sample: Tensor) -> Rows:
+        """One row for each of some samples, from the clean image."""
+        return Rows(sample, self.x, self.y)
+
+    def clean(self, target: Tensor | None = None) -> Rows:
+        """One row a sample, from the clean image, aimed at a target class (n,) if there is one."""
+        return Rows(self.everyone, self.x, self.y, target=target)
+
+    def ranked(self) -> Tensor:
+        """The other classes of each sample, likeliest first, shape (n, k - 1)."""
+        logits = self.oracle.logits(self.x).scatter(1, self.y[:, None], -torch.inf)
+        return logits.argsort(dim=1, descending=True)[:, :-1]
+
+    def resume(self, sample: Tensor) -> Rows:
+        """One row for each of some samples, from its best example."""
+        rows = self.rows(sample)
+        rows.delta.copy_(self.best.delta[sample])
+        rows.best.copy_(rows.delta)
+        rows.distance.copy_(self.best.distance[sample])
+        return rows
+
+    def known(self) -> Tensor:
+        """The best distance of each sample, or the median one where none is known; shape (n,)."""
+        found = torch.isfinite(self.best.distance)
+        typical = self.best.distance[found].median() if bool(found.any()) else torch.ones((), device=self.x.device)
+        return torch.where(found, self.best.distance, typical)
+
+
+def engine(
+    model: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, effort: Effort, seed: int, pool: Tensor | None
+) -> AttackResult:
+    """The registered attack; see `benchmark.attacks.AttackFunction`."""
+    with frozen(model) as classifier, same_draws(x.device, seed):
+        outputs = look_at_outputs(classifier, x)
+        oracle = Oracle(
+            classifier,
+            batch_size=find_batch_size(classifier, x),
+            repeats=EOT_REPEATS if outputs.randomised else 1,
+            probabilities=outputs.probabilities,
+        )
+        margin = oracle.margins(x, y)
+        attacked = (margin <= 0).nonzero().squeeze(1)
+        if not len(attacked):
+            return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
+        scale = margin[attacked].neg().clamp_(min=1e-12)
+
+        def search_with(seed: int) -> tuple[Search, Checks]:
+            generator = torch.Generator(x.device).manual_seed(seed)
+            search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
+            return search, _run(search, x if pool is None else pool, BUDGETS[effort])
+
+        with faster_convolutions(classifier, x):
+            search, checks = search_with(seed)
+            if effort == "thorough":
+                other, _ = search_with(seed + 1)
+                checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
+                search.best.absorb(other.best)
+        _insist(search, outputs.randomised)
+    return _result(x, attacked, search.best, reliability_flags(outputs, checks))
+
+
+def _result(x: Tensor, attacked: Tensor, best: Best, flags: tuple[Flag, ...]) -> AttackResult:
+    found = torch.isfinite(best.distance)
+    adversarials = x.clone()
+    adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
+    origin = [""] * len(x)
+    for i, family in zip(attacked.tolist(), best.origin.tolist(), strict=True):
+        origin[i] = FAMILIES[family] if family >= 0 else ""
+    return AttackResult(adversarials, flags, origin)
+
+
+def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
+    search.run("linearised", search.clean(), partial(linearise, steps=budget.linearise))
+    near = _neighbours(search, pool, budget)
+    if search.norm == "linf":
+        _two_phases(search, near, budget)
+    else:
+        _from_clean(search, budget)
+    _improve(search, budget)
+    checks = _check(search, budget)
+    search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
+    return checks
+
+
+def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
+    """For linf: short searches from every start, then longer ones from those that came nearest."""
+    rough = partial(shrink, steps=budget.shrink // 2, step=(0.5, 0.1), rate=(0.3, 0.01))
+    search.run("shrinking", near, rough)
+    known = search.known()
+    starts = [(search.clean(), known), (search.clean(), 3 * known)]
+    starts += [(search.clean(rival), 1.5 * known) for rival in search.ranked()[:, 1 : budget.rivals].unbind(dim=1)]
+    rows = reduce(operator.add, [start[0] for start in starts])
+    search.run("shrinking", rows, partial(rough, radius=torch.cat([start[1] for start in starts])))
+    nearest = (near + rows).nearest(1) + _aim(search, budget).nearest(1)
+    search.run("shrinking", nearest, partial(shrink, steps=budget.refine, step=(0.2, 0.005), rate=(0.03, 0.001)))
+    search.run("descent", nearest.nearest(1), partial(descend, steps=budget.descent // 2))
+
+
+def _from_clean(search: Search, budget: Budget) -> None:
+    """For l2 and l1: short searches of several kinds; the nearest rows go on."""
+    rows = (_searches(search, budget) + _aim(search, budget)).nearest(budget.finished)
+    search.run("descent", rows, partial(descend, steps=budget.descent))
+
+
+def _insist(search: Search, randomised: bool) -> None:
+    """Push examples that verification does not believe outward until it does.
+
+    Rounding, or (a randomised model) the luck of the draws that a search selects for, leave examples whose lead is too
+    small. Where the way outward leads back into the label's region, the way towards another image is the next.
+    """
+    lost = search.found()
+    for delta in (search.best.delta.clone(), search.start.delta):
+        for power in range(10 if len(lost) else 0):
+            push = 1 + (0.02 if randomised else 1e-6) * (2**power - 1)
+            lost = lost[~_holds(search, lost, delta[lost] * push, randomised)]
+            if not len(lost):
+                return
+    search.best.distance[lost] = torch.inf
+
+
+def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> Tensor:
+    """Keep the perturbations that verification believes, and which of them it does, shape (m,).
+
+    Of a randomised model it will see other draws than we do, so that the lead must be clearer than it asks for.
+    """
+    rows = search.rows(sample)
+    rows.delta = delta
+    images = rows.images()
+    holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
+    if randomised:
+        holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
+    kept = sample[holds]
+    search.best.delta[kept] = rows.delta[holds]
+    search.best.distance[kept] = norms_of(rows.delta[holds], search.norm)
+    return holds
+
+
+def _neighbours(search: Search, pool: Tensor, budget: Budget) -> Rows:
+    """Go to the boundary on the way to the nearest images of another class; to far images if there are none."""
+    pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
+    predicted = search.oracle.logits(pool).argmax(dim=1)
+    count = budget.neighbours + (search.norm == "linf")
+    near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=count)
+    sample, which = (near >= 0).nonzero(as_tuple=True)
+    rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
+    search.run("neighbour", rows, bisect)
+    lost = torch.isinf(search.best.distance).nonzero().squeeze(1)
+    if len(lost):
+        for images in far_images(search.x[lost], search.generator):
+            search.run("neighbour", Rows(lost, search.x, search.y, start=images), bisect)
+    search.start = replace(search.best, delta=search.best.delta.clone(), distance=search.best.distance.clone())
+    return rows
+
+
+def _check(search: Search, budget: Budget) -> Checks:
+    """What a single step and a search without gradients find on some samples that the gradient searches did not."""
+    found = search.found()
+    _, gradient = search.oracle.gradients(search.x, search.y)
+    zero = float((gradient == 0).all(dim=1).float().mean())
+    blind = zero > TOLERATED  # the search without gradients is then all there is
+    few = min(budget.checked, max(FEWEST_CHECKED, len(found) // 5))
+    count, steps = (len(found), 5 * budget.random) if blind else (few, budget.random)
+    some = found[:: max(1, len(found) // max(1, count))][:count]
+    before = search.best.distance[some].clone()
+    single = search.rows(some)
+    free = search.resume(some)
+    free.best.copy_(search.start.delta[some])
+    free.distance.copy_(search.start.distance[some])
+    search.run("single-step", single, single_step)
+    search.run("gradient-free", free, partial(random_search, steps=steps, generator=search.generator))
+    return Checks(
+        before=before,
+        single_step=single.distance,
+        gradient_free=free.distance,
+        zero_gradients=zero,
+        non_finite_gradients=search.oracle.non_finite,
+        unbroken=len(search.x) - len(found),
+        attacked=len(search.x),
+    )
+
+
+def _improve(search: Search, budget: Budget) -> None:
+    """Go on from each sample's best, round by round; a sample that a round has not helped leaves.
+
+    A round descends from the best, from the perturbations of other samples, and from the best after a random kick:
+    iterated local search (Lourenço, Martin & Stützle 2003, arXiv:math/0102188), which ends far nearer than as many
+    independent searches.
+    """
+    active = search.found()
+    finish = partial(descend, steps=budget.descent)
+    for _ in range(budget.rounds):
+        before = search.best.distance[active].clone()
+        rows = search.resume(active)
+        if search.norm == "l2":  # where descents alone end up to 0.6 % farther, on networks that are not robust
+            step, rate = (0.3, 0.003), (0.03, 0.0005)
+            search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
+        search.run("descent", rows, finish)
+        search.run("exchange", _donated(search, active, budget), finish)
+        for _ in range(round(KICK[search.norm][1] * budget.kicks)):
+            search.run("kick", _kicked(search, active), finish)
+        active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
+        if len(active) <= min(budget.left, len(search.found()) // 10):
+            break
+
+
+def _donated(search: Search, sample: Tensor, budget: Budget) -> Rows:
+    """Rows of some samples at the most promising of other samples' perturbations."""
+    return donate(
+        search.oracle, search.x, search.y, search.best, sample, donors=budget.donors, generator=search.generator
+    )
+
+
+def _kicked(search: Search, sample: Tensor) -> Rows:
+    """One row for each of some samples, at its best perturbation plus Gaussian noise."""
+    rows = search.rows(sample)
+    best = search.best.delta[sample]
+    noise = torch.randn(best.shape, generator=search.generator, device=best.device)
+    typical = norms_of(best, "l2") / best.shape[1] ** 0.5
+    rows.delta = best.addcmul_(noise, (KICK[search.norm][0] * typical)[:, None])
+    return rows
+
+
+def _searches(search: Search, budget: Budget) -> Rows:
+    """Searches from the clean image and from noisy ones, primal–dual and shrinking in turn; the rows to go on with.
+
+    Several of a sample's searches go on, as the nearest so far need not end nearest.
+    """
+    kept = search.rows(search.everyone[:0])
+    for i, noise in enumerate((0.0, *islice(cycle(NOISE), budget.noisy))):
+        rows = search.clean()
+        rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
+        rows.delta.mul_(2 * noise).sub_(noise)
+        if i % 2:
+            search.run("shrinking", rows, partial(shrink, steps=budget.search, step=(1.0, 0.01)))
+        else:
+            step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
+            search.run(
+                "primal-dual",
+                rows,
+                partial(
+                    primal_dual,
+                    steps=budget.search,
+                    scale=search.scale,
+                    known=search.known(),
+                    step=(step, 0.003),
+                    dual_ratio=ratio,
+                ),
+            )
+        search.run("descent", rows, partial(descend, steps=budget.settle))
+        kept = (kept + rows).nearest(budget.finished)
+    return kept
+
+
+def _aim(search: Search, budget: Budget) -> Rows:
+    """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
+    targets = search.ranked()[:, : budget.targets].unbind(dim=1)
+    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
+    kept = search.rows(search.everyone[:0])
+    for i in range(0, len(targets), at_once):
+        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
+        linearise(search.oracle, rows, search.norm, steps=2)
+        search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
+        kept = (kept + rows).nearest(2)
+    return kept
+
+
+ATTACK = Attack(
+    name="engine",
+    version=2,
+    title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
+    paper="this project",
+    run=engine,
+)

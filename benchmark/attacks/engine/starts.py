@@ -1,0 +1,62 @@
+"""Where searches start: the boundary on the way to the nearest images that the model gives another class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.attacks.engine.oracle import Oracle
+from benchmark.attacks.engine.rows import Rows
+from benchmark.threat import Norm
+
+_ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
+
+
+def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: Norm, *, count: int) -> Tensor:
+    """The nearest images of the pool that the model gives another class than the label.
+
+    Args:
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        pool: Images, shape (m, c, h, w).
+        predicted: The model's class of each image of the pool, shape (m,).
+        norm: The norm of the distance.
+        count: How many; fewer where the pool has no more.
+
+    Returns:
+        Indices into the pool, nearest first, shape (n, count), -1 where there is none.
+    """
+    distance = torch.cdist(x.flatten(1), pool.flatten(1), p=_ORDER[norm])
+    distance.masked_fill_(predicted[None, :] == y[:, None], torch.inf)
+    near = distance.topk(min(count, len(pool)), dim=1, largest=False)
+    return near.indices.masked_fill(torch.isinf(near.values), -1)
+
+
+def far_images(x: Tensor, generator: torch.Generator) -> Tensor:
+    """Images far from each image, for a model that gives no image of the pool another class; shape (5, n, c, h, w).
+
+    The corner of the box that is farthest (where adversarial examples are, if there are any at the largest possible
+    distance), the negative, black, white, and noise.
+    """
+    noise = torch.rand(x.shape, generator=generator, device=x.device)
+    return torch.stack([(x < 0.5).to(x.dtype), 1 - x, torch.zeros_like(x), torch.ones_like(x), noise])
+
+
+def bisect(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int = 8) -> None:
+    """Move each row's adversarial `Rows.delta` along the line to its clean image until just before the boundary.
+
+    Rows that are not adversarial to begin with stay where they are.
+    """
+    far = rows.delta.clone()
+    low = torch.zeros_like(rows.distance)
+    high = torch.ones_like(rows.distance)
+    rows.offer(oracle.margins(rows.images(), rows.y), norm)
+    met = torch.isfinite(rows.distance)
+    for _ in range(steps):
+        middle = (low + high) / 2
+        torch.mul(far, middle[:, None], out=rows.delta)
+        margin = oracle.margins(rows.images(), rows.y)
+        rows.offer(margin, norm)
+        high = torch.where(margin > 0, middle, high)
+        low = torch.where(margin > 0, low, middle)
+    torch.mul(far, torch.where(met, high, 1.0)[:, None], out=rows.delta)

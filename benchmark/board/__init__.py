@@ -1,0 +1,1 @@
+"""Where evaluations become rows: ledger, credit, history."""

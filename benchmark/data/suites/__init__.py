@@ -1,0 +1,1 @@
+"""Suites: datasets with axes, one a file."""

@@ -1,0 +1,1 @@
+"""Adversarial examples that prove distances: stored, checked, bundled, taken in."""

@@ -1,0 +1,76 @@
+"""Which stored example proves which distance of the ledger."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from benchmark.board.ledger import Ledger, ledger
+from benchmark.threat import NORMS
+from db.schema import Chunk, Dataset, Evaluation, State
+
+
+@dataclass(frozen=True)
+class Part:
+    """A chunk of a finished evaluation.
+
+    Attributes:
+        evaluation_id: Of which evaluation.
+        chunk_id: Its row.
+        start: First sample.
+        stop: One past the last sample.
+        digest: Its evidence file, if there is one.
+    """
+
+    evaluation_id: int
+    chunk_id: int
+    start: int
+    stop: int
+    digest: str | None
+
+
+@dataclass(frozen=True)
+class Needs:
+    """The ledgers of a model on a dataset, and what they rest on.
+
+    Attributes:
+        ledgers: Norm -> the ledger of the whole dataset.
+        samples: Evaluation -> the samples whose example it must have, in any norm, shape (size,), bool.
+        parts: The chunks of all finished evaluations, in order.
+    """
+
+    ledgers: Mapping[str, Ledger]
+    samples: Mapping[int, NDArray[np.bool_]]
+    parts: Sequence[Part]
+
+
+def needs(session: Session, *, model_id: int, dataset_id: int) -> Needs:
+    """What the ledgers of a model need."""
+    size = session.get_one(Dataset, dataset_id).size
+    ledgers = {
+        str(norm): ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=size) for norm in NORMS
+    }
+    samples: dict[int, NDArray[np.bool_]] = defaultdict(lambda: np.zeros(size, dtype=np.bool_))
+    for found in ledgers.values():
+        proven = np.isfinite(found.distances) & (found.distances > 0)  # a misclassified image needs no example
+        for evaluation_id in np.unique(found.source[proven]).tolist():
+            samples[evaluation_id] |= proven & (found.source == evaluation_id)
+    query = (
+        select(Chunk.evaluation_id, Chunk.id, Chunk.start, Chunk.stop, Chunk.evidence_digest)
+        .join(Evaluation, Chunk.evaluation_id == Evaluation.id)
+        .where(Evaluation.model_id == model_id, Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE)
+        .order_by(Chunk.evaluation_id, Chunk.start)
+    )
+    return Needs(ledgers, dict(samples), [Part(*row) for row in session.execute(query)])
+
+
+def rows_with_evidence(session: Session) -> list[tuple[int, int]]:
+    """All (model, dataset) pairs that have finished evaluations, by id."""
+    query = select(Evaluation.model_id, Evaluation.dataset_id).where(Evaluation.state == State.DONE).distinct()
+    return sorted((model_id, dataset_id) for model_id, dataset_id in session.execute(query))

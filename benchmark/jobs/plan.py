@@ -1,0 +1,206 @@
+"""What is to run: wanted by the protocol, minus what the database has, each with its reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from benchmark.data import Dataset
+from benchmark.jobs.job import Job, job_version
+from benchmark.jobs.protocol import Protocol
+from db.schema import Chunk, Evaluation, Model, State
+from db.schema import Dataset as DatasetRow
+from models_zoo import Entry
+
+Rerun = Literal["missing", "failed", "all"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a job will cost, judged by the same measure's evaluations so far.
+
+    Attributes:
+        passes: Forward and backward passes, in images.
+        seconds: Wall time.
+    """
+
+    passes: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run would do.
+
+    Attributes:
+        wanted: All jobs of the protocol, in order.
+        jobs: Those to run, each with its reason.
+        failed: Those that failed before and are left alone, each with why.
+    """
+
+    wanted: Sequence[Job]
+    jobs: Sequence[Job]
+    failed: Sequence[Job]
+
+
+def wanted_jobs(
+    protocol: Protocol,
+    entries: Iterable[Entry],
+    datasets: Mapping[str, Dataset],
+    *,
+    limit: int | None,
+    seed: int,
+    attack: str | None = None,
+) -> Iterator[Job]:
+    """Every job of the protocol, whether it has run or not.
+
+    Args:
+        protocol: What every row must have.
+        entries: The models.
+        datasets: The datasets by name; a model is evaluated on the one its card names.
+        limit: Size of the slice; None for the whole dataset.
+        seed: The seed of every evaluation.
+        attack: Only jobs of this attack.
+    """
+    for entry in entries:
+        dataset = datasets[entry.dataset]
+        n = min(limit or dataset.size, dataset.size)
+        for measure, parameters in protocol.wanted(dataset):
+            if attack is None or getattr(parameters, "attack", measure.name) == attack:
+                yield Job(
+                    model=entry.slug,
+                    model_digest=entry.digest,
+                    dataset=dataset.name,
+                    dataset_digest=dataset.digest,
+                    n=n,
+                    samples=min(n, measure.samples(parameters, n)),
+                    measure=measure.name,
+                    version=job_version(measure, parameters),
+                    parameters=dataclasses.asdict(parameters),
+                    seed=seed,
+                )
+
+
+def make_plan(session: Session, wanted: Sequence[Job], *, rerun: Rerun = "missing") -> Plan:
+    """Compare what is wanted with what is stored.
+
+    Args:
+        session: An open session.
+        wanted: All jobs wanted.
+        rerun: ``missing`` runs what has no result; ``failed`` also what failed; ``all`` everything again.
+    """
+    stored = _stored(session, wanted)
+    jobs: list[Job] = []
+    begun: list[Job] = []
+    failed: list[Job] = []
+    for job in wanted:
+        row = stored.get(job.key)
+        if row is not None and row.state == State.FAILED and rerun == "missing":
+            failed.append(dataclasses.replace(job, reason=row.reason or "failed"))
+        elif reason := _reason(session, job, row, rerun):
+            # An evaluator may have died over it, so it comes last: one bad job must not keep the others from being run.
+            later = row is not None and row.state == State.RUNNING
+            (begun if later else jobs).append(dataclasses.replace(job, reason=reason))
+    return Plan(wanted, jobs + begun, failed)
+
+
+def _stored(session: Session, wanted: Sequence[Job]) -> dict[str, Evaluation]:
+    keys = [job.key for job in wanted]
+    found: dict[str, Evaluation] = {}
+    for i in range(0, len(keys), 500):
+        for row in session.scalars(select(Evaluation).where(Evaluation.key.in_(keys[i : i + 500]))):
+            found[row.key] = row
+    return found
+
+
+def _reason(session: Session, job: Job, row: Evaluation | None, rerun: Rerun) -> str:
+    """Why the job is to run; empty when it is not."""
+    if row is None:
+        return _why_new(session, job)
+    if rerun == "all":
+        return f"asked for again (was {row.state.value})"
+    reasons = {
+        State.QUEUED: "taken up again" if row.attempts else "queued, never run",
+        State.RUNNING: "another evaluator had begun it",
+        State.FAILED: f"failed before: {row.reason}",
+    }
+    return reasons.get(row.state, "")
+
+
+def _why_new(session: Session, job: Job) -> str:
+    """Why there is no result of this key: which part of the key differs from the nearest evaluation there is."""
+    query = (
+        select(Evaluation, Model.digest, DatasetRow.digest)
+        .join(Model, Evaluation.model_id == Model.id)
+        .join(DatasetRow, Evaluation.dataset_id == DatasetRow.id)
+        .where(Model.slug == job.model, DatasetRow.name == job.dataset, Evaluation.measure == job.measure)
+        .where(Evaluation.state == State.DONE)
+        .order_by(Evaluation.id.desc())
+    )
+    for row, model_digest, dataset_digest in session.execute(query):
+        if row.parameters != job.parameters:
+            continue
+        if model_digest != job.model_digest:
+            return "the model has changed"
+        if dataset_digest != job.dataset_digest:
+            return "the dataset has changed"
+        if row.version != job.version:
+            return f"a new version ({_version(row.version)} → {_version(job.version)})"
+        if (row.n, row.samples) != (job.n, job.samples):
+            return f"another slice (first {job.n}, had first {row.n})"
+        if row.seed != job.seed:
+            return f"another seed ({job.seed}, had {row.seed})"
+    return "never run"
+
+
+def _version(joined: int) -> str:
+    return f"{joined // 1000}.{joined % 1000}"
+
+
+def estimates(session: Session, jobs: Sequence[Job]) -> list[Estimate | None]:
+    """What each job will cost, by what the same measure cost a sample so far, on the same model if known."""
+    costs = _recorded_costs(session) if jobs else {}
+    found: list[Estimate | None] = []
+    for job in jobs:
+        kind = (job.measure, _shape(job.parameters))
+        cost = costs.get((*kind, job.model)) or costs.get((*kind, job.dataset))
+        found.append(Estimate(cost[0] * job.samples, cost[1] * job.samples) if cost else None)
+    return found
+
+
+def _recorded_costs(session: Session) -> dict[tuple[str, str, str], tuple[float, float]]:
+    """(measure, parameters, model or dataset) -> passes and seconds a sample."""
+    query = (
+        select(
+            Evaluation.id,
+            func.sum(Chunk.stop - Chunk.start),
+            func.sum(Chunk.forward_passes + Chunk.backward_passes),
+            func.sum(Chunk.seconds),
+        )
+        .join(Chunk, Chunk.evaluation_id == Evaluation.id)
+        .group_by(Evaluation.id)
+    )
+    totals: dict[tuple[str, str, str], list[float]] = {}
+    rows = {e.id: (e, m, d) for e, m, d in session.execute(
+        select(Evaluation, Model.slug, DatasetRow.name)
+        .join(Model, Evaluation.model_id == Model.id)
+        .join(DatasetRow, Evaluation.dataset_id == DatasetRow.id)
+    )}  # fmt: skip
+    for evaluation_id, samples, passes, seconds in session.execute(query):
+        evaluation, slug, dataset = rows[evaluation_id]
+        for place in (slug, dataset):
+            total = totals.setdefault((evaluation.measure, _shape(evaluation.parameters), place), [0.0, 0.0, 0.0])
+            total[0] += samples
+            total[1] += passes
+            total[2] += seconds
+    return {k: (passes / samples, seconds / samples) for k, (samples, passes, seconds) in totals.items()}
+
+
+def _shape(parameters: Mapping[str, Any]) -> str:
+    """The parameters that matter for the cost: all but eps."""
+    return repr(sorted((k, v) for k, v in parameters.items() if k != "eps"))

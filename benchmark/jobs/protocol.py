@@ -1,0 +1,129 @@
+"""Protocols: named, versioned lists of measures, one TOML file each."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from benchmark.attacks import attacks
+from benchmark.data import Dataset
+from benchmark.errors import InputError, UnknownNameError
+from benchmark.measures import Measure, get_measure
+
+HOME: Final = Path(__file__).parent.parent / "protocols"
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol as its file says it.
+
+    Attributes:
+        name: The name on the command line.
+        version: Rows of different versions are never ranked together.
+        title: What it is, in one line.
+        measures: The ``[[measures]]`` tables.
+    """
+
+    name: str
+    version: int
+    title: str
+    measures: Sequence[Mapping[str, Any]]
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The protocol as plain values, for the database."""
+        return {
+            "name": self.name,
+            "version": self.version,
+            "title": self.title,
+            "measures": [dict(m) for m in self.measures],
+        }
+
+    def wanted(self, dataset: Dataset) -> Iterator[tuple[Measure[Any], Any]]:
+        """Each measure with its parameters, all lists multiplied out.
+
+        Raises:
+            InputError: If a measure has no such parameter.
+            UnknownNameError: If there is no such measure.
+        """
+        for table in self.measures:
+            measure = get_measure(str(table["measure"]))
+            grid = {k: v if isinstance(v, list) else [v] for k, v in table.items() if k != "measure"}
+            for values in itertools.product(*grid.values()):
+                for settings in _resolve(dict(zip(grid, values, strict=True)), dataset):
+                    yield measure, parameters_of(measure, settings, where=f"protocol {self.name!r}")
+
+
+def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, Any]]:
+    """Replace ``attack = "*"`` and ``eps = "reference"``."""
+    choices: dict[str, list[Any]] = {}
+    if settings.get("attack") == "*":
+        chosen = (a for a in attacks().values() if a.default and settings.get("norm", a.norms[0]) in a.norms)
+        choices["attack"] = [a.name for a in chosen]
+    if settings.get("eps") in ("reference", "published"):
+        published = list(dataset.eps.get(settings["norm"], ()))
+        choices["eps"] = published if settings["eps"] == "published" else published[:1]
+    for values in itertools.product(*choices.values()):
+        yield settings | dict(zip(choices, values, strict=True))
+
+
+def parameters_of(measure: Measure[Any], settings: Mapping[str, Any], *, where: str) -> Any:
+    """The measure's parameters from plain values.
+
+    Raises:
+        InputError: If a name or a value is not one the measure takes.
+    """
+    known = {f.name for f in dataclasses.fields(measure.Parameters)}
+    unknown = sorted(set(settings) - known)
+    if unknown:
+        raise InputError(
+            f"{where}: the measure {measure.name!r} has no parameter {', '.join(unknown)}; "
+            f"it takes {', '.join(sorted(known)) or 'none'}."
+        )
+    return measure.Parameters(**settings)
+
+
+def protocols(folders: Sequence[Path] = ()) -> dict[str, Protocol]:
+    """All protocols by name, the newest version of each, and each version as ``name@version``.
+
+    Args:
+        folders: Folders to search besides the package's own.
+    """
+    found: dict[str, Protocol] = {}
+    files = [path for folder in (HOME, *folders) if folder.is_dir() for path in sorted(folder.glob("*.toml"))]
+    for protocol in map(_read, files):
+        key = f"{protocol.name}@{protocol.version}"
+        if key in found:
+            raise InputError(f"There are two protocols {key}; give one of the files another version.")
+        found[key] = protocol
+        if protocol.name not in found or found[protocol.name].version < protocol.version:
+            found[protocol.name] = protocol
+    return dict(sorted(found.items()))
+
+
+def get_protocol(name: str, folders: Sequence[Path] = ()) -> Protocol:
+    """The protocol called ``name`` (or ``name@version``); raises `UnknownNameError` with the nearest names."""
+    table = protocols(folders)
+    if name not in table:
+        raise UnknownNameError("protocol", name, table)
+    return table[name]
+
+
+def _read(path: Path) -> Protocol:
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        protocol = Protocol(values["name"], values["version"], values["title"], values["measures"])
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"The protocol file {path} cannot be read: {error}.") from error
+    except KeyError as error:
+        raise InputError(
+            f"The protocol file {path} has no {error.args[0]!r}; it needs name, version, title."
+        ) from error
+    if not isinstance(protocol.version, int) or not all("measure" in m for m in protocol.measures):
+        raise InputError(f"The protocol file {path}: version must be a whole number, and each measure must be named.")
+    return protocol

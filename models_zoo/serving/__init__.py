@@ -1,0 +1,1 @@
+"""Running models that are no torch modules of this process."""

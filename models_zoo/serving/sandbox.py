@@ -1,0 +1,230 @@
+"""Submitted Python code, run in a process of its own.
+
+The code is imported by ``models_zoo.serving.worker`` in a child process with limits of memory, file size and time, an
+environment without the parent's variables, and, where the kernel allows it, no network. Images and logits cross as raw
+numbers, never as pickles, so that nothing the child says can run in the parent. `SandboxedModel` looks like any module:
+differentiable once, for gradients of logits in the images.
+
+This keeps accidents in: endless loops, exhausted memory, crashes, prints, clobbered state. It is no wall against
+malice, since the child runs as the same user; so code runs at all only after the maintainer said ``--trust-code``.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import selectors
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import weakref
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from models_zoo.errors import CodeError
+
+FORWARD: Final = b"F"
+BACKWARD: Final = b"B"
+INNER: Final = b"I"
+MAX_NUMBERS: Final = 1 << 28
+"""Most float32 numbers that one answer may have."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What submitted code may use.
+
+    Attributes:
+        memory: Bytes of address space (on a CPU; a GPU's driver needs more address space than there is memory).
+        start_seconds: Wall time to import the code and build the model.
+        call_seconds: Wall time of one forward or backward pass.
+    """
+
+    memory: int = 16 << 30
+    start_seconds: float = 120.0
+    call_seconds: float = 120.0
+
+
+class SandboxedModel(nn.Module):
+    """A model whose code runs in a child process.
+
+    Args:
+        code: The Python file.
+        factory: Name of the function in it that makes the model; it is called with the folder of the model's files.
+        folder: Where the model's files are.
+        device: Where the child puts the model.
+        limits: What it may use.
+
+    Attributes:
+        n_parameters: Number of parameters, as the child counts them.
+
+    Raises:
+        CodeError: If the code fails, takes too long or too much memory; at the start or at any later call.
+    """
+
+    def __init__(
+        self,
+        code: Path,
+        factory: str,
+        *,
+        folder: Path,
+        device: str | torch.device = "cpu",
+        limits: Limits | None = None,
+    ) -> None:
+        super().__init__()
+        self._limits = limits or Limits()
+        self._name = code.name
+        self._calls = 0
+        home = tempfile.TemporaryDirectory(prefix="curveboard-code-")
+        command = [sys.executable, "-I", "-m", "models_zoo.serving.worker", str(code), factory, str(folder)]
+        memory = 0 if torch.device(device).type == "cuda" else self._limits.memory
+        self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and worker
+            [*command, str(device), str(memory), str(torch.get_num_threads())],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=home.name,
+            env={"PATH": os.environ.get("PATH", ""), "HOME": home.name, "LANG": "C.UTF-8"},
+            start_new_session=True,
+        )
+        weakref.finalize(self, _stop, self._child, home)
+        self.n_parameters = int(self._answer(self._limits.start_seconds, "start").item())
+
+    @property
+    def inner_passes(self) -> int:
+        """Backward passes that the last forward pass ran inside the child."""
+        return int(self.call(INNER).item())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of ``x``, shape (n, k)."""
+        if torch.is_grad_enabled() and x.requires_grad:
+            return cast("Tensor", _Remote.apply(x, self))  # type: ignore[no-untyped-call]
+        return self.call(FORWARD, x).to(x)
+
+    def call(self, operation: bytes, *tensors: Tensor, number: int = 0) -> Tensor:
+        """Send tensors to the child; its answer, float32 on the CPU."""
+        arrays = [t.detach().to("cpu", torch.float32).contiguous().numpy() for t in tensors]
+        message = operation + struct.pack("<q", number) + b"".join(map(pack, arrays))
+        deadline = time.monotonic() + self._limits.call_seconds
+        try:
+            _write(self._child.stdin, message, deadline)
+        except (BrokenPipeError, ValueError):
+            raise self._ended("a call") from None
+        except TimeoutError:
+            raise self._too_slow("a call", self._limits.call_seconds) from None
+        return self._answer(self._limits.call_seconds, "a call")
+
+    def next_number(self) -> int:
+        """A number for a forward pass whose gradient may be asked for."""
+        self._calls += 1
+        return self._calls
+
+    def _answer(self, seconds: float, what: str) -> Tensor:
+        deadline = time.monotonic() + seconds
+        try:
+            if _read(self._child.stdout, 1, deadline) == b"K":
+                return unpack(lambda n: _read(self._child.stdout, n, deadline))
+            (length,) = struct.unpack("<q", _read(self._child.stdout, 8, deadline))
+            text = _read(self._child.stdout, min(max(length, 0), 2000), deadline).decode(errors="replace")
+        except TimeoutError:
+            raise self._too_slow(what, seconds) from None
+        except EOFError:
+            raise self._ended(what) from None
+        except (struct.error, ValueError) as error:
+            self._child.kill()
+            raise CodeError(f"The code {self._name} wrote into the line that its answers come by ({error}).") from error
+        raise CodeError(f"The code {self._name} failed at {what}: {''.join(c for c in text if c.isprintable())}")
+
+    def _too_slow(self, what: str, seconds: float) -> CodeError:
+        self._child.kill()
+        return CodeError(f"The code {self._name} was stopped: {what} took more than {seconds:g} seconds.")
+
+    def _ended(self, what: str) -> CodeError:
+        code = self._child.wait(5)
+        return CodeError(
+            f"The process of the code {self._name} ended during {what} with status {code}"
+            f"{' (killed; was memory short?)' if code < 0 else ''}. It may use {self._limits.memory >> 20} MiB."
+        )
+
+
+class _Remote(torch.autograd.Function):
+    """The forward and the backward pass in the child."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, model: SandboxedModel) -> Tensor:
+        ctx.model, ctx.number = model, model.next_number()
+        ctx.save_for_backward(x)
+        return model.call(FORWARD, x, number=ctx.number).to(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        found = ctx.model.call(BACKWARD, x, gradient, number=ctx.number)
+        if found.shape != x.shape:
+            raise CodeError(f"The code gave a gradient of shape {tuple(found.shape)} for images {tuple(x.shape)}.")
+        return found.to(x), None
+
+
+def pack(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
+    """Shape and numbers as bytes."""
+    return struct.pack(f"<q{array.ndim}q", array.ndim, *array.shape) + array.astype("<f4").tobytes()
+
+
+def unpack(read: Any) -> Tensor:
+    """The tensor of `pack`; ``read(n)`` gives the next n bytes.
+
+    Raises:
+        ValueError: If the shape is impossible.
+    """
+    (ndim,) = struct.unpack("<q", read(8))
+    if not 0 <= ndim <= 8:
+        raise ValueError(f"a tensor of {ndim} axes")
+    shape = struct.unpack(f"<{ndim}q", read(8 * ndim))
+    if any(n < 0 for n in shape) or math.prod(shape) > MAX_NUMBERS:
+        raise ValueError(f"a tensor of shape {shape}")
+    return torch.from_numpy(np.frombuffer(bytearray(read(4 * math.prod(shape))), dtype="<f4").reshape(shape).copy())
+
+
+def _read(stream: IO[bytes] | None, n: int, deadline: float) -> bytes:
+    assert stream is not None
+    parts = bytearray()
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_READ)
+        while len(parts) < n:
+            if not selector.select(deadline - time.monotonic()):
+                raise TimeoutError
+            block = os.read(stream.fileno(), min(n - len(parts), 1 << 20))
+            if not block:
+                raise EOFError
+            parts += block
+    return bytes(parts)
+
+
+def _write(stream: IO[bytes] | None, message: bytes, deadline: float) -> None:
+    assert stream is not None
+    os.set_blocking(stream.fileno(), False)
+    rest = memoryview(message)
+    with selectors.DefaultSelector() as selector:
+        selector.register(stream, selectors.EVENT_WRITE)
+        while rest:
+            if not selector.select(deadline - time.monotonic()):
+                raise TimeoutError
+            rest = rest[os.write(stream.fileno(), rest[: 1 << 16]) :]
+
+
+def _stop(child: subprocess.Popen[bytes], home: tempfile.TemporaryDirectory[str]) -> None:
+    child.kill()
+    for stream in (child.stdin, child.stdout):
+        if stream is not None:
+            stream.close()
+    child.wait()
+    home.cleanup()

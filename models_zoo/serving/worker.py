@@ -1,0 +1,127 @@
+"""The child process in which submitted code runs; started by `models_zoo.serving.sandbox`.
+
+It limits itself before it imports the code, then answers forward and backward passes until its parent is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import resource
+import struct
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final
+
+CLONE_NEWUSER: Final = 0x10000000
+CLONE_NEWNET: Final = 0x40000000
+
+
+def main(arguments: list[str]) -> None:
+    """Serve one model: code, factory, folder, device, bytes of memory (0: no limit), threads."""
+    code, factory, folder, device, memory, threads = arguments
+    questions, answers = _private_line()
+    _limit(int(memory))
+
+    import torch
+
+    torch.set_num_threads(int(threads))
+    try:
+        serve = _serve(_build(Path(code), factory, Path(folder)), device, answers)
+    except BaseException as error:
+        _fail(answers, error)
+        return
+    while question := questions.read(9):
+        try:
+            serve(question[:1], struct.unpack("<q", question[1:])[0], questions)
+        except Exception as error:
+            _fail(answers, error)
+
+
+def _private_line() -> tuple[IO[bytes], IO[bytes]]:
+    """The streams to the parent, moved to where the code's prints and reads do not reach them by accident."""
+    questions, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nothing, 0)
+    os.dup2(nothing, 1)
+    return questions, answers
+
+
+def _limit(memory: int) -> None:
+    if memory:
+        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes no files
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError, AttributeError):  # a network of its own, without a way out; where allowed
+        libc = ctypes.CDLL(None, use_errno=True)
+        libc.unshare(CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWUSER | CLONE_NEWNET)
+
+
+def _build(code: Path, factory: str, folder: Path) -> Any:
+    """Import the code and make the model."""
+    import torch
+
+    torch.manual_seed(0)  # a model is the same in every process, also one that draws its weights
+    namespace: dict[str, Any] = {"__name__": code.stem, "__file__": str(code)}
+    exec(compile(code.read_bytes(), str(code), "exec"), namespace)  # noqa: S102 - what this process is for
+    if not callable(namespace.get(factory)):
+        raise TypeError(f"{code.name} has no function {factory!r}")
+    model = namespace[factory](folder)
+    if not isinstance(model, torch.nn.Module):
+        raise TypeError(f"{factory} returned a {type(model).__name__}, expected a torch.nn.Module")
+    return model.eval().requires_grad_(False)
+
+
+def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int, IO[bytes]], None]:
+    import torch
+
+    from models_zoo.inner_passes import counted_backward_passes
+    from models_zoo.serving.sandbox import FORWARD, INNER, pack, unpack
+
+    model.to(device)
+    inner = 0
+    last: tuple[int, Any, Any] | None = None
+
+    def send(result: Any) -> None:
+        answers.write(b"K" + pack(result.detach().to("cpu", torch.float32).numpy()))
+        answers.flush()
+
+    def serve(operation: bytes, number: int, questions: IO[bytes]) -> None:
+        nonlocal inner, last
+        if operation == INNER:
+            send(torch.tensor([float(inner)]))
+            return
+        x = unpack(questions.read).to(device)
+        gradient = None if operation == FORWARD else unpack(questions.read).to(device)
+        if not number:
+            with torch.no_grad(), counted_backward_passes() as count:
+                logits = model(x)
+            inner = count.passes
+            send(logits)
+            return
+        if last is None or last[0] != number:
+            x.requires_grad_()
+            with torch.enable_grad():
+                last = number, x, model(x)
+        _, x, logits = last
+        if gradient is None:
+            send(logits)
+            return
+        (found,) = torch.autograd.grad(logits, x, gradient, retain_graph=True, allow_unused=True)
+        send(torch.zeros_like(x) if found is None else found)
+
+    send(torch.tensor([float(sum(p.numel() for p in model.parameters()))]))
+    return serve
+
+
+def _fail(answers: IO[bytes], error: BaseException) -> None:
+    text = f"{type(error).__name__}: {error}".encode()[:2000]
+    with contextlib.suppress(OSError):
+        answers.write(b"E" + struct.pack("<q", len(text)) + text)
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
