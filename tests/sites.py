@@ -24,7 +24,7 @@ def make_place(folder: Path) -> Path:
     database = Database(f"sqlite:///{folder / 'board.db'}")
     upgrade(database)
     made = synthetic.populate(
-        database, models=6, n=40, store=EvidenceStore(folder / "artifacts"), title=HOSTILE, exact=8
+        database, models=6, n=40, store=EvidenceStore(folder / "artifacts"), title=HOSTILE, exact=8, weather=True
     )
     unlucky, left_behind = list(made.models)[4:6]
     with database.write() as session:

@@ -27,7 +27,7 @@ from db.migrate import upgrade
 from db.queries import Board
 from db.schema import Array, Chunk, Evaluation
 from db.session import Database
-from sitegen import CrossingError, words
+from sitegen import words
 from sitegen.axes import NORMS, UNION, axes, nice
 from sitegen.board_charts import crossings_of
 from sitegen.board_view import board_view, leads

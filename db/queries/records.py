@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from db.schema import State
 
@@ -66,6 +69,8 @@ class EvaluationInfo:
     reason: str | None
     created_at: datetime
     finished_at: datetime | None
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    """The outputs that its measure declared, as stored (`benchmark.results.Output`)."""
 
     @property
     def settled(self) -> bool:
@@ -84,6 +89,19 @@ class ScoreInfo:
     confidence: float | None
     unit: str
     direction: str
+
+
+@dataclass(frozen=True, eq=False)
+class TableInfo:
+    """The values of a grid or trace output of an evaluation.
+
+    Attributes:
+        data: Shape (3, *axes): values, lower and upper ends of their intervals; NaN where unknown.
+        confidence: Confidence level of the intervals.
+    """
+
+    data: NDArray[np.float64]
+    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -111,6 +129,7 @@ class EvaluationDetail:
     backward_passes: int
     scores: tuple[ScoreInfo, ...]
     flags: tuple[FlagInfo, ...]
+    tables: Mapping[str, TableInfo] = field(default_factory=dict)
 
 
 class RowStatus(StrEnum):

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.statistics import resampled_counts
 from sitegen.axes import Axis
-from sitegen.facts import NormFacts
+from sitegen.facts import ThreatFacts
 
 RESAMPLES: Final = 300
 """Bootstrap resamples behind the intervals of ranks."""
@@ -20,7 +20,7 @@ RESAMPLES: Final = 300
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """A row in one norm.
+    """A row under one threat.
 
     Attributes:
         counts: Robust samples at each position of the axis, shape (g,).
@@ -35,8 +35,8 @@ class Numbers:
     robust: NDArray[np.uint8]
 
 
-def numbers_of(facts: NormFacts) -> Numbers:
-    """The numbers of a row in a norm."""
+def numbers_of(facts: ThreatFacts) -> Numbers:
+    """The numbers of a row in a threat."""
     distances, axis = facts.curve.distances, facts.axis
     return Numbers(
         counts=facts.counts.astype(np.int32),
@@ -52,7 +52,7 @@ def _kind(n: int) -> str:
 
 
 def save_numbers(path: Path, numbers: Mapping[str, Numbers]) -> None:
-    """Write the numbers of all norms into one file, without names: `load_numbers` knows the shapes."""
+    """Write the numbers of all threats into one file, without names: `load_numbers` knows the shapes."""
     parts = [part for n in numbers.values() for part in (n.counts, n.ranked, n.resampled, n.robust)]
     path.write_bytes(
         b"".join(np.ascontiguousarray(part).astype(part.dtype.newbyteorder("<")).tobytes() for part in parts)

@@ -9,7 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sitegen.facts import NormFacts
+from sitegen.facts import ThreatFacts
 from sitegen.pictures import Examples, difference, png, strip, to_pixels
 from sitegen.words import number
 
@@ -73,7 +73,7 @@ class Stock:
         return image
 
 
-def strips_of(facts: NormFacts, stock: Stock, files: dict[str, bytes]) -> list[tuple[str, list[Strip]]]:
+def strips_of(facts: ThreatFacts, stock: Stock, files: dict[str, bytes]) -> list[tuple[str, list[Strip]]]:
     """The easiest and the hardest samples that have an adversarial example; their pictures go into ``files``."""
     distances = facts.curve.distances
     known = np.flatnonzero((distances > 0) & np.isfinite(distances))
@@ -89,7 +89,7 @@ def strips_of(facts: NormFacts, stock: Stock, files: dict[str, bytes]) -> list[t
     return [(title, strips) for title, strips in found.items() if strips]
 
 
-def _strip(facts: NormFacts, stock: Stock, sample: int, files: dict[str, bytes]) -> Strip | None:
+def _strip(facts: ThreatFacts, stock: Stock, sample: int, files: dict[str, bytes]) -> Strip | None:
     part = facts.parts[int(facts.winner[sample])]
     clean = stock.clean(sample)
     example = stock.examples.get(part.data.evidence, sample) if stock.examples is not None else None
@@ -97,10 +97,10 @@ def _strip(facts: NormFacts, stock: Stock, sample: int, files: dict[str, bytes])
         return None
     pixels = strip([to_pixels(clean), to_pixels(example), difference(clean, example)])
     name, distance = stock.label(sample), float(facts.curve.distances[sample])
-    file = f"sample-{facts.axis.norm}-{sample}.png"
+    file = f"sample-{facts.axis.threat}-{sample}.png"
     files[file] = png(pixels)
     alt = (
-        f"Sample {sample}, a {name}: clean image, adversarial example at {facts.axis.norm} distance "
+        f"Sample {sample}, a {name}: clean image, adversarial example at {facts.axis.threat} distance "
         f"{number(distance)}, and their difference"
     )
     return Strip(file, alt, sample, name, distance, part.source.title, pixels.shape[1], pixels.shape[0])

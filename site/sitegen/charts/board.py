@@ -1,4 +1,4 @@
-"""A board's charts: all curves of a norm over each other, and the map of ranks with its crossings."""
+"""A board's charts: all curves of a threat over each other, and the map of ranks with its crossings."""
 
 from __future__ import annotations
 
@@ -10,60 +10,85 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
-from sitegen.board_view import BoardView, Ranking, headline
-from sitegen.plots import Chart, Line, Mark, eps_chart
+from sitegen.board_view import BoardView, Ranking
+from sitegen.charts.badges import letter_places
+from sitegen.charts.base import HEIGHT, WIDTH, Chart, Line, Mark, eps_chart, path
+from sitegen.leads import sentence
 
 TOP: Final = 12
 """Ranks that the map of ranks shows."""
 DRAWN: Final = 200
 """Curves in a chart: the best ones."""
+INLINE: Final = 24
+"""Grey curves that a page holds itself; more are a picture behind the others."""
 MARKED: Final = 500
 """Crossings that are marked at most: where there are more, only those of highlighted models are."""
 
 
-def curves_chart(view: BoardView, norm: str) -> Chart:
-    """All curves of a norm: highlighted ones in colour with a letter, the others grey."""
-    ranking, axis = view.rankings[norm], view.axes[norm]
-    drawn = [i for i in ranking.order if not view.letter(ranking.rows[i].slug)][: DRAWN - len(view.highlighted)]
-    lines = [_curve(view, ranking, i, points=24 if len(drawn) > 40 else 60) for i in reversed(drawn)]
-    front = [i for i in ranking.order if view.letter(ranking.rows[i].slug)]
-    lines += [_curve(view, ranking, i, points=140) for i in reversed(front)]
-    leaders = "; ".join(f"{title} {place}" for _, title, place, _ in headline(view, norm))
+def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
+    """All curves of a threat, at every position of its axis: highlighted ones with a letter, the others grey.
+
+    Args:
+        view: The board.
+        threat: The threat.
+        figures: Where the page finds the folder of `backdrop`'s pictures; without it every curve is drawn.
+    """
+    ranking, axis = view.rankings[threat], view.axes[threat]
+    front, back = _front(view, ranking), _back(view, ranking)
+    behind = bool(figures) and len(back) > INLINE
+    places = letter_places(ranking.counts[front], view.board.n, axis.grid)
+    lines = [] if behind else [_curve(view, ranking, i, ()) for i in reversed(back)]
+    lettered = [
+        _curve(view, ranking, i, (float(axis.grid[place]),)) for i, place in zip(front, places, strict=True)
+    ]
+    said = sentence(view, threat).text
     return replace(
         eps_chart(axis),
         title=f"Robustness curves in {axis.symbol}",
-        description=f"Robust accuracy of {len(ranking.rows)} models against ε. The best: {leaders or 'none'}.",
-        lines=lines,
+        description=f"Robust accuracy of {len(ranking.rows)} models against ε. {said}",
+        lines=lines + lettered[::-1],
         css="board curves",
+        backdrop=f"{figures}backdrop-{threat}.svg" if behind else "",
     )
 
 
-def _curve(view: BoardView, ranking: Ranking, index: int, *, points: int) -> Line:
-    built, axis = ranking.rows[index], ranking.axis
-    share = ranking.counts[index] / view.board.n
-    kept = _thinned(share, points, keep=np.searchsorted(axis.grid, axis.published))
+def _front(view: BoardView, ranking: Ranking) -> list[int]:
+    """The highlighted rows, the best at the reference budget first."""
+    return [i for i in ranking.order if view.letter(ranking.rows[i].slug)]
+
+
+def _back(view: BoardView, ranking: Ranking) -> list[int]:
+    return [i for i in ranking.order if not view.letter(ranking.rows[i].slug)][: DRAWN - len(view.highlighted)]
+
+
+def backdrop(view: BoardView, threat: str) -> bytes | None:
+    """The grey curves as a picture, in a grey that is seen on white and on black; None where a page holds them."""
+    ranking = view.rankings[threat]
+    back = _back(view, ranking)
+    if len(back) <= INLINE:
+        return None
+    chart = eps_chart(ranking.axis)
+    lines = (_curve(view, ranking, i, ()) for i in back)
+    drawn = "".join(f'<path d="{path(chart, line.x, line.y, step=True)}"/>' for line in lines)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none">'
+        "<style>path{fill:none;stroke:#8895a1;stroke-opacity:.5;stroke-width:1;vector-effect:non-scaling-stroke}</style>"
+        f"{drawn}</svg>\n"
+    ).encode()
+
+
+def _curve(view: BoardView, ranking: Ranking, index: int, letter_at: tuple[float, ...]) -> Line:
+    built = ranking.rows[index]
     letter = view.letter(built.slug)
-    at: tuple[float, ...] = ()
-    if letter:
-        place = view.highlighted.index(built.slug)
-        level = float(share[0]) * (0.86 - 0.66 * place / max(len(view.highlighted) - 1, 1))
-        at = (float(axis.grid[int(np.argmax(share <= level))] if (share <= level).any() else axis.maximum),)
     style = f"{view.style(built.slug)} thick" if letter else "faint"
-    return Line(built.title if letter else "", axis.grid[kept], share[kept], style, True, letter, at, built.slug)
+    share = ranking.counts[index] / view.board.n
+    title = built.title if letter else ""
+    return Line(title, ranking.axis.grid, share, style, True, letter, letter_at, built.slug)
 
 
-def _thinned(share: Floats, points: int, *, keep: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions at which a falling curve is drawn: those where it crosses one of ``points`` levels, and ``keep``."""
-    level = np.floor(share * points)
-    wanted = np.concatenate(([True], level[1:] != level[:-1]))
-    wanted[keep] = True
-    wanted[-1] = True
-    return np.flatnonzero(wanted)
-
-
-def ranks_chart(view: BoardView, norm: str) -> Chart:
+def ranks_chart(view: BoardView, threat: str) -> Chart:
     """The map of ranks: each model's place at each ε, and where two change places."""
-    ranking, axis = view.rankings[norm], view.axes[norm]
+    ranking, axis = view.rankings[threat], view.axes[threat]
     top = min(len(ranking.rows), TOP)
     positions = rank_positions(ranking)
     places = place_matrix(ranking, positions)
@@ -79,7 +104,8 @@ def ranks_chart(view: BoardView, norm: str) -> Chart:
         ends: tuple[float, ...] = ()
         if letter and (inside := np.flatnonzero(places[i] <= top)).size:
             ends = (float(x[inside[0]]), float(x[inside[-1]]))
-        lines.append(Line("", x, places[i], style, False, letter, ends, built.slug))
+        title = built.title if letter else ""
+        lines.append(Line(title, x, _within(places[i], top), style, False, letter, ends, built.slug))
     everyone = [*front, *back]
     found = crossings_of(x, places[everyone], top)
     if len(found) > MARKED:
@@ -98,6 +124,15 @@ def ranks_chart(view: BoardView, norm: str) -> Chart:
         crossings=_marks(ranking, everyone, len(front), found),
         css="board ranks",
     )
+
+
+def _within(places: Floats, top: int) -> Floats:
+    """Places of which those below the map are left out, but for the ones to or from which a line leads."""
+    inside = places <= top + 0.5
+    near = inside.copy()
+    near[1:] |= inside[:-1]
+    near[:-1] |= inside[1:]
+    return np.where(near, places, np.nan)
 
 
 def _marks(
@@ -138,13 +173,13 @@ def crossings_of(x: Floats, places: Floats, top: int) -> list[tuple[float, float
 def rank_positions(ranking: Ranking) -> NDArray[np.int64]:
     """Positions of the grid at which the map of ranks is drawn: about 120, the published ones among them."""
     every = max(len(ranking.axis.grid) // 120, 1)
-    published = np.searchsorted(ranking.axis.grid, ranking.axis.published)
+    published = np.array(ranking.axis.at_published)
     return np.unique(np.concatenate((np.arange(0, len(ranking.axis.grid), every), published)))
 
 
 def place_matrix(ranking: Ranking, positions: NDArray[np.int64]) -> Floats:
     """Place of each model at each position, ties broken by area: (models, positions); NaN where all are broken."""
-    areas = np.array([row.summary["norms"][ranking.axis.norm]["area"][0] for row in ranking.rows])
+    areas = np.array([row.record.threats[ranking.axis.threat].area.value for row in ranking.rows])
     counts = ranking.counts[:, positions]
     by_area = np.argsort(-areas, kind="stable")
     order = by_area[np.argsort(-counts[by_area], axis=0, kind="stable")]

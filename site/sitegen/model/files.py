@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,12 +11,15 @@ from numpy.typing import NDArray
 
 from db.queries import EvaluationInfo, Row
 from sitegen import words
-from sitegen.axes import NORMS
+from sitegen.charts.steps import POINTS
 from sitegen.facts import RowFacts
-from sitegen.model_charts import POINTS, Triple
+from sitegen.findings import Found
+from sitegen.panels import panel_of
+from sitegen.records import Share
+from sitegen.threats import UNION
 
 if TYPE_CHECKING:
-    from sitegen.model_page import ModelPage, NormSection
+    from sitegen.model.page import ModelPage, ThreatSection
 
 
 def bibtex(row: Row) -> str:
@@ -37,16 +41,15 @@ def bibtex(row: Row) -> str:
     return f"@{kind}{{{row.model.slug},\n" + "\n".join(lines) + "\n}\n"
 
 
-def latex(facts: RowFacts, clean: Triple | None) -> str:
+def latex(facts: RowFacts, clean: Share | None) -> str:
     """A row for a paper's table: title, clean accuracy, robust accuracy at each published budget of each norm."""
-    cells = [_tex(facts.row.model.title), words.percent(clean[0] if clean else None)]
+    cells = [_tex(facts.row.model.title), words.percent(clean.value if clean else None)]
     heads = ["Model", "Clean"]
-    for norm in NORMS:
-        if norm in facts.norms:
-            found = facts.norms[norm]
+    for threat, found in facts.threats.items():
+        if threat != UNION:
             for eps in found.axis.published:
                 cells.append(words.percent(found.curve.robust_accuracy(eps)))
-                heads.append(f"{norm} {eps:g}")
+                heads.append(f"{threat} {eps:g}")
     return "% " + " & ".join(heads) + "\n" + " & ".join(cells) + " \\\\\n"
 
 
@@ -66,14 +69,15 @@ def model_json(page: ModelPage) -> dict[str, Any]:
         "dataset": {"name": page.dataset.name, "digest": page.dataset.digest, "samples": page.facts.n},
         "protocol": {"name": row.protocol.name, "version": row.protocol.version},
         "status": row.status.value,
+        "not_ranked_because": page.status,
         "clean_accuracy": _interval_json(page.clean),
-        "flags": [{"code": code, "message": message, "measure": measure} for code, message, measure in page.flags],
-        "norms": {s.facts.axis.norm: _norm_json(s) for s in (*page.sections, *([page.union] if page.union else []))},
-        "evaluations": [_evaluation_json(page.facts, e) for e in page.evaluations],
+        "flags": [{"code": flag.code, "message": flag.message, "measure": flag.measure} for flag in page.flags],
+        "threats": {section.axis.threat: _threat_json(section) for section in page.sections},
+        "evaluations": [_evaluation_json(page.facts, line.evaluation) for line in page.evaluations],
     }
 
 
-def _norm_json(section: NormSection) -> dict[str, Any]:
+def _threat_json(section: ThreatSection) -> dict[str, Any]:
     facts = section.facts
     steps = facts.curve.thin(POINTS, keep=facts.axis.published)
     return {
@@ -82,16 +86,12 @@ def _norm_json(section: NormSection) -> dict[str, Any]:
                 "eps": p.eps,
                 "robust_accuracy": _interval_json(p.accuracy),
                 "certified": p.certified,
-                "autoattack": p.autoattack,
             }
             for p in section.published
         ],
-        "area": dict(zip(("value", "low", "high"), section.area, strict=True)) | {"up_to": facts.axis.maximum},
-        "median_distance": section.median if np.isfinite(section.median) else None,
+        "area": asdict(section.area) | {"up_to": facts.axis.maximum},
+        "median_distance": facts.curve.median if np.isfinite(facts.curve.median) else None,
         "censored": facts.curve.censored,
-        "clever_mean": section.clever_mean,
-        "clever_median": section.clever_median,
-        "clever_violations": section.violations,
         "decided": section.decided,
         "curve": {"eps": steps.eps.tolist(), "robust_accuracy": np.round(steps.robust_accuracy, 10).tolist()},
         "credit": [
@@ -109,8 +109,8 @@ def _norm_json(section: NormSection) -> dict[str, Any]:
     }
 
 
-def _interval_json(value: Triple | None) -> dict[str, float] | None:
-    return None if value is None else dict(zip(("value", "low", "high"), value, strict=True)) | {"confidence": 0.95}
+def _interval_json(value: Share | None) -> dict[str, float] | None:
+    return None if value is None else asdict(value) | {"confidence": 0.95}
 
 
 def _evaluation_json(facts: RowFacts, evaluation: EvaluationInfo) -> dict[str, Any]:
@@ -127,10 +127,16 @@ def _evaluation_json(facts: RowFacts, evaluation: EvaluationInfo) -> dict[str, A
         "forward_passes": detail.forward_passes,
         "backward_passes": detail.backward_passes,
         "provenance": detail.provenance,
+        "outputs": [_output_json(facts, found) for found in facts.found if found.evaluation.id == evaluation.id],
         "scores": [
             {"name": s.name, "value": s.value, "low": s.low, "high": s.high, "unit": s.unit} for s in detail.scores
         ],
     }
+
+
+def _output_json(facts: RowFacts, found: Found) -> dict[str, Any]:
+    panel = panel_of(found)
+    return found.output.to_json() | ({"values": panel.value(found, facts)} if panel is not None else {})
 
 
 def json_bytes(value: Any) -> bytes:
@@ -145,13 +151,15 @@ def samples_csv(facts: RowFacts, labels: NDArray[np.int64] | None) -> bytes:
         columns.append(("label", "%d", labels[: facts.n]))
     if facts.prediction is not None:
         columns.append(("prediction", "%d", facts.prediction))
-    for norm in NORMS:
-        if norm in facts.norms:
-            found = facts.norms[norm]
-            columns.append((f"distance_{norm}", "%r", found.curve.distances))
-            for name, values in (("certificate", found.certificate), ("clever", found.clever)):
-                if values is not None:
-                    columns.append((f"{name}_{norm}", "%.6g", values))
+    for threat, own in facts.threats.items():
+        if threat != UNION:
+            columns.append((f"distance_{threat}", "%r", own.curve.distances))
+    columns += [(name, "%.9g", found.values) for name, found in _per_sample(facts).items()]
     line = ",".join(form for _, form, _ in columns)
     lines = [line % row for row in zip(*(values.tolist() for _, _, values in columns), strict=True)]
     return "\n".join([",".join(name for name, _, _ in columns), *lines, ""]).encode()
+
+
+def _per_sample(facts: RowFacts) -> dict[str, Found]:
+    """The newest bounds, estimates and verdicts by the name of their column."""
+    return {found.name: found for found in facts.of_kind("lower", "estimate", "verdict")}

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.curve import Floats, RobustnessCurve, proportion_interval
+from benchmark.curve import RobustnessCurve, proportion_interval
 from db.queries import DatasetInfo
 from sitegen import words
 from sitegen.axes import nice
-from sitegen.facts import NormFacts
-from sitegen.plots import Area, Chart, Line, Point, eps_chart
-
-Triple = tuple[float, float, float]
-"""A share with the ends of its 95 % interval."""
-
-POINTS: Final = 160
-"""Steps of a curve that are drawn."""
+from sitegen.charts.base import Area, Chart, Line, Point, eps_chart
+from sitegen.charts.steps import drawn
+from sitegen.facts import ThreatFacts
+from sitegen.panels import panel_of
+from sitegen.records import Share
 
 COARSE: Final = 40
 """Steps of a curve in a small chart."""
@@ -33,7 +31,7 @@ SAMPLES: Final = 240
 
 @dataclass(frozen=True)
 class ClassFigure:
-    """One class of a dataset in one norm."""
+    """One class of a dataset under one threat."""
 
     name: str
     samples: int
@@ -42,40 +40,28 @@ class ClassFigure:
     chart: Chart
 
 
-def triple(count: float, n: int) -> Triple:
+def share_of(count: float, n: int) -> Share:
     """``count`` of ``n`` as a share with its Clopper–Pearson interval (95 %)."""
     low, high = proportion_interval(count, n)
-    return count / n, float(low), float(high)
+    return Share(count / n, float(low), float(high))
 
 
-def _drawn(curve: RobustnessCurve, facts: NormFacts, *, points: int = POINTS) -> tuple[Floats, Floats]:
-    """Positions and robust accuracies of a curve, thinned for drawing without moving a published point."""
-    steps = curve.thin(points, keep=facts.axis.published)
-    inside = steps.eps <= facts.axis.maximum
-    x, y = steps.eps[inside], steps.robust_accuracy[inside]
-    return np.append(x, facts.axis.maximum), np.append(y, y[-1])
-
-
-def curve_chart(title: str, facts: NormFacts) -> Chart:
-    """The curve between its bounds: certificate, CLEVER, exact, attacks, with the confidence band."""
-    axis, n = facts.axis, len(facts.curve)
-    x, y = _drawn(facts.curve, facts)
+def curve_chart(title: str, facts: ThreatFacts) -> Chart:
+    """The curve between its bounds, with the confidence band, and whatever else speaks of its threat."""
+    axis = facts.axis
+    x, y = drawn(facts.curve.distances, axis)
     band = facts.curve.band(eps=x)
     areas = [Area("95 % confidence band of the sampling", x, band.low, band.high, "s0")]
     lines: list[Line] = []
-    if facts.certificate is not None:
-        radii = RobustnessCurve(np.nan_to_num(facts.certificate, nan=0.0), "linf")
-        lines.append(Line("certified: at least so robust", *_drawn(radii, facts), style="s2 dash"))
-    if facts.clever is not None and (kept := facts.clever[np.isfinite(facts.clever)]).size:
-        scores = RobustnessCurve(np.maximum(kept, 0), "linf")
-        some = "" if kept.size == n else f", {kept.size} samples"
-        lines.append(Line(f"CLEVER: an estimate{some}", *_drawn(scores, facts), style="s1 dots"))
-    if facts.exact is not None and (measured := facts.exact.upper[np.isfinite(facts.exact.upper)]).size:
-        exact = RobustnessCurve(measured, "linf")
-        some = "" if measured.size == n else f", on {measured.size} samples"
-        lines.append(Line(f"exact distances{some}", *_drawn(exact, facts), style="s3 dashdot"))
+    points: list[Point] = []
+    for found in facts.beside:
+        if (panel := panel_of(found)) is not None:
+            more_lines, more_points = panel.on_curve(found, facts)
+            lines += more_lines
+            points += more_points
+    if facts.lower is not None and not any(found.output.kind == "lower" for found in facts.beside):
+        lines.append(Line("proven: at least so robust", *drawn(facts.lower, axis), "s2 dash"))
     lines.append(Line("attacked: at most so robust", x, y, style="s0 thick"))
-    points = [Point("AutoAttack", facts.points, "s7")] if facts.points else []
     said = ", ".join(f"{words.percent(facts.curve.robust_accuracy(eps))} % at ε = {eps:g}" for eps in axis.published)
     return replace(
         eps_chart(axis),
@@ -83,11 +69,19 @@ def curve_chart(title: str, facts: NormFacts) -> Chart:
         description=f"Robust accuracy falls from {words.percent(facts.curve.clean_accuracy)} % at ε = 0 to {said}.",
         lines=lines,
         areas=areas,
-        points=points,
+        points=_joined(points),
     )
 
 
-def curve_table(facts: NormFacts) -> list[list[str]]:
+def _joined(points: Sequence[Point]) -> list[Point]:
+    """Points of one name and style as one kind, so that the legend names them once."""
+    kinds: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for point in points:
+        kinds.setdefault((point.label, point.style), []).extend(point.points)
+    return [Point(label, places, style) for (label, style), places in kinds.items()]
+
+
+def curve_table(facts: ThreatFacts) -> list[list[str]]:
     """The curve as a table, at the ticks and the published budgets."""
     positions = sorted({*facts.axis.ticks, *facts.axis.published})
     rows = [["ε", "robust accuracy %", "95 % interval", "certified %"]]
@@ -99,7 +93,7 @@ def curve_table(facts: NormFacts) -> list[list[str]]:
     return rows
 
 
-def sample_chart(facts: NormFacts) -> Chart | None:
+def sample_chart(facts: ThreatFacts) -> Chart | None:
     """Certificate, CLEVER, exact and attack of the same samples on one axis, ordered by the attacks' distance."""
     distances = facts.curve.distances
     known = np.flatnonzero(distances > 0)
@@ -107,12 +101,11 @@ def sample_chart(facts: NormFacts) -> Chart | None:
         return None
     order = known[np.argsort(distances[known], kind="stable")]
     order = order[np.unique(np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).astype(int))]
-    kinds = [
-        ("certificate", facts.certificate, "s2 square"),
-        ("CLEVER", facts.clever, "s1"),
-        ("exact", facts.exact.upper if facts.exact else None, "s3 big"),
+    marks = ("s2 square", "s1", "s3 big", "s4", "s6")
+    of_samples = [found for found in facts.beside if found.output.kind in {"lower", "estimate"}]
+    shown = [
+        (found.output.title, found.values[order], marks[k % len(marks)]) for k, found in enumerate(of_samples)
     ]
-    shown = [(label, values[order], style) for label, values, style in kinds if values is not None]
     everything = np.concatenate([distances[order], *(values for _, values, _ in shown)])
     top = min(
         facts.axis.maximum, 1.05 * float(everything[np.isfinite(everything)].max(initial=facts.axis.published[0]))
@@ -125,7 +118,7 @@ def sample_chart(facts: NormFacts) -> Chart | None:
     step = nice(top / 5)
     return Chart(
         title="Sample by sample",
-        description="For each sample: certificate below, attack above, CLEVER between or across them.",
+        description="For each sample: proven bounds below, the attack's distance above, estimates between or across them.",
         x_label="samples, ordered by the distance of their nearest adversarial example",
         y_label="distance",
         x_range=(0.0, 1.0),
@@ -136,11 +129,11 @@ def sample_chart(facts: NormFacts) -> Chart | None:
     )
 
 
-def class_figures(facts: NormFacts, labels: NDArray[np.int64], dataset: DatasetInfo) -> list[ClassFigure]:
+def class_figures(facts: ThreatFacts, labels: NDArray[np.int64], dataset: DatasetInfo) -> list[ClassFigure]:
     """Each class with its curve over that of all samples, the weakest at the reference budget first."""
     names = dataset.card.get("classes") or []
     eps = facts.axis.published[0]
-    everyone = Line("", *_drawn(facts.curve, facts, points=COARSE), style="faint")
+    everyone = Line("", *drawn(facts.curve.distances, facts.axis, points=COARSE), style="faint")
     found = []
     for label in map(int, np.unique(labels)):
         own = RobustnessCurve(facts.curve.distances[labels == label], "linf")
@@ -152,7 +145,7 @@ def class_figures(facts: NormFacts, labels: NDArray[np.int64], dataset: DatasetI
             x_ticks=(0.0, facts.axis.published[-1]),
             y_ticks=((0, "0"), (1, "100 %")),
             marks=(eps,),
-            lines=[everyone, Line("", *_drawn(own, facts, points=COARSE), style="s0 thick")],
+            lines=[everyone, Line("", *drawn(own.distances, facts.axis, points=COARSE), style="s0 thick")],
             css="small",
         )
         found.append(ClassFigure(name, len(own), own.robust_accuracy(eps), own.median, chart))

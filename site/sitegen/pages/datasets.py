@@ -14,14 +14,18 @@ from sqlalchemy.orm import Session
 from benchmark.curve import Floats, RobustnessCurve
 from db import queries
 from db.queries import DatasetInfo
-from sitegen.axes import NORMS, SYMBOLS, nice
+from sitegen.axes import Axis, nice, published
 from sitegen.board_view import BoardView
+from sitegen.charts.base import Chart, Line
+from sitegen.pages import Page, Site
 from sitegen.pictures import png, strip, to_pixels
-from sitegen.plots import Chart, Line
 from sitegen.render import Frame, render
 from sitegen.sheets import dataset_sheets
+from sitegen.threats import UNION, ordered, symbol
 from sitegen.words import number
 
+NEAREST: Final = "nearest_"
+"""What the arrays of inter-class distances are called, before the norm; ``index_`` follows for whose they are."""
 PAIRS: Final = 4
 BROKEN: Final = 12
 
@@ -70,13 +74,15 @@ class Hopeless:
     view: BoardView
     symbol: str
     eps: float
+    models: int
     count: int
     misclassified: int
     samples: Sequence[tuple[int, str, float, str]]
 
 
-def dataset_pages(session: Session, views: Sequence[BoardView], *, as_of: datetime | None) -> dict[str, bytes]:
+def _make(site: Site) -> dict[str, bytes]:
     """The datasets' pages and their list."""
+    session, views, as_of = site.session, site.views, site.as_of
     by_id: dict[int, list[BoardView]] = {}
     for view in views:
         by_id.setdefault(view.board.dataset.id, []).append(view)
@@ -102,11 +108,12 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
     labels = queries.dataset_array(session, dataset.id, "labels")
     picture = _Pictures(dataset, images, labels, f"datasets/{name}", files)
     scales = []
-    for norm in NORMS:
-        nearest = queries.dataset_array(session, dataset.id, f"nearest_{norm}")
-        indices = queries.dataset_array(session, dataset.id, f"nearest_index_{norm}")
-        if nearest is not None:
-            scales.append(_scale(views[0], norm, nearest, indices, picture))
+    stored = queries.dataset_arrays(session, dataset.id)
+    for norm in ordered(name.removeprefix(NEAREST) for name in stored if _is_nearest(name)):
+        nearest = queries.dataset_array(session, dataset.id, f"{NEAREST}{norm}")
+        indices = queries.dataset_array(session, dataset.id, f"{NEAREST}index_{norm}")
+        if nearest is not None and np.isfinite(nearest).any():
+            scales.append(_scale(dataset, norm, nearest, indices, picture))
     frame = Frame(
         dataset.title,
         f"How far the classes of {dataset.name} lie apart, and what its published budgets are on that scale.",
@@ -118,7 +125,12 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
     if images is not None:
         for k, made in enumerate(dataset_sheets(images)):
             files[f"datasets/{name}/sheet-{k}.png"] = made
-    hopeless = [found for view in views for norm in NORMS if (found := _hopeless(view, norm, picture)) is not None]
+    hopeless = [
+        found
+        for view in views
+        for threat, axis in view.axes.items()
+        if threat != UNION and (found := _hopeless(view, axis, picture)) is not None
+    ]
     files[f"datasets/{name}.html"] = render(
         "dataset.html",
         frame,
@@ -129,6 +141,10 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
         scale_of=0 if labels is None else len(labels),
     )
     return files
+
+
+def _is_nearest(name: str) -> bool:
+    return name.startswith(NEAREST) and not name.startswith(f"{NEAREST}index_")
 
 
 @dataclass(frozen=True)
@@ -178,10 +194,10 @@ class _Pictures:
         return f"{self.folder.removeprefix('datasets/')}/{file}"
 
 
-def _scale(view: BoardView, norm: str, nearest: Floats, indices: NDArray[Any] | None, picture: _Pictures) -> NormScale:
+def _scale(dataset: DatasetInfo, norm: str, nearest: Floats, indices: NDArray[Any] | None, picture: _Pictures) -> NormScale:
     finite = nearest[np.isfinite(nearest)]
     smallest, median, largest = float(finite.min()), float(np.median(finite)), float(finite.max())
-    axis = view.axes[norm]
+    budgets = published(dataset.card, norm)
     pairs: list[Pair] = []
     seen: set[frozenset[int]] = set()
     for first in np.argsort(nearest, kind="stable"):
@@ -190,44 +206,48 @@ def _scale(view: BoardView, norm: str, nearest: Floats, indices: NDArray[Any] | 
         both = frozenset((int(first), int(indices[first])))
         if both not in seen:
             seen.add(both)
-            found = picture.pair(int(first), int(indices[first]), float(nearest[first]), SYMBOLS[norm])
+            found = picture.pair(int(first), int(indices[first]), float(nearest[first]), symbol(norm))
             pairs += [found] if found else []
     return NormScale(
-        symbol=axis.symbol,
+        symbol=symbol(norm),
         smallest=smallest,
         median=median,
         largest=largest,
-        shares=[(eps, eps / smallest, eps / median) for eps in axis.published],
-        chart=_distribution(norm, finite, axis.published),
+        shares=[(eps, eps / smallest, eps / median) for eps in budgets],
+        chart=_distribution(norm, finite, budgets),
         pairs=pairs,
     )
 
 
-def _distribution(norm: str, nearest: Floats, published: Sequence[float]) -> Chart:
+def _distribution(norm: str, nearest: Floats, budgets: Sequence[float]) -> Chart:
     steps = RobustnessCurve(nearest, "linf").thin(200)
     top = float(nearest.max()) * 1.05
     step = nice(top / 5)
     ticks = [round(k * step, 10) for k in range(int(top / step) + 1)]
     return Chart(
-        title=f"Distance to the nearest image of another class in {SYMBOLS[norm]}",
+        title=f"Distance to the nearest image of another class in {symbol(norm)}",
         description=f"From {number(float(nearest.min()))} to {number(float(nearest.max()))}, "
         f"median {number(float(np.median(nearest)))}.",
-        x_label=f"distance in {SYMBOLS[norm]}; dotted: published ε",
+        x_label=f"distance in {symbol(norm)}; dotted: published ε",
         y_label="share of images",
         x_range=(0.0, top),
         x_ticks=ticks,
-        marks=[eps for eps in published if eps <= top],
+        marks=[eps for eps in budgets if eps <= top],
         lines=[Line("", np.append(steps.eps, top), np.append(steps.robust_error, 1.0), style="s0 thick")],
     )
 
 
-def _hopeless(view: BoardView, norm: str, picture: _Pictures) -> Hopeless | None:
-    if not view.rows:
+def _hopeless(view: BoardView, axis: Axis, picture: _Pictures) -> Hopeless | None:
+    rows = view.rankings[axis.threat].rows
+    if not rows:
         return None
-    axis = view.axes[norm]
-    robust = np.bitwise_or.reduce([built.numbers[norm].robust for built in view.rows])
+    robust = np.bitwise_or.reduce([built.numbers[axis.threat].robust for built in rows])
     lost = np.flatnonzero(~np.unpackbits(robust, count=view.board.n).astype(np.bool_))
-    best = np.max([built.distances(norm)[lost] for built in view.rows], axis=0) if len(lost) else np.empty(0)
+    best = np.max([built.distances(axis.threat)[lost] for built in rows], axis=0) if len(lost) else np.empty(0)
     order = np.argsort(best, kind="stable")[:BROKEN]
     samples = [(int(lost[k]), picture.label(int(lost[k])), float(best[k]), picture.single(int(lost[k]))) for k in order]
-    return Hopeless(view, axis.symbol, axis.published[0], len(lost), int((best == 0).sum()), samples)
+    misclassified = int((best == 0).sum())
+    return Hopeless(view, axis.symbol, axis.published[0], len(rows), len(lost), misclassified, samples)
+
+
+PAGE = Page("datasets", _make, menu="Datasets", address="datasets/index.html", order=30)

@@ -1,4 +1,4 @@
-"""The compare page of a board: chosen by script; without one, the highlighted models."""
+"""The compare page of each board: chosen by script; without one, the highlighted models."""
 
 from __future__ import annotations
 
@@ -9,19 +9,22 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.orm import Session
 
 from benchmark.curve import Floats
 from db import queries
 from sitegen.axes import Axis
 from sitegen.board_view import BoardView
+from sitegen.charts.badges import letter_places
+from sitegen.charts.base import Area, Chart, Line, Mark, eps_chart
+from sitegen.columns import Column, columns
 from sitegen.crossings import CrossingLine, crossing_lines
-from sitegen.dataset_pages import dataset_page_name
-from sitegen.plots import Area, Chart, Line, eps_chart
+from sitegen.pages import Page, Site
+from sitegen.pages.datasets import dataset_page_name
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
 from sitegen.scripts_data import push
 from sitegen.sheets import COLUMNS, PER_SHEET, shown_images
+from sitegen.words import number, percent
 
 MOST: Final = 4
 """Models that are compared where there is no script."""
@@ -35,9 +38,11 @@ Z95: Final = 1.959963984540054
 
 @dataclass(frozen=True)
 class Comparison:
-    """The chosen models in one norm."""
+    """The chosen models under one threat."""
 
     axis: Axis
+    chosen: Sequence[BuiltRow]
+    figures: Sequence[Sequence[str]]
     curves: Chart
     difference: Chart
     crossings: Sequence[CrossingLine]
@@ -82,13 +87,13 @@ class Tiles:
         return self.style(f"{self.folder}/sheet-{number}.png", place, min(self.per, self.shown - number * self.per))
 
 
-def compare_pages(session: Session, views: Sequence[BoardView], *, as_of: datetime | None) -> dict[str, bytes]:
+def _make(site: Site) -> dict[str, bytes]:
     """The compare page of each board, and its script that says where the pictures are."""
     pages: dict[str, bytes] = {}
-    for view in views:
-        images = queries.dataset_array(session, view.board.dataset.id, "images")
-        tiles = None if images is None or len(images) < view.board.n else _tiles(view, views, images)
-        pages[f"{view.folder}/compare.html"] = _page(view, tiles, as_of)
+    for view in site.views:
+        images = queries.dataset_array(site.session, view.board.dataset.id, "images")
+        tiles = None if images is None or len(images) < view.board.n else _tiles(view, site.views, images)
+        pages[f"{view.folder}/compare.html"] = _page(view, tiles, site.as_of)
         pages[f"{view.folder}/tiles.js"] = push("tiles", tiles and asdict(tiles))
     return pages
 
@@ -107,43 +112,79 @@ def _tiles(view: BoardView, views: Sequence[BoardView], images: NDArray[np.uint8
 def _page(view: BoardView, tiles: Tiles | None, as_of: datetime | None) -> bytes:
     by_slug = {built.slug: built for built in view.rows}
     chosen = [by_slug[slug] for slug in view.highlighted[:MOST]]
+    scripts = ("charts.js", "intervals.js", "crossings.js", "compare.js")
     frame = Frame(
         title=f"Compare, {view.title}",
         description=f"Two to six models of {view.title} over each other: curves, differences, crossings, samples.",
         root="../../",
         section="Boards",
         crumbs=(("Boards", "../index.html"), (view.title, "index.html")),
-        scripts=("../../static/charts.js", "../../static/compare.js", "models.js", "tiles.js"),
+        scripts=(*(f"../../static/{name}" for name in scripts), "models.js", "tiles.js"),
         as_of=as_of,
         wide=True,
     )
-    comparisons = [_comparison(view, norm, chosen) for norm in view.axes] if len(chosen) > 1 else []
+    shown = columns(view)
+    found = [_comparison(view, threat, chosen, shown) for threat in view.axes] if len(chosen) > 1 else []
+    comparisons = [comparison for comparison in found if comparison is not None]
     return render("compare.html", frame, view=view, chosen=chosen, comparisons=comparisons, tiles=tiles)
 
 
-def _comparison(view: BoardView, norm: str, chosen: Sequence[BuiltRow]) -> Comparison:
-    axis, n = view.axes[norm], view.board.n
+def _comparison(
+    view: BoardView, threat: str, everyone: Sequence[BuiltRow], shown: Sequence[Column]
+) -> Comparison | None:
+    axis, n = view.axes[threat], view.board.n
+    chosen = [built for built in everyone if threat in built.numbers]
+    if len(chosen) < 2:
+        return None
     first, second = chosen[:2]
-    lines = [
-        Line(f"{view.letter(b.slug)}  {b.title}", axis.grid, b.numbers[norm].counts / n, f"{view.style(b.slug)} thick")
-        for b in chosen
-    ]
+    counts = np.stack([built.numbers[threat].counts for built in chosen])
+    places = letter_places(counts, n, axis.grid)
+    lines = []
+    for built, own, place in zip(chosen, counts, places, strict=True):
+        letter, style = view.letter(built.slug), f"{view.style(built.slug)} thick"
+        at = (float(axis.grid[place]),)
+        lines.append(Line(built.title, axis.grid, own / n, style, badge=letter, badge_at=at, key=built.slug))
+    crossings = crossing_lines(chosen, axis)
     curves = replace(
         eps_chart(axis),
         title=f"Curves in {axis.symbol}",
         description=f"Robust accuracy of {len(chosen)} models against ε.",
         lines=lines,
+        crossings=[_mark(x, threat, n) for x in crossings],
         css="board",
     )
-    a, b = first.distances(norm), second.distances(norm)
+    a, b = first.distances(threat), second.distances(threat)
     return Comparison(
         axis=axis,
+        chosen=chosen,
+        figures=_figures(view, axis, chosen, shown),
         curves=curves,
         difference=difference_chart(first.title, second.title, a, b, axis),
-        crossings=crossing_lines(chosen, norm, maximum=axis.maximum),
+        crossings=crossings,
         samples=_differing(a, b, axis.maximum),
-        sheets=[b.slug for b in chosen[:2] if norm in b.summary["sheets"]],
+        sheets=[b.slug for b in chosen[:2] if threat in b.files.sheets],
     )
+
+
+def _mark(x: CrossingLine, threat: str, n: int) -> Mark:
+    share = int(x.ahead.numbers[threat].counts[x.crossing.position]) / n
+    return Mark(x.eps, share, f"{x.ahead.title} overtakes {x.behind.title} at ε = {number(x.eps)}")
+
+
+def _figures(view: BoardView, axis: Axis, chosen: Sequence[BuiltRow], shown: Sequence[Column]) -> list[list[str]]:
+    """The models' figures as a table: robust accuracy at the marked budgets, area, median, declared outputs."""
+    own = [column for column in shown if column.shown_under(axis.threat)]
+    budgets = [f"ε {number(eps)} %" for eps in axis.published]
+    table = [["model", *budgets, "area", "median", *(column.title for column in own)]]
+    for built in chosen:
+        figures = built.record.threats[axis.threat]
+        shares = [
+            f"{percent(p.accuracy.value)} ({percent(p.accuracy.low)}–{percent(p.accuracy.high)})"
+            for p in figures.published
+        ]
+        cells = [column.cell(built, axis.threat).text for column in own]
+        table.append([built.title, *shares, number(figures.area.value), number(figures.median), *cells])
+    return table
 
 
 def paired_difference(a: Floats, b: Floats, eps: Floats) -> tuple[Floats, Floats]:
@@ -166,8 +207,7 @@ def paired_difference(a: Floats, b: Floats, eps: Floats) -> tuple[Floats, Floats
 
 def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) -> Chart:
     """How much more robust the first of two models is, with its band."""
-    every = max(len(axis.grid) // 200, 1)
-    eps = np.unique(np.concatenate((axis.grid[::every], axis.published)))
+    eps = axis.grid
     gap, half = paired_difference(a, b, eps)
     largest = float((np.abs(gap) + half).max(initial=0))
     reach = next((step for step in REACHES if step >= largest), 1.0)
@@ -190,3 +230,6 @@ def _differing(a: Floats, b: Floats, maximum: float) -> list[tuple[int, float, f
     gap = np.abs(np.minimum(a, maximum) - np.minimum(b, maximum))
     order: NDArray[np.int64] = np.argsort(-gap, kind="stable")[:DIFFERING]
     return [(int(i), float(a[i]), float(b[i])) for i in order if gap[i] > 0]
+
+
+PAGE = Page("compare", _make)
