@@ -28,7 +28,8 @@ def make_place(folder: Path) -> Path:
     )
     unlucky, left_behind = list(made.models)[4:6]
     with database.write() as session:
-        newer = Protocol(name="standard", version=3, title="Newer", spec={}, added_at=synthetic.START)
+        spec = {"columns": list(synthetic.COLUMNS)}
+        newer = Protocol(name="standard", version=3, title="Newer", spec=spec, added_at=synthetic.START)
         session.add(newer)
         session.flush()
         for cell in session.scalars(select(Cell).where(Cell.model_id != made.models[left_behind])).all():

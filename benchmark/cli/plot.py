@@ -18,7 +18,9 @@ SUFFIXES = (".svg", ".pdf", ".png")
 @click.option(
     "--model", "-m", "models", multiple=True, metavar="MODEL", help="A model; may be repeated (default: all)."
 )
-@click.option("--norm", type=click.Choice(["linf", "l2", "l1", "union"]), default="linf", show_default=True)
+@click.option(
+    "--norm", default="linf", show_default=True, metavar="THREAT", help="A threat of the board, or union for all."
+)
 @click.option(
     "--kind",
     type=click.Choice(["curves", "ranks", "band"]),

@@ -133,12 +133,14 @@ def board_view(board: Board, built: Sequence[BuiltRow], axes: Mapping[str, Axis]
 
 
 def _is_compared(built: BuiltRow, axes: Mapping[str, Axis]) -> bool:
-    whole = built.row.status is RowStatus.COMPLETE and not built.record.crossing
+    whole = built.row.status is RowStatus.COMPLETE and not built.record.crossing and not built.record.damaged
     return whole and (not axes or bool(built.record.threats))
 
 
 def _why_apart(built: BuiltRow, board: Board) -> str:
     status, record = built.row.status, built.record
+    if record.damaged:
+        return f"damaged: its results cannot be read ({record.damaged})"
     if record.crossing:
         return f"crossed: {record.crossing}"
     if status is RowStatus.STALE:

@@ -241,7 +241,7 @@ def _threat_facts(
         distances[lower], winner[lower] = part.distances[lower], k
     curve = RobustnessCurve(distances, axis.threat)  # type: ignore[arg-type]
     own = tuple(f for f in found if f.output.threat == axis.threat and f.output.kind in {"lower", "estimate", "verdict"})
-    bounds = [np.nan_to_num(f.values, nan=0.0) for f in own if f.output.kind == "lower"]
+    bounds = [np.maximum(np.nan_to_num(f.values, nan=0.0), 0.0) for f in own if f.output.kind == "lower"]
     return ThreatFacts(
         axis=axis,
         curve=curve,

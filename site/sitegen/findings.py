@@ -45,7 +45,8 @@ class Found:
     @property
     def array(self) -> str:
         """The name of the array that holds a per-sample output."""
-        return self.output.array or (f"distance_{self.output.threat}" if self.output.kind == "upper" else self.output.name)
+        of_kind = f"distance_{self.output.threat}" if self.output.kind == "upper" else self.output.name
+        return self.output.array or of_kind
 
     @cached_property
     def values(self) -> Floats:
@@ -81,13 +82,14 @@ def newest(found: Sequence[Found]) -> dict[str, Found]:
 
 
 def spread(data: EvaluationData, name: str, n: int, *, fill: float = np.nan, dtype: Any = np.float64) -> NDArray[Any]:
-    """An array of some samples as one of the whole slice; ``fill`` elsewhere, and where it is not one number a sample."""
+    """An array of some samples as one of the whole slice; ``fill`` elsewhere, and where it holds no number a sample."""
     whole = np.full(n, fill, dtype=dtype)
     values = data.arrays.get(name)
-    if values is not None and values.ndim == 1 and values.dtype.kind in "fiub":
-        samples = data.samples[name]
-        inside = samples < n
-        whole[samples[inside]] = values[inside]
+    if values is None or values.ndim != 1 or values.dtype.kind not in "fiub":
+        return whole
+    samples = data.samples[name]
+    known = (samples < n) & (np.isfinite(values) | (np.dtype(dtype).kind == "f"))
+    whole[samples[known]] = values[known]
     return whole
 
 

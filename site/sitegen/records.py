@@ -123,6 +123,7 @@ class RowRecord:
         threats: threat -> its figures.
         missing: Threats that were not attacked on all samples -> on how many they were.
         crossing: What is wrong where a certificate exceeds a distance; empty if nothing is.
+        damaged: Why its results cannot be read; empty if they can.
         cells: Name of an output (`Found.name`) -> its cell.
         fields: Columns of the CSV that its outputs give.
         parameters: Number of the model's parameters, or None.
@@ -138,6 +139,7 @@ class RowRecord:
     threats: Mapping[str, ThreatRecord]
     missing: Mapping[str, int]
     crossing: str
+    damaged: str
     cells: Mapping[str, Cell]
     fields: Mapping[str, float | None]
     parameters: int | None

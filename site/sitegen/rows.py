@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -194,6 +194,24 @@ def build_row(task: RowTask) -> None:
 
 
 def _build(task: RowTask, folder: Path) -> None:
+    """Make the row's files; a row whose results cannot be read is shown as that, and keeps nobody else from the site."""
+    try:
+        _fill(task, folder)
+    except Exception as error:
+        shutil.rmtree(folder)
+        (folder / PAGE).mkdir(parents=True)
+        told = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        _fill(replace(task, row=_unread(task.row, told)), folder, damaged=told)
+
+
+def _unread(row: Row, told: str) -> Row:
+    """A row without its results: as if each had failed for this reason."""
+    reason = f"Its results cannot be read ({told})."
+    cells = [replace(cell, state=State.FAILED, reason=reason) if cell.state is State.DONE else cell for cell in row.cells]
+    return replace(row, cells=tuple(cells), others=(), status=RowStatus.INCOMPLETE)
+
+
+def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     with _database(task.url).read() as session:
         data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
     facts = row_facts(task.row, data, n=task.n, axes=task.axes)
@@ -214,7 +232,7 @@ def _build(task: RowTask, folder: Path) -> None:
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
     own = FilesRecord(tuple(sorted(links.outside(found))), tuple(sorted(found.ids)), sizes, tuple(sheets))
-    save(folder / SUMMARY, Summary(record_of(facts), own))
+    save(folder / SUMMARY, Summary(record_of(facts, damaged=damaged), own))
 
 
 def _stock(task: RowTask, examples: Examples) -> Stock:
@@ -281,7 +299,7 @@ def forget_connections() -> None:
     _dataset_array.cache_clear()
 
 
-def record_of(facts: RowFacts) -> RowRecord:
+def record_of(facts: RowFacts, *, damaged: str = "") -> RowRecord:
     """The row's figures for its board."""
     row = facts.row
     details = [facts.data[evaluation.id].detail for evaluation in row.done]
@@ -298,6 +316,7 @@ def record_of(facts: RowFacts) -> RowRecord:
         threats={threat: _threat(found) for threat, found in facts.threats.items()},
         missing=dict(facts.missing),
         crossing=facts.crossing.text if facts.crossing is not None else "",
+        damaged=damaged,
         cells=cells,
         fields=fields,
         parameters=_parameters(facts),

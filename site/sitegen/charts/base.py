@@ -45,13 +45,14 @@ class Line:
 
 @dataclass(frozen=True, eq=False)
 class Area:
-    """The area between two step functions on the same positions."""
+    """The area between two functions on the same positions: step functions, or straight from position to position."""
 
     label: str
     x: Floats
     low: Floats
     high: Floats
     style: str = "s0"
+    step: bool = True
 
 
 @dataclass(frozen=True)
@@ -176,9 +177,12 @@ def path(chart: Chart, x: Floats, y: Floats, *, step: bool, width: float = WIDTH
 
 
 def area_path(chart: Chart, area: Area, *, width: float = WIDTH, height: float = HEIGHT) -> str:
-    """The ``d`` of the area between two step functions."""
+    """The ``d`` of an area."""
     xs, high = pixels(chart, area.x, area.high, width, height)
     _, low = pixels(chart, area.x, area.low, width, height)
+    if not area.step:
+        ends = [*zip(xs, high, strict=True), *zip(xs[::-1], low[::-1], strict=True)]
+        return "M" + "L".join(f"{round(x)} {round(y)}" for x, y in ends) + "Z"
     there = [f"H{round(x)}V{round(y)}" for x, y in zip(xs[1:], high[1:], strict=True)]
     back = [f"V{round(y)}H{round(x)}" for x, y in zip(xs[-2::-1], low[-2::-1], strict=True)]
     return f"M{round(xs[0])} {round(high[0])}{''.join(there)}V{round(low[-1])}{''.join(back)}Z"

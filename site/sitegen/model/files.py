@@ -93,7 +93,7 @@ def _threat_json(section: ThreatSection) -> dict[str, Any]:
         "median_distance": facts.curve.median if np.isfinite(facts.curve.median) else None,
         "censored": facts.curve.censored,
         "decided": section.decided,
-        "curve": {"eps": steps.eps.tolist(), "robust_accuracy": np.round(steps.robust_accuracy, 10).tolist()},
+        "steps": {"eps": steps.eps.tolist(), "robust_accuracy": np.round(steps.robust_accuracy, 10).tolist()},
         "credit": [
             {
                 "source": c.source.title,

@@ -78,7 +78,7 @@ def _trace(found: Found) -> Trace:
         x_ticks=[float(x[k]) for k in places],
         x_texts=[axis.labels[k] for k in places],
         y_ticks=y_ticks,
-        areas=[Area("interval", x[known], low[known], high[known], "s0")] if known.sum() > 1 else [],
+        areas=[Area("interval", x[known], low[known], high[known], "s0", step=False)] if known.sum() > 1 else [],
         lines=[Line("", x, values, "s0 thick", step=False)],
     )
     table = [[axis.name, output.title, "interval"]]
