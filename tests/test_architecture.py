@@ -27,12 +27,16 @@ LIBRARY = {
         "counting",
         "curve",
         "errors",
+        "flags",
+        "inputs",
+        "isolation",
         "measures",
         "modes",
         "plugins",
         "results",
         "statistics",
         "threat",
+        "twin",
         "verification",
     )
 }
