@@ -28,7 +28,7 @@ from models_zoo.training.samples import augmented, held_out, training_samples
 from models_zoo.training.settings import Settings, from_values
 
 QUICK = {"epochs": 2, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3, "schedule": "cosine", "augmentation": "none"}
-MLP = {"inputs": 64, "hidden": [8], "outputs": 10}
+MLP = {"inputs": 64, "hidden": [32], "outputs": 10}
 
 
 def quick(recipe="standard", *, parameters=None, seed=0, architecture="mlp", arguments=MLP, **settings) -> Run:
@@ -140,12 +140,12 @@ class TestWeightPerturbation:
             return functional.cross_entropy(network(step.x), step.y)
 
         before = {name: value.clone() for name, value in network.state_dict().items()}
-        clean = float(loss())
+        clean = float(loss().detach())
         with perturbed_weights(network, loss, 0.05):
             for name, value in network.named_parameters():
-                moved = float((value - before[name]).norm() / before[name].norm())
+                moved = float((value.detach() - before[name]).norm() / before[name].norm())
                 assert moved == pytest.approx(0.05 if value.ndim > 1 else 0, abs=1e-9)
-            assert float(loss()) > clean
+            assert float(loss().detach()) > clean
         for name, value in network.state_dict().items():
             torch.testing.assert_close(value, before[name], rtol=0, atol=1e-12)
 
@@ -194,7 +194,7 @@ class TestLoop:
         fields = {field.name for field in dataclasses.fields(recipe.Parameters)}
         ball = {"eps": 0.05, "step": 0.02, "steps": 3} if "eps" in fields else {}
         weight = {"weight": 0.001} if "weight" in fields else {}
-        trained = train(quick(name, parameters=ball | weight, epochs=6, lr=5e-3, augmentation="none", dropout=None))
+        trained = train(quick(name, parameters=ball | weight, epochs=8, lr=1e-2, augmentation="none", dropout=None))
         assert trained.epochs[-1].loss < trained.epochs[0].loss
         assert trained.epochs[-1].accuracy > 0.5
         assert trained.notes == ()
@@ -205,14 +205,14 @@ class TestLoop:
         )
         whole = train(run)
 
-        class Kill(Exception):
+        class KillError(Exception):
             pass
 
         def dies(epoch):
             if epoch.number == 2:
-                raise Kill
+                raise KillError
 
-        with pytest.raises(Kill):
+        with pytest.raises(KillError):
             train(run, folder=tmp_path, report=dies)
         assert (tmp_path / CHECKPOINT).exists()
         seen = []
@@ -334,16 +334,16 @@ class TestArchitectures:
 
 class TestSubmission:
     def test_the_card_says_how_it_was_trained(self, tmp_path):
-        run = quick("pgd-at", parameters={"eps": 0.1, "norm": "l2"}, epochs=1, seed=3)
+        run = quick("pgd-at", parameters={"eps": 0.1, "norm": "l2"}, epochs=8, lr=1e-2, seed=3)
         trained = train(run)
         write_submission(run, trained, tmp_path, slug="at-s3")
         entry = read_card(tmp_path / "model.toml")
         assert (entry.training_norm, entry.training_eps) == ("l2", 0.1)
         assert entry.training_method == "PGD adversarial training"
         assert entry.training_run["seed"] == 3
-        assert entry.training_run["settings"]["epochs"] == 1
+        assert entry.training_run["settings"]["epochs"] == 8
         x, y = get_dataset("digits").load(200)
-        assert (load_entry(entry)(x).argmax(1) == y).double().mean() > 0.3
+        assert (load_entry(entry)(x).argmax(1) == y).double().mean() > 0.5
         assert finished(run, tmp_path)
         assert not finished(dataclasses.replace(run, seed=4), tmp_path)
         log = json.loads((tmp_path / "training.json").read_text())
