@@ -24,6 +24,7 @@ LIBRARY = {
         "attacks",
         "certificates",
         "clever",
+        "correlation",
         "counting",
         "curve",
         "errors",
