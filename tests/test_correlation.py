@@ -59,12 +59,12 @@ def test_the_three_agree_with_scipy():
 def test_intervals_cover_the_truth():
     # Bivariate normal of correlation .6: tau = 2 / pi asin(.6).
     rng, truth, hits = np.random.default_rng(1), 2 / np.pi * np.arcsin(0.6), 0
-    for trial in range(60):
+    for trial in range(30):
         x = rng.normal(size=60)
         y = 0.6 * x + 0.8 * rng.normal(size=60)
         found = kendall(x, y, seed=trial)
         hits += found.low <= truth <= found.high
-    assert hits >= 52
+    assert hits >= 25
 
 
 def test_what_is_missing_is_left_out_and_counted():
