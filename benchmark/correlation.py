@@ -1,9 +1,9 @@
 """Does one figure of the models tell another? Rank correlations over the rows of a board. No torch.
 
 `kendall`, `pearson` and `spearman` compare two figures over all rows, with bootstrap intervals; `grouped` and
-`conditional` ask the same where training settings are known, as Jiang et al. (ICLR 2020) and Kim et al. (NeurIPS 2023) do:
-`conditional` ask the same where training settings are known (Jiang et al., ICLR 2020; Kim et al., NeurIPS 2023): a measure
-that merely tells methods apart says nothing within a method.
+`conditional` ask the same where training settings are known (Jiang et al., ICLR 2020; Kim et al., NeurIPS 2023): a
+measure that merely tells methods apart says nothing within a method.
+"""
 
 from __future__ import annotations
 

@@ -69,9 +69,10 @@ MAY_IMPORT = {
     "models_zoo.training": {
         "models_zoo",
         "benchmark.attacks",
-        "benchmark.threat",
         "benchmark.data",
         "benchmark.errors",
+        "benchmark.plugins",
+        "benchmark.threat",
     },
     "db": {"db"},
     "sitegen": {

@@ -59,10 +59,11 @@ class Mart(Recipe[MartParameters]):
         clean = step.network(step.x).softmax(dim=1)
         logits: Tensor = step.network(perturbed)
         rival = logits.softmax(dim=1).scatter(1, step.y[:, None], 0.0).amax(dim=1)
-        boosted: Tensor = functional.cross_entropy(logits, step.y) - torch.log(1.0001 - rival).mean()
+        boosted = functional.cross_entropy(logits, step.y) - torch.log(1.0001 - rival).mean()
         own = clean.gather(1, step.y[:, None]).squeeze(1)
         aware = (divergence(clean.clamp(min=1e-12), logits) * (1.0000001 - own)).mean()
-        return boosted + parameters.beta * aware
+        loss: Tensor = boosted + parameters.beta * aware
+        return loss
 
 
 RECIPE = Mart()
