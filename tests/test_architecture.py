@@ -24,6 +24,7 @@ LIBRARY = {
         "attacks",
         "certificates",
         "clever",
+        "correlation",
         "counting",
         "curve",
         "errors",
@@ -72,9 +73,10 @@ MAY_IMPORT = {
     "models_zoo.training": {
         "models_zoo",
         "benchmark.attacks",
-        "benchmark.threat",
         "benchmark.data",
         "benchmark.errors",
+        "benchmark.plugins",
+        "benchmark.threat",
     },
     "db": {"db"},
     "sitegen": {
