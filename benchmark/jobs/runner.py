@@ -31,7 +31,8 @@ from benchmark.jobs.plan import Rerun
 from benchmark.jobs.provenance import provenance
 from benchmark.measures import Arrays, Inputs, Measure, Method, Result, Task, get_measure
 from benchmark.results import Output
-from benchmark.threat import NORMS
+from benchmark.threat import norm_names
+from benchmark.threat.budget import within
 from benchmark.verification import full_precision, verify
 from db.errors import DatabaseError
 from db.schema import Evaluation, State
@@ -264,7 +265,7 @@ class _Attempt:
             checks.check_arrays(self.job.measure, arrays, self.outputs, len(task.x))
             return arrays, None
         checked = verify(task.module, task.x, task.y, result.adversarials.to(task.x))
-        arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in NORMS}
+        arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in norm_names()}
         checks.check_arrays(self.job.measure, arrays, self.outputs, len(task.x))
         rows = checked.holds.nonzero().squeeze(1)
         if not len(rows):
@@ -278,7 +279,7 @@ class _Attempt:
         with _surroundings(), self.database.read() as session:
             row = session.get_one(Evaluation, self.evaluation_id)
             find = functools.partial(ledger, session, model_id=row.model_id, dataset_id=row.dataset_id, n=stop)
-            return {norm: find(norm=norm).distances[start:] for norm in NORMS}
+            return {norm: find(norm=norm).distances[start:] for norm in norm_names()}
 
     def _finish(self, measure: Measure[Any], parameters: Any) -> None:
         """Scores and flags of all chunks, and what they change on the boards, in one transaction."""
@@ -314,9 +315,9 @@ class _Attempt:
         """Keep `text` at the share of samples so far that are robust at the job's eps, or the dataset's reference."""
         distances = result.arrays.get(f"distance_{self.job.norm}")
         published = get_dataset(self.job.dataset).eps
-        eps = self.job.parameters.get("eps") or next(iter(published.get(self.job.norm, ())), None)  # type: ignore[call-overload]
+        eps = self.job.parameters.get("eps") or next(iter(published.get(self.job.norm or "", ())), None)
         if eps is not None and distances is not None:
-            self._robust.append(distances > eps)
+            self._robust.append(~within(distances, eps))
             self.text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
 
 
