@@ -137,7 +137,7 @@ def server() -> Iterator[PrivateServer]:
     if programs is None:
         pytest.skip("there is no PostgreSQL server (Debian's package postgresql)")
     with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
-        made = PrivateServer(programs, Path(folder))
+        made = PrivateServer(programs, Path(folder), durable=True)
         made.start()
         yield made
         made.stop()
