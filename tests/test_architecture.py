@@ -54,6 +54,7 @@ MAY_IMPORT = {
     "benchmark.threat": {"benchmark.threat", "benchmark.errors", "benchmark.plugins"},
     "benchmark.measures": LIBRARY | DATA | {"benchmark.conformance"},
     "benchmark.conformance": LIBRARY | {"models_zoo.inner_passes"},
+    "benchmark.plugins": {"benchmark.errors", "models_zoo.own_code"},
     "benchmark.cli": {"benchmark", "models_zoo", "db", "sitegen"},
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from benchmark.data import get_dataset
 from models_zoo import Entry, catalogue, get_entry, load_model
-from models_zoo.architectures import architectures, build, version_of
+from models_zoo.architectures import _installed, architectures, build, version_of
 from models_zoo.cards import MAX_CARD_BYTES, card_table, check_slug, parse_card
 from models_zoo.errors import CardError, DigestError, UnknownEntryError, WeightsError, ZooError
 from models_zoo.fetch import sha256_of
@@ -267,13 +267,13 @@ class TestArchitectures:
         (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
         (facts / "entry_points.txt").write_text("[curveboard.architectures]\ntheir_net = theirs\n")
         monkeypatch.syspath_prepend(str(tmp_path))
-        architectures.cache_clear()
+        _installed.cache_clear()
         try:
             assert version_of("their_net") == 7
             assert "theirs" not in sys.modules  # the version is read, not run
             assert build("their_net", {"classes": 3}).out_features == 3
         finally:
-            architectures.cache_clear()
+            _installed.cache_clear()
             sys.modules.pop("theirs", None)
 
     @pytest.mark.parametrize("arguments", [{"inputs": 64}, {"inputs": "x", "hidden": [], "outputs": 1}, {"beta": 2}])

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from benchmark import plugins
+from benchmark.errors import WorkspaceError
 from benchmark.workspace import Workspace, absolute_url, open_database
 
 if TYPE_CHECKING:
@@ -30,6 +32,13 @@ class Place:
     def workspace(self) -> Workspace:
         """The workspace; raises `WorkspaceError` when there is none."""
         return Workspace.find(self.folder)
+
+    def use_plugins(self) -> None:
+        """Have the plug-ins of the workspace found, if there is one; what is wrong with it is said when it is used."""
+        try:
+            plugins.use(self.workspace.root)
+        except WorkspaceError:
+            plugins.use(None)
 
     @property
     def database_url(self) -> str:
@@ -73,7 +82,9 @@ def place_options(function: F) -> F:
     @click.option("--database", metavar="URL", help="Another database, by SQLAlchemy URL.")
     @functools.wraps(function)
     def wrapped(*args: Any, workspace: Path | None, database: str | None, **kwargs: Any) -> Any:
-        return function(*args, place=Place(workspace, database), **kwargs)
+        place = Place(workspace, database)
+        place.use_plugins()
+        return function(*args, place=place, **kwargs)
 
     return wrapped  # type: ignore[return-value]
 
