@@ -27,9 +27,10 @@ from benchmark.attacks.engine.reliability import TOLERATED, Checks, look_at_outp
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
+from benchmark.modes import same_draws
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
-from benchmark.verification import REPEATS, same_draws, verify
+from benchmark.verification import REPEATS, needed_lead, verify
 
 FAMILIES: Final = (
     "linearised",
@@ -260,6 +261,7 @@ def engine(
             batch_size=find_batch_size(classifier, x),
             repeats=EOT_REPEATS if outputs.randomised else 1,
             probabilities=outputs.probabilities,
+            noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
         margin = oracle.margins(x, y)
         attacked = (margin <= 0).nonzero().squeeze(1)
@@ -333,7 +335,7 @@ def _insist(search: Search, randomised: bool) -> None:
     """
     lost = search.found()
     for delta in (search.best.delta.clone(), search.start.delta):
-        for power in range(10 if len(lost) else 0):
+        for power in range(20 if len(lost) else 0):
             push = 1 + (0.02 if randomised else 1e-6) * (2**power - 1)
             lost = lost[~_holds(search, lost, delta[lost] * push, randomised)]
             if not len(lost):
