@@ -24,15 +24,20 @@ LIBRARY = {
         "attacks",
         "certificates",
         "clever",
+        "correlation",
         "counting",
         "curve",
         "errors",
+        "flags",
+        "inputs",
+        "isolation",
         "measures",
         "modes",
         "plugins",
         "results",
         "statistics",
         "threat",
+        "twin",
         "verification",
     )
 }
@@ -69,9 +74,10 @@ MAY_IMPORT = {
     "models_zoo.training": {
         "models_zoo",
         "benchmark.attacks",
-        "benchmark.threat",
         "benchmark.data",
         "benchmark.errors",
+        "benchmark.plugins",
+        "benchmark.threat",
     },
     "db": {"db"},
     "sitegen": {

@@ -51,6 +51,28 @@ class Place:
         return open_database(self.database_url)
 
 
+class NormName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a registered norm, or one of a few other words.
+
+    Args:
+        besides: Words that are taken as well.
+    """
+
+    name = "norm"
+
+    def __init__(self, *besides: str) -> None:
+        self.besides = besides
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, or a usage error that lists the known ones."""
+        from benchmark.threat import norm_names
+
+        known = (*norm_names(), *self.besides)
+        if value not in known:
+            self.fail(f"{value!r} is not one of {', '.join(known)}.", param, ctx)
+        return str(value)
+
+
 def place_options(function: F) -> F:
     """Add ``--workspace`` and ``--database``; the command receives them as ``place``."""
 

@@ -21,7 +21,7 @@ from models_zoo.own_code import import_file, workspace_folder, workspace_modules
 from models_zoo.versions import literal_version
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 def architectures() -> Mapping[str, str]:
@@ -93,3 +93,16 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         given = str(dict(arguments))[:200]
         raise CardError(f"The architecture {name!r} cannot be built with {given}: {shown(error)}.") from error
     return network
+
+
+def initialise(name: str, network: nn.Module, x: Tensor) -> None:
+    """Let an architecture put its initial weights by training images, where its module has ``initialise(network, x)``.
+
+    Args:
+        name: The architecture's.
+        network: Freshly built; changed in place.
+        x: Some training images, shape (n, c, h, w).
+    """
+    module = importlib.import_module(_module_of(name))
+    if hasattr(module, "initialise"):
+        module.initialise(network, x)
