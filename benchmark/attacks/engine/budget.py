@@ -39,6 +39,8 @@ class Budget:
         left: Samples, a tenth of all at most, for which alone no further round is made: passes of few images cost more.
         donors: Perturbations of other samples that each sample tries in a round.
         kicks: Descents from the kicked best in a round.
+        flips: Passes of the random search for a corner in a round (linf).
+        restarts: Most long ones afterwards, where the short ones help.
         polish: Linearisations of the final polish.
         checked: Most samples on which the gradient-free search and the single step are run as checks.
         random: Steps of the gradient-free search.
@@ -60,6 +62,8 @@ class Budget:
     left: int
     donors: int
     kicks: int
+    flips: int
+    restarts: int
     polish: int
     checked: int
     random: int
@@ -83,6 +87,8 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         left=16,
         donors=16,
         kicks=4,
+        flips=30,
+        restarts=1,
         polish=2,
         checked=5,
         random=100,
@@ -104,6 +110,8 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         left=16,
         donors=24,
         kicks=6,
+        flips=50,
+        restarts=4,
         polish=3,
         checked=10,
         random=200,
@@ -125,6 +133,8 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         left=0,
         donors=48,
         kicks=18,
+        flips=100,
+        restarts=8,
         polish=9,
         checked=50,
         random=1000,
@@ -140,7 +150,7 @@ PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] 
 NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
 """Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
 
-KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.5), "l2": (4.5, 0.8), "l1": (4.5, 1.0)}
+KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.34), "l2": (4.5, 0.8), "l1": (4.5, 1.0)}
 """Length of the noise that a kick adds, in units of the perturbation's (both in l2, whatever the norm), and the share
 of the budget's kicks that are made: in linf they gain a tenth as much, in l2 a round does more beside them."""
 
@@ -149,3 +159,18 @@ WORTHWHILE: Final = 2e-3
 
 FEWEST_CHECKED: Final = 3
 """Samples on which the checks are run at least; else at most a fifth of them, so that few samples stay cheap."""
+
+INSIDE: Final = 0.99
+"""Radius of the ball whose corners are tried, in units of the distance that is known."""
+
+FOLLOWED: Final = 20
+"""Shrinking steps from each corner."""
+
+LONGER: Final = 8
+"""How many times longer the random searches are where gradients mislead."""
+
+PROMISING: Final = 0.1
+"""Share of samples that the first round's random search must have helped for long ones to be made."""
+
+MISLED: Final = 0.005
+"""Share by which a long random search must shorten an example for the gradients before it to count as misleading."""

@@ -24,6 +24,7 @@ FAMILIES: Final = (
     "aimed",
     "exchange",
     "kick",
+    "corner",
 )
 
 
