@@ -15,8 +15,10 @@ from benchmark.counting import CountingModel
 from benchmark.errors import InputError
 from benchmark.measures import Result, Task, autoattack, get_measure
 from benchmark.measures.autoattack import AutoAttackParameters, inner_eps
-from benchmark.threat import DUAL, NORMS, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
 from benchmark.verification import verify
+
+NORMS = ("linf", "l2", "l1")
 
 AUTOATTACK = get_measure("autoattack")
 SIDE = 5
@@ -53,7 +55,7 @@ class Linear(nn.Module):
         with torch.no_grad():
             logits = self(x)
             gap = logits.gather(1, y[:, None]) - logits
-            dual = torch.stack([norms_of(w - self.weight, DUAL[norm]) for w in self.weight])[y]
+            dual = torch.stack([norms_of(w - self.weight, dual(norm)) for w in self.weight])[y]
             return torch.where(dual > 0, gap / dual, torch.inf).amin(dim=1).clamp(min=0)
 
 

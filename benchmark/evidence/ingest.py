@@ -30,7 +30,7 @@ from benchmark.jobs import record
 from benchmark.jobs.job import Job
 from benchmark.jobs.lease import release
 from benchmark.results import Flag, Score
-from benchmark.threat import NORMS
+from benchmark.threat import norm_names
 from db.schema import Base, Cell, Chunk, Evaluation, Protocol, State
 from db.session import Database, alone
 from models_zoo import Entry, catalogue
@@ -223,7 +223,7 @@ def _dataset(container: Container) -> tuple[Dataset, str]:
         size=int(values["size"]),
         levels=int(values["levels"]),
         digest=digest,
-        eps={norm: tuple(map(float, dict(values["eps"]).get(norm, ()))) for norm in NORMS},
+        eps={norm: tuple(map(float, dict(values["eps"]).get(norm, ()))) for norm in norm_names()},
         licence=str(values["licence"]),
         source=str(values["source"]),
         read=read,

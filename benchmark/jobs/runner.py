@@ -30,7 +30,8 @@ from benchmark.jobs.lease import DeadlyError, LostLeaseError, claim, kept_alive,
 from benchmark.jobs.plan import Rerun
 from benchmark.jobs.provenance import provenance
 from benchmark.measures import Measure, Method, Result, Task, get_measure
-from benchmark.threat import NORMS
+from benchmark.threat import norm_names
+from benchmark.threat.budget import within
 from benchmark.verification import full_precision, verify
 from db.errors import DatabaseError
 from db.schema import Evaluation, State
@@ -261,7 +262,7 @@ class _Attempt:
         if result.adversarials is None:
             return arrays, None
         checked = verify(task.module, task.x, task.y, result.adversarials.to(task.x))
-        arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in NORMS}
+        arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in norm_names()}
         rows = checked.holds.nonzero().squeeze(1)
         if not len(rows):
             return arrays, None
@@ -274,7 +275,7 @@ class _Attempt:
         with _surroundings(), self.database.read() as session:
             row = session.get_one(Evaluation, self.evaluation_id)
             find = functools.partial(ledger, session, model_id=row.model_id, dataset_id=row.dataset_id, n=stop)
-            return {norm: find(norm=norm).distances[start:] for norm in NORMS}
+            return {norm: find(norm=norm).distances[start:] for norm in norm_names()}
 
     def _finish(self, measure: Measure[Any], parameters: Any) -> None:
         """Scores and flags of all chunks, and what they change on the boards, in one transaction."""
@@ -292,9 +293,9 @@ class _Attempt:
         """Keep `text` at the share of samples so far that are robust at the job's eps, or the dataset's reference."""
         distances = result.arrays.get(f"distance_{self.job.norm}")
         published = get_dataset(self.job.dataset).eps
-        eps = self.job.parameters.get("eps") or next(iter(published.get(self.job.norm, ())), None)  # type: ignore[call-overload]
+        eps = self.job.parameters.get("eps") or next(iter(published.get(self.job.norm or "", ())), None)
         if eps is not None and distances is not None:
-            self._robust.append(distances > eps)
+            self._robust.append(~within(distances, eps))
             self.text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
 
 

@@ -26,7 +26,8 @@ from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Arrays, Measure, Result, Task
 from benchmark.results import Flag, Score
-from benchmark.threat import NORMS, Norm
+from benchmark.threat import Norm, get_norm
+from benchmark.threat.budget import within
 
 Version = Literal["standard", "plus", "rand"]
 
@@ -74,8 +75,9 @@ class AutoAttackParameters:
     samples: int = 1000
 
     def __post_init__(self) -> None:
-        if self.norm not in NORMS:
-            raise InputError(f"AutoAttack's norm is one of {', '.join(NORMS)}, got {self.norm!r}.")
+        get_norm(self.norm)
+        if self.norm not in _NAMES:
+            raise InputError(f"AutoAttack's norm is one of {', '.join(_NAMES)}, got {self.norm!r}.")
         if not 0 < self.eps < math.inf:
             raise InputError(f"AutoAttack needs a finite eps > 0, got {self.eps!r}.")
         if self.version not in ATTACKS:
@@ -114,7 +116,7 @@ class AutoAttack(Measure[AutoAttackParameters]):
 
     def summarise(self, arrays: Arrays, parameters: AutoAttackParameters) -> list[Score]:
         """Robust accuracy as re-verified, with its Clopper–Pearson interval, and the share that Square alone broke."""
-        robust = np.asarray(arrays[f"distance_{parameters.norm}"]) > parameters.eps
+        robust = ~within(arrays[f"distance_{parameters.norm}"], parameters.eps)
         low, high = proportion_interval(robust.sum(), len(robust), confidence=0.95)
         square = float((arrays["broken_by"] == b"square").mean())
         accuracy = float(robust.mean())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmark.attacks import Effort, get_attack
+from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
+from benchmark.errors import InputError
 from benchmark.measures import Arrays, Measure, Method, Result, Task
 from benchmark.results import Score
-from benchmark.threat import Norm
+from benchmark.threat import Norm, get_norm
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,11 @@ class CurveParameters:
     norm: Norm = "linf"
     attack: str = "engine"
     effort: Effort = "standard"
+
+    def __post_init__(self) -> None:
+        get_norm(self.norm)
+        if self.effort not in EFFORTS:
+            raise InputError(f"An attack's effort is one of {', '.join(EFFORTS)}, got {self.effort!r}.")
 
 
 class Curve(Measure[CurveParameters]):
@@ -49,8 +55,15 @@ class Curve(Measure[CurveParameters]):
     def run(self, task: Task, parameters: CurveParameters) -> Result:
         """Attack one chunk."""
         attack = get_attack(parameters.attack)
-        found = attack.run(
-            task.model, task.x, task.y, norm=parameters.norm, effort=parameters.effort, seed=task.seed, pool=task.pool
+        found = run_attack(
+            attack,
+            task.model,
+            task.x,
+            task.y,
+            norm=parameters.norm,
+            effort=parameters.effort,
+            seed=task.seed,
+            pool=task.pool,
         )
         arrays = {"origin": np.array(found.origin, dtype="S16")} if found.origin else {}
         return Result(arrays, found.adversarials, found.flags)
