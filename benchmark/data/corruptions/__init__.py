@@ -41,8 +41,8 @@ __all__ = [
 
 Bytes = NDArray[np.uint8]
 
-_PIXELS: Final = 1 << 21
-"""Values that are worked on at once: 16 MB of float64 a temporary array."""
+_PIXELS: Final = 1 << 20
+"""Values that are worked on at once: 8 MB of float64 a temporary array."""
 
 _SLACK: Final = 1e-3
 """Added before values are cut down to bytes: 254.99999999 is 255 whatever the last bit of a machine's arithmetic is."""
@@ -221,7 +221,7 @@ def as_bytes(images: NDArray[Any]) -> Bytes:
 
 
 def unavailable(name: str, family: Family, channels: int) -> str:
-    """Why a corruption cannot be had here, as a sentence; empty if it can. Frost's photographs are fetched if need be."""
+    """Why a corruption cannot be had here; empty if it can. Frost's photographs are fetched if need be."""
     if name not in TABLES[family]:
         return f"The family {family} has no {name}."
     if CORRUPTIONS[name].colour and channels != 3:
@@ -264,19 +264,20 @@ def _settings(
     name: str, family: Family, shape: tuple[int, ...], quirks: Quirks, constants: Mapping[str, float]
 ) -> dict[str, Any]:
     """What a corruption takes besides its table: settings of the family, and MNIST-C's lengths on other sides."""
-    h, w = shape
+    side = max(shape)
     settings: dict[str, Any] = {}
     if name == "glass_blur":
-        settings = {"chance": 0.5 if family == "mnist" else 1.0, "exchange": True if quirks.glass == "exchange" else None}
+        settings["chance"] = 0.5 if family == "mnist" else 1.0
+        settings["exchange"] = True if quirks.glass == "exchange" else None
     elif name == "fog":
-        settings = {"size": 1 << (8 * max(h, w) - 1).bit_length() if family == "mnist" else 256 * (family == "imagenet")}
-        settings["size"] = settings["size"] if settings["size"] >= max(h, w) else 0
+        # MNIST-C crops its 28 pixels from a field of 256, so that its fog is smooth.
+        field = {"mnist": 1 << (8 * side - 1).bit_length(), "imagenet": 256}.get(family, 0)
+        settings["size"] = field if field >= side else 0
     elif name == "frost":
-        settings = {"shrink": _shrink(family)}
+        settings["shrink"] = _shrink(family)
     elif name == "elastic_transform" and family == "imagenet" and quirks.elastic == "published":
-        settings = {"unit": 244.0}
-    if family == "mnist" and max(h, w) != shapes.SIDE and name in ("glass_blur", "motion_blur", "spatter"):
-        scale = max(h, w) / shapes.SIDE
-        lengths = {"glass_blur": ("sigma",), "motion_blur": ("radius", "sigma"), "spatter": ("sigma", "strength")}
-        settings |= {key: constants[key] * scale for key in lengths[name]}
+        settings["unit"] = 244.0
+    lengths = {"glass_blur": ("sigma",), "motion_blur": ("radius", "sigma"), "spatter": ("sigma", "strength")}
+    if family == "mnist" and side != shapes.SIDE:
+        settings |= {key: constants[key] * side / shapes.SIDE for key in lengths.get(name, ())}
     return settings

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmark.data.corruptions.draws import Draws, Floats
 from benchmark.data.corruptions.sampling import correlate, gaussian, zoom_matrix
+
+Whole = NDArray[np.intp]
+
+_MANY: Final = 64
+"""From so many images on, a step of all at once is cheaper than as many steps of one."""
 
 
 def gaussian_blur(x: Floats, draws: Draws, *, sigma: float) -> Floats:
@@ -53,25 +60,51 @@ def glass_blur(
     n, c, h, w = x.shape
     reach, passes = max(round(reach), 1), round(passes)
     swap = c == 1 if exchange is None else exchange
-    flat = np.floor(gaussian(x, sigma) * 255 + 1e-3).reshape(n, c, h * w) / 255
     rows, columns = np.arange(h - reach, reach, -1), np.arange(w - reach, reach, -1)
-    place = np.tile((rows[:, None] * w + columns).ravel(), passes)
-    for image, generator in zip(flat, draws, strict=True):
-        dx, dy = generator.integers(-reach, reach, size=(2, len(place)))
-        other = place + dy * w + dx
-        touched = slice(None) if chance >= 1 else generator.random(len(place)) < chance
-        image[:] = image[:, _shuffled(h * w, place[touched].tolist(), other[touched].tolist(), swap=swap)]
-    return gaussian(flat.reshape(x.shape), sigma)
+    places = np.tile((rows[:, None] * w + columns).ravel(), passes)
+    others = np.empty((len(places), n), dtype=np.intp)
+    for i, generator in enumerate(draws):
+        dx, dy = generator.integers(-reach, reach, size=(2, len(places)))
+        touched = chance >= 1 or generator.random(len(places)) < chance
+        others[:, i] = np.where(touched, places + dy * w + dx, places)
+    flat = np.floor(gaussian(x, sigma) * 255 + 1e-3).reshape(n, c, h * w) / 255
+    order = shuffled(h * w, places, others, swap=swap)
+    return gaussian(np.take_along_axis(flat, order[:, None], axis=2).reshape(x.shape), sigma)
+
+
+def shuffled(size: int, places: Whole, others: Whole, *, swap: bool) -> Whole:
+    """Where each pixel comes from after the steps, one after the other, of each image.
+
+    A step sees the ones before it: a loop, over all images at once where they are many, else over plain numbers.
+
+    Args:
+        size: Pixels of an image.
+        places: The pixel that each step touches, shape (steps,).
+        others: The pixel that it meets in each image, shape (steps, n); its own place for none.
+        swap: Whether the two are exchanged, or the first is overwritten.
+
+    Returns:
+        Shape (n, size).
+    """
+    n = others.shape[1]
+    if n < _MANY:
+        return np.array([_shuffled(size, places.tolist(), others[:, i].tolist(), swap=swap) for i in range(n)])
+    order = np.repeat(np.arange(size)[:, None], n, axis=1)
+    image = np.arange(n)
+    for place, other in zip(places.tolist(), others, strict=True):
+        met = order[other, image]
+        if swap:
+            order[other, image] = order[place]
+        order[place] = met
+    return order.T
 
 
 def _shuffled(size: int, places: list[int], others: list[int], *, swap: bool) -> list[int]:
-    """Where each pixel comes from. Each step sees the one before it, so this is a loop, over plain whole numbers."""
     order = list(range(size))
-    if swap:
-        for a, b in zip(places, others, strict=True):
+    for a, b in zip(places, others, strict=True):
+        if swap:
             order[a], order[b] = order[b], order[a]
-    else:
-        for a, b in zip(places, others, strict=True):
+        else:
             order[a] = order[b]
     return order
 
@@ -102,11 +135,14 @@ def along(x: Floats, degrees: Floats, *, radius: float, sigma: float) -> Floats:
     # Rounded, so that a last bit of sine or cosine cannot move a tap: 0.5 is 0.5 on every machine.
     down = -np.ceil(np.round(np.sin(angles)[:, None] * kept, 9) - 0.5).astype(int)
     right = -np.ceil(np.round(np.cos(angles)[:, None] * kept, 9) - 0.5).astype(int)
-    for i in range(len(x)):
-        total = np.zeros(x.shape[1:])
-        for k, dy, dx in zip(kept, down[i], right[i], strict=True):
-            total += weights[k] * padded[i, :, width - dy : width - dy + h, width - dx : width - dx + w]
-        out[i] = total
+    # Many angles have the same shifts: those images move together.
+    patterns, which = np.unique(np.hstack([down, right]), axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        rows = np.flatnonzero(which == number)
+        source, total = padded[rows], np.zeros((len(rows), *x.shape[1:]))
+        for k, dy, dx in zip(kept, *np.split(pattern, 2), strict=True):
+            total += weights[k] * source[..., width - dy : width - dy + h, width - dx : width - dx + w]
+        out[rows] = total
     return out
 
 

@@ -1,6 +1,6 @@
 """Random numbers of corruptions: one generator for each (seed, corruption, severity, image).
 
-An image's pixels so depend on nothing else: not on the batch it comes in, not on the images before it, not on the machine.
+An image's pixels so depend on nothing else: not on its batch, not on the images before it, not on the machine.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator, Philox
@@ -53,9 +54,9 @@ class Draws:
             generator.standard_normal(out=row)
         return out
 
-    def uniform(self, *shape: int) -> Floats:
+    def uniform(self, *shape: int, dtype: type[np.floating[Any]] = np.float64) -> NDArray[Any]:
         """Uniform numbers in [0, 1), shape (n, *shape)."""
-        out = np.empty((len(self), *shape))
+        out = np.empty((len(self), *shape), dtype=dtype)
         for row, generator in zip(out, self, strict=True):
-            generator.random(out=row)
+            generator.random(dtype=dtype, out=row)
         return out

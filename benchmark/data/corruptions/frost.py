@@ -1,4 +1,4 @@
-"""Frost: photographs of frosted glass over the image. They are downloaded and verified; without them there is no frost."""
+"""Frost: photographs of frosted glass over the image, downloaded and verified; without them there is no frost."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def _sampled(pixels: Floats, shrink: float) -> Floats:
     at = np.clip((np.arange(round(old * shrink)) + 0.5) / shrink - 0.5, 0, old - 1)
     low = np.minimum(np.floor(at).astype(int), old - 2)
     share = (at - low)[None, :, None]
-    return pixels[:, low] * (1 - share) + pixels[:, low + 1] * share
+    return np.asarray(pixels[:, low] * (1 - share) + pixels[:, low + 1] * share)
 
 
 def frost(x: Floats, draws: Draws, *, share: float, ice: float, shrink: float) -> Floats:
-    """share · x + ice · a random part of a random photograph (its greys, for an image of greys).
+    """A share of the image, plus ice times a random part of a random photograph (of its greys, for greys).
 
     Raises:
         FetchError: If the photographs cannot be had.

@@ -8,7 +8,7 @@ from benchmark.data.corruptions.draws import Draws, Floats
 
 
 def gaussian_noise(x: Floats, draws: Draws, *, sigma: float) -> Floats:
-    """x + N(0, sigma²)."""
+    """Independent N(0, sigma²) added to each value."""
     return x + sigma * draws.normal(*x.shape[1:])
 
 
@@ -25,5 +25,5 @@ def impulse_noise(x: Floats, draws: Draws, *, amount: float) -> Floats:
 
 
 def speckle_noise(x: Floats, draws: Draws, *, sigma: float) -> Floats:
-    """x + x · N(0, sigma²)."""
+    """Independent N(0, sigma²) times the value added to each."""
     return x + sigma * x * draws.normal(*x.shape[1:])

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.data.corruptions.draws import Draws, Floats
 from benchmark.data.corruptions.sampling import luma, warped
@@ -82,13 +83,12 @@ def stripe(x: Floats, draws: Draws, *, strength: float) -> Floats:
 
 def dotted_line(x: Floats, draws: Draws, *, strength: float) -> Floats:
     """A line from (0, r0) to (27, r1), every second run of two columns blank, the first at column 0 or 1."""
-    _, columns = _pixels(*x.shape[-2:])
+    _, columns = _points(*x.shape[-2:])
     out = x.copy()
     for image, generator in zip(out, draws, strict=True):
         r0, r1 = generator.integers(0, 27, 2)
-        blank = (np.floor(columns) - generator.integers(2)) // 2 % 2 == 0
-        lines = _profile(x.shape[-2:], np.array([[0.0, r0, 27.0, r1]]))
-        image += strength * np.where(blank, 0, lines)
+        drawn = (np.floor(columns) - generator.integers(2)) // 2 % 2 == 1
+        np.add(image, strength * _lines(x.shape[-2:], np.array([[0.0, r0, 27.0, r1]]), drawn), out=image)
     return out
 
 
@@ -97,7 +97,7 @@ def zigzag(x: Floats, draws: Draws, *, strength: float) -> Floats:
     out = x.copy()
     for image, generator in zip(out, draws, strict=True):
         r0, climb = int(generator.integers(0, 27)), int(generator.integers(-5, 5))
-        image += strength * _profile(x.shape[-2:], _zigzag(r0, climb))
+        np.add(image, strength * _lines(x.shape[-2:], _zigzag(r0, climb)), out=image)
     return out
 
 
@@ -116,21 +116,30 @@ def _zigzag(r0: int, climb: int) -> Floats:
     return np.hstack([points[:-1], points[1:]])
 
 
-def _profile(shape: tuple[int, ...], segments: Floats) -> Floats:
-    """Sum of lines of intensity clip(log(1 − d / 2.3) + 1, 0, 1), d the vertical distance: shape (h, w)."""
-    rows, columns = _pixels(*shape)
+def _lines(shape: tuple[int, ...], segments: Floats, drawn: NDArray[np.bool_] | None = None) -> Floats:
+    """Sum of lines of intensity clip(log(1 − d / 2.3) + 1, 0, 1), d the vertical distance: shape (h, w).
+
+    Args:
+        shape: (h, w).
+        segments: (k, 4): c0, r0, c1, r1 of each line.
+        drawn: Which of the columns of `_points` are drawn; all by default.
+    """
+    rows, columns = _points(*shape)
     c0, r0, c1, r1 = (segments[:, i, None, None] for i in range(4))
     middle = (r1 - r0) / np.where(c1 != c0, c1 - c0, 1) * (columns - c0) + r0
     distance = np.minimum(np.abs(rows[:, None] - middle), REACH - 1e-10)
     line = np.clip(np.log(1 - distance / REACH) + 1, 0, 1)
     inside = (columns >= np.floor(c0)) & (columns < np.ceil(c1)) & (c1 != c0)
-    return np.asarray(np.where(inside, line, 0).sum(axis=0))
+    total = np.where(inside & (drawn if drawn is not None else True), line, 0).sum(axis=0)
+    h, w = shape
+    return np.asarray(total.reshape(h, len(rows) // h, w, len(columns) // w).mean(axis=(1, 3)))
 
 
 @lru_cache(maxsize=8)
-def _pixels(h: int, w: int) -> tuple[Floats, Floats]:
-    """Centres of rows and columns on the grid of 28."""
-    return (np.arange(h) + 0.5) * SIDE / h - 0.5, (np.arange(w) + 0.5) * SIDE / w - 0.5
+def _points(h: int, w: int) -> tuple[Floats, Floats]:
+    """Where lines are drawn, on the grid of 28: the pixels' centres; some to a pixel that is larger, to be averaged."""
+    rows, columns = (max(math.ceil(SIDE / side), 1) * side for side in (h, w))
+    return (np.arange(rows) + 0.5) * SIDE / rows - 0.5, (np.arange(columns) + 0.5) * SIDE / columns - 0.5
 
 
 def canny_edges(x: Floats, draws: Draws, *, sigma: float, strength: float) -> Floats:
@@ -138,5 +147,5 @@ def canny_edges(x: Floats, draws: Draws, *, sigma: float, strength: float) -> Fl
     from skimage.feature import canny
 
     width = sigma * x.shape[-1] / SIDE
-    edges = np.stack([canny(grey, sigma=width) for grey in luma(x)[:, 0]])[:, None]
+    edges = np.stack([canny(grey, sigma=width) for grey in luma(x)[:, 0]])[:, None]  # type: ignore[no-untyped-call]
     return np.asarray((1 - strength) * x + strength * edges)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
+import math
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
 from benchmark.data.corruptions.blur import along
@@ -17,6 +18,9 @@ _FIELD: Final = 1 << 17
 
 WATER: Final = np.array([175, 238, 238]) / 255
 MUD: Final = np.array([63, 42, 20]) / 255
+Bytes = NDArray[np.uint8]
+
+_TAN_22: Final = math.tan(math.pi / 8)
 
 
 def snow(
@@ -35,7 +39,7 @@ def snow(
 
     The layer is held in 8 bits before and after the motion, as published; it is added as it is and turned by 180°.
     """
-    n, _, h, w = x.shape
+    h, w = x.shape[-2:]
     drawn = [(g.standard_normal((h, w)), g.uniform(-135, -45)) for g in draws]
     layer = flakes(np.stack([noise for noise, _ in drawn]), mean, deviation, zoom, threshold)
     moved = along(layer, np.array([angle for _, angle in drawn]), radius=radius, sigma=sigma)
@@ -67,39 +71,62 @@ def fog(x: Floats, draws: Draws, *, height: float, decay: float, size: float) ->
     """
     h, w = x.shape[-2:]
     side = int(size) or 1 << (max(h, w) - 1).bit_length()
-    field = np.concatenate([plasma(few, side, decay)[:, None, :h, :w] for few in draws.parts(max(_FIELD // side**2, 1))])
+    field = np.concatenate([plasma(few, side, decay, h, w) for few in draws.parts(max(_FIELD // side**2, 1))])[:, None]
     brightest = x.max(axis=(1, 2, 3), keepdims=True)
     return np.asarray((x + height * field) * brightest / (brightest + height) if height > 0 else x)
 
 
-def plasma(draws: Draws, side: int, decay: float) -> Floats:
-    """Diamond-square fractals on a torus, each scaled to [0, 1]: (n, side, side). ``side`` is a power of 2."""
-    noise = 2 * draws.uniform(side * side) - 1
-    field = np.zeros((len(draws), side, side))
-    used, step, wibble = 1, side, 100.0
+def plasma(draws: Draws, side: int, decay: float, height: int, width: int) -> Floats:
+    """The corner of diamond-square fractals on a torus, each scaled so that the whole is in [0, 1].
 
-    def near(total: Floats) -> Floats:
-        """The mean of four with a random step; the numbers are used in the order of the scales."""
-        nonlocal used
-        count = total.shape[1] * total.shape[2]
-        drawn = noise[:, used : used + count].reshape(total.shape)
-        used += count
-        return np.asarray(total / 4 + wibble**2 * drawn)
+    From scale to scale the grid of corners gets its centres (the mean of four corners) and then the middles of its
+    edges (the mean of two corners and two centres), each with a uniform step that shrinks by ``decay`` squared.
 
-    while step >= 2:
-        half = step // 2
-        corners = field[:, ::step, ::step]
-        rows = corners + np.roll(corners, -1, axis=1)
-        field[:, half::step, half::step] = near(rows + np.roll(rows, -1, axis=2))
-        centres = field[:, half::step, half::step]
-        vertical = centres + np.roll(centres, 1, axis=1)
-        horizontal = corners + np.roll(corners, -1, axis=2)
-        field[:, ::step, half::step] = near(vertical + horizontal)
-        field[:, half::step, ::step] = near(centres + np.roll(centres, 1, axis=2) + corners + np.roll(corners, -1, 1))
-        step, wibble = half, wibble / decay
-    field -= field.min(axis=(1, 2), keepdims=True)
-    top = field.max(axis=(1, 2), keepdims=True)
-    return np.asarray(field / np.where(top > 0, top, 1))
+    Args:
+        draws: Generators.
+        side: Of the whole, a power of 2.
+        decay: How the steps shrink.
+        height: Rows that are wanted.
+        width: Columns that are wanted.
+
+    Returns:
+        Shape (n, height, width).
+    """
+    n, k = len(draws), 1
+    grid = np.zeros((n, 1, 1), dtype=np.float32)
+    noise = draws.uniform(side * side - 1, dtype=np.float32)
+    used, wibble = 0, 100.0
+    low, high = np.zeros((n, 1, 1)), np.zeros((n, 1, 1))
+    while k < side:
+        steps = noise[:, used : used + 3 * k * k].reshape(n, 3, k, k)
+        steps *= np.float32(2 * wibble**2)
+        steps -= np.float32(wibble**2)
+        across, down = _with_next(grid, 2), _with_next(grid, 1)
+        centres = steps[:, 0]
+        centres += 0.25 * _with_next(across, 1)
+        for edges, corners, axis in ((steps[:, 1], across, 1), (steps[:, 2], down, 2)):
+            np.add(edges, 0.25 * (corners + np.roll(_with_next(centres, axis), 1, axis)), out=edges)
+        used, wibble = used + 3 * k * k, wibble / decay
+        low = np.minimum(low, steps.min(axis=(1, 2, 3))[:, None, None])
+        high = np.maximum(high, steps.max(axis=(1, 2, 3))[:, None, None])
+        kept = slice(None) if 2 * k < side else slice((max(height, width) + 1) // 2)
+        grid = _woven(grid[:, kept, kept], steps[:, :, kept, kept])
+        k *= 2
+    return np.asarray((grid[:, :height, :width] - low) / np.where(high > low, high - low, 1))
+
+
+def _with_next(grid: NDArray[np.float32], axis: int) -> NDArray[np.float32]:
+    """Each value and the next along an axis, added; the one after the last is the first."""
+    return np.asarray(grid + np.roll(grid, -1, axis))
+
+
+def _woven(corners: NDArray[np.float32], steps: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The grid of half the step, (n, 2 h, 2 w): corners, and between them centres and both kinds of edges."""
+    n, h, w = corners.shape
+    finer = np.empty((n, h, 2, w, 2), dtype=np.float32)
+    finer[:, :, 0, :, 0], finer[:, :, 1, :, 1] = corners, steps[:, 0]
+    finer[:, :, 0, :, 1], finer[:, :, 1, :, 0] = steps[:, 1], steps[:, 2]
+    return finer.reshape(n, 2 * h, 2 * w)
 
 
 def spatter(
@@ -121,8 +148,7 @@ def spatter(
         mask = gaussian((layer > threshold).astype(np.float64), strength)
         mask = np.where(mask < 0.8, 0, mask)
         return np.asarray(x * (1 - mask) + mask * _colour(MUD, x.shape[1]))
-    drops = np.stack([_water(image[0]) for image in layer])[:, None]
-    return np.asarray(x + strength * drops * _colour(WATER, x.shape[1]))
+    return np.asarray(x + strength * _water(layer[:, 0])[:, None] * _colour(WATER, x.shape[1]))
 
 
 def _colour(colour: Floats, channels: int) -> Floats:
@@ -131,70 +157,70 @@ def _colour(colour: Floats, channels: int) -> Floats:
 
 
 def _water(layer: Floats) -> Floats:
-    """Thickness of the water, at most 1: shape (h, w).
+    """Thickness of the water, at most 1: shape (n, h, w).
 
     The distance to the drops' edges, cut at 20 pixels, equalised and embossed. The published generator takes OpenCV's
     approximate distance; this one is the exact one.
     """
     liquid = np.floor(layer * 255 + 1e-3) % 256  # a byte wraps around, as published
     edges = contours(liquid, low=50, high=150)
-    distance = ndimage.distance_transform_edt(~edges) if edges.any() else np.full(layer.shape, 20.0)
+    # The first axis is so long that another image's edges are beyond the cut.
+    distance = ndimage.distance_transform_edt(~edges, sampling=(100, 1, 1)) if edges.any() else np.full(layer.shape, 20)
     smooth = np.floor(_box(np.minimum(distance, 20)) + 1e-6).astype(np.uint8)
-    kernel = np.array([[-2, -1, 0], [-1, 1, 1], [0, 1, 2]], dtype=np.float64)
+    kernel = np.array([[[-2, -1, 0], [-1, 1, 1], [0, 1, 2]]], dtype=np.float64)
     emboss = ndimage.correlate(_equalised(smooth).astype(np.float64), kernel, mode="mirror")
-    thickness = liquid * _box(np.clip(emboss, 0, 255), whole=True)
-    most = thickness.max()
-    return np.asarray(thickness / most if most > 0 else thickness)
+    thickness = liquid * np.rint(_box(np.clip(emboss, 0, 255)))
+    most = thickness.max(axis=(1, 2), keepdims=True)
+    return np.asarray(thickness / np.where(most > 0, most, 1))
 
 
-def _box(image: Floats, *, whole: bool = False) -> Floats:
+def _box(images: Floats) -> Floats:
     """Mean of 3 × 3, mirrored at the edges."""
-    mean = ndimage.uniform_filter(image, 3, mode="mirror")
-    return np.asarray(np.rint(mean) if whole else mean)
+    return np.asarray(ndimage.uniform_filter(images, (1, 3, 3), mode="mirror"))
 
 
-def _equalised(image: np.ndarray) -> np.ndarray:
-    """Histogram equalisation of bytes: the smallest value becomes 0, the largest 255."""
-    counts = np.bincount(image.ravel(), minlength=256)
-    first = int(np.flatnonzero(counts)[0])
-    rest = image.size - counts[first]
-    if rest == 0:
-        return image
-    table = np.rint((np.cumsum(counts) - counts[first]) * (255 / rest)).clip(0, 255)
-    return np.asarray(table.astype(np.uint8)[image])
+def _equalised(images: Bytes) -> Bytes:
+    """Histogram equalisation of each image, (n, h, w): its smallest value becomes 0, its largest 255."""
+    n, size = len(images), images[0].size
+    index = images.reshape(n, size) + 256 * np.arange(n)[:, None]
+    counts = np.bincount(index.ravel(), minlength=256 * n).reshape(n, 256)
+    first = np.take_along_axis(counts, images.reshape(n, size).min(axis=1).astype(np.intp)[:, None], axis=1)
+    rest = size - first
+    table = np.rint((np.cumsum(counts, axis=1) - first) * (255 / np.maximum(rest, 1))).clip(0, 255)
+    table = np.where(rest > 0, table, np.arange(256)).astype(np.uint8)
+    return np.asarray(table.ravel()[index].reshape(images.shape))
 
 
-@cache
-def _ring() -> np.ndarray:
-    return np.ones((3, 3), dtype=bool)
-
-
-def contours(image: Floats, *, low: float, high: float) -> np.ndarray:
-    """Canny's edges of an image of bytes without smoothing, as OpenCV takes them: |Gx| + |Gy| of 3 × 3 Sobel kernels.
+def contours(images: Floats, *, low: float, high: float) -> NDArray[np.bool_]:
+    """Canny's edges of images of bytes without smoothing, as OpenCV takes them: |Gx| + |Gy| of 3 × 3 Sobel kernels.
 
     Args:
-        image: Shape (h, w), values 0 to 255.
+        images: Shape (n, h, w), values 0 to 255.
         low: Edge pixels connected to a sure one are above it.
         high: Sure edge pixels are above it.
 
     Returns:
-        Booleans, shape (h, w).
+        Booleans, shape (n, h, w).
     """
-    gx, gy = ndimage.sobel(image, axis=1, mode="nearest"), ndimage.sobel(image, axis=0, mode="nearest")
-    size = np.pad(np.abs(gx) + np.abs(gy), 1)
-    middle = size[1:-1, 1:-1]
-    h, w = image.shape
-    flat, steep = np.abs(gy) < 0.41421356 * np.abs(gx), np.abs(gy) > 2.41421356 * np.abs(gx)
-    falling = gx * gy < 0
-    before = np.zeros_like(middle)
-    after = np.zeros_like(middle)
-    directions = ((flat, (0, 1)), (steep, (1, 0)), (~flat & ~steep & ~falling, (1, 1)), (~flat & ~steep & falling, (1, -1)))
-    for chosen, (dy, dx) in directions:
-        before[chosen] = size[1 - dy : 1 - dy + h, 1 - dx : 1 - dx + w][chosen]
-        after[chosen] = size[1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w][chosen]
+    smooth, slope = np.array([1.0, 2, 1]), np.array([-1.0, 0, 1])
+    gx, gy = (
+        ndimage.correlate1d(ndimage.correlate1d(images, slope, a, mode="nearest"), smooth, b, mode="nearest")
+        for a, b in ((2, 1), (1, 2))
+    )
+    size = np.pad(np.abs(gx) + np.abs(gy), ((0, 0), (1, 1), (1, 1)))
+    middle = size[:, 1:-1, 1:-1]
+    h, w = middle.shape[1:]
+    flat, steep = np.abs(gy) < _TAN_22 * np.abs(gx), np.abs(gy) > np.abs(gx) / _TAN_22
+    direction = np.select([flat, steep, gx * gy >= 0], [0, 1, 2], 3)
+    ahead = [
+        (size[:, 1 - dy : 1 - dy + h, 1 - dx : 1 - dx + w], size[:, 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w])
+        for dy, dx in ((0, 1), (1, 0), (1, 1), (1, -1))
+    ]
+    before, after = (np.choose(direction, [pair[i] for pair in ahead]) for i in (0, 1))
     ridge = (middle > before) & (middle >= after) & (middle > low)
-    labels, count = ndimage.label(ridge, structure=_ring())
+    connected = np.zeros((3, 3, 3), dtype=bool)
+    connected[1] = True  # within an image, diagonals too
+    labels, count = ndimage.label(ridge, structure=connected)
     sure = np.zeros(count + 1, dtype=bool)
     sure[labels[ridge & (middle > high)]] = True
-    sure[0] = False
     return np.asarray(sure[labels])
