@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from benchmark.data.corruptions import Family, Quirks, corrupt, family_corruptions, levels, unavailable
-from benchmark.data.suites import Suite
+from benchmark.data.corruptions.sequences import SequenceFamily
+from benchmark.data.corruptions.sequences import sequence as make_sequence
+from benchmark.data.dataset import Dataset
+from benchmark.data.suites import Sequences, Suite
 from benchmark.results import GridAxis
 
 if TYPE_CHECKING:
@@ -41,15 +44,7 @@ class GeneratedSuite(Suite):
 
     def unavailable(self) -> str:
         """Why not of this dataset: its images have another size or number of channels."""
-        channels, h, _ = self.base.shape
-        if channels not in (1, 3):
-            return f"Corruptions are defined for 1 or 3 channels; {self.base.name!r} has {channels}."
-        if not self.sides[0] <= h <= self.sides[1]:
-            return (
-                f"The constants of {self.name!r} are for images of {self.sides[0]} to {self.sides[1]} pixels; those of "
-                f"{self.base.name!r} have {h}."
-            )
-        return ""
+        return _unfit(self.name, self.base, self.sides)
 
     def missing(self, cell: tuple[str, ...]) -> str:
         """Why a cell cannot be had (frost without its photographs, saturation of greys)."""
@@ -83,3 +78,46 @@ class GeneratedSuite(Suite):
             stream=stream,
             quirks=self.quirks,
         )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class GeneratedSequences(Sequences):
+    """Sequences of frames, generated.
+
+    Attributes:
+        family: Whose constants.
+        sides: Smallest and largest height of images that they are meant for.
+        seed: Of the random numbers.
+    """
+
+    family: SequenceFamily
+    sides: tuple[int, int]
+    seed: int = 0
+
+    def unavailable(self) -> str:
+        """Why not of this dataset: its images have another size or number of channels."""
+        return _unfit(self.name, self.base, self.sides)
+
+    def content(self) -> Mapping[str, Any]:
+        """The seed."""
+        return {"seed": self.seed}
+
+    def batch(self, sequence: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
+        """Frames of a range of images (`frames_of` the kind; the most of all kinds is ``frames``), and their labels."""
+        import torch
+
+        x, y = self.base.batch(start, stop)
+        made = make_sequence(x.numpy(), sequence, family=self.family, seed=self.seed, images_at=start)
+        return torch.from_numpy(made.astype(np.float32)) / 255, y
+
+
+def _unfit(name: str, dataset: Dataset, sides: tuple[int, int]) -> str:
+    channels, h, _ = dataset.shape
+    if channels not in (1, 3):
+        return f"Corruptions are defined for 1 or 3 channels; {dataset.name!r} has {channels}."
+    if not sides[0] <= h <= sides[1]:
+        return (
+            f"The constants of {name!r} are for images of {sides[0]} to {sides[1]} pixels; those of {dataset.name!r} "
+            f"have {h}."
+        )
+    return ""
