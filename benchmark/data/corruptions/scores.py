@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -140,7 +141,7 @@ def top5_distances(logits: ArrayLike, *, from_first: bool, every: int = 1) -> Fl
     pairs = []
     for start in range(1 if from_first else every):
         at = list(range(start, values.shape[1], 1 if from_first else every))
-        pairs += [(at[0] if from_first else before, after) for before, after in zip(at, at[1:], strict=False)]
+        pairs += [(at[0] if from_first else before, after) for before, after in pairwise(at)]
     places = np.arange(min(5, values.shape[2]))
     found = []
     for before, after in pairs:
