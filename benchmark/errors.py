@@ -7,6 +7,7 @@
     ├── InputError                 images, labels, a file or an option the code cannot take
     ├── WorkspaceError             no workspace here, or one that cannot be read or written
     ├── EvidenceError              stored evidence is missing, damaged or does not hold
+    ├── AccessError            an attack that asks for more of a model than it declares
     └── UnsupportedModelError      a measure that does not apply to this model (CROWN on an unknown operation …)
 
 ``models_zoo.errors.ZooError`` and ``db.errors.DatabaseError`` are the roots of the two packages that may not
@@ -52,6 +53,10 @@ class WorkspaceError(BenchmarkError):
 
 class EvidenceError(BenchmarkError):
     """Stored evidence is missing, damaged, or does not prove what it claims."""
+
+
+class AccessError(BenchmarkError):
+    """An attack asked for more of a model than the access it declares."""
 
 
 class UnsupportedModelError(BenchmarkError):

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from benchmark.errors import InputError
 from benchmark.modes import eval_mode
-from benchmark.threat import NORMS, Norm, distances, in_box
+from benchmark.threat import Norm, distances, in_box, norm_names
+from benchmark.twin import is_randomised
 
 SLACK: Final = 2.0**-18
 """How far, relative to the largest absolute logit, another class must lead the label's.
@@ -109,7 +110,7 @@ def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_
     reason[~finite] = 1
     holds = (reason == 0) & is_correct
     measured = {}
-    for norm in NORMS:
+    for norm in norm_names():
         d = distances(x, shown, norm)
         d[~holds] = torch.inf
         d[~is_correct] = 0.0
@@ -136,15 +137,6 @@ def full_precision() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, products
-
-
-def is_randomised(model: nn.Module, x: Tensor) -> bool:
-    """Whether two identical calls differ by more than floating-point slack; ``model`` is in eval mode."""
-    if not len(x):
-        return False
-    with torch.no_grad():
-        first, second = model(x), model(x)
-    return bool((first - second).abs().amax() > SLACK * first.abs().amax())
 
 
 def mean_lead(logits: Tensor, labels: Tensor, *, errors: float = 3) -> Tensor:

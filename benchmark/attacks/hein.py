@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, frozen
-from benchmark.threat import DUAL, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
 
 _TARGETS: Final[dict[Effort, int]] = {"quick": 1, "standard": 9, "thorough": 1000}
 """Most likely other classes that are tried."""
@@ -67,7 +67,7 @@ def _onto_boundary(oracle: Oracle, x: Tensor, y: Tensor, *, gradient: Tensor, ga
         return _step(x.flatten(1), gradient, size, norm).view_as(x)
 
     # The step's size is its norm, were there no box: the linearisation's distance to the boundary.
-    unit = gap / norms_of(gradient, DUAL[norm]).clamp(min=1e-30)
+    unit = gap / norms_of(gradient, dual(norm)).clamp(min=1e-30)
     low, high = torch.zeros_like(gap), torch.full_like(gap, torch.inf)
     for power in _DOUBLINGS:
         size = unit * 2.0**power
@@ -108,5 +108,6 @@ ATTACK = Attack(
     title="Box-constrained linearisation, bisected onto the boundary",
     paper="Hein & Andriushchenko 2017, arXiv:1705.08475",
     run=hein,
+    norms=("linf", "l2", "l1"),
     default=False,
 )

@@ -248,10 +248,8 @@ def _verified(dataset: Dataset) -> tuple[Images | LazyImages, Labels]:
     if dataset.files and dataset.digest in {files_digest(dataset.files), files_digest(dataset.files, dataset.at)}:
         return images, labels
     # Lazy images are checked one by one as they are read, against the manifest whose digest they bring.
-    if isinstance(images, np.ndarray):
-        digest = manifest_digest(images, labels, levels=dataset.levels)
-    else:
-        digest = images.digest
+    lazy = None if isinstance(images, np.ndarray) else images.digest
+    digest = lazy or manifest_digest(np.asarray(images), labels, levels=dataset.levels)
     if digest != dataset.digest:
         raise InputError(
             f"The dataset {dataset.name!r} was read with the digest {digest}, expected {dataset.digest}: it is not the "

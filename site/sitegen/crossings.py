@@ -61,7 +61,7 @@ def _pair(a: BuiltRow, b: BuiltRow, norm: str) -> list[CrossingLine]:
 
 def _compute(a: BuiltRow, b: BuiltRow, norm: str) -> list[list[float]]:
     name = "linf" if norm == UNION else norm  # a curve wants a norm; it has no part in where it crosses another
-    first, second = (RobustnessCurve(row.distances(norm), name) for row in (a, b))  # type: ignore[arg-type]
+    first, second = (RobustnessCurve(row.distances(norm), name) for row in (a, b))
     return [
         [x.eps, x.low, x.high, x.support, float(x.ahead == "first"), first.robust_accuracy(x.eps)]
         for x in crossings(first, second, resamples=RESAMPLES)

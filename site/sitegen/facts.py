@@ -195,7 +195,7 @@ def _norm_facts(row: Row, data: Mapping[int, EvaluationData], axis: Axis, n: int
     for k, part in enumerate(parts):
         lower = part.distances < distances
         distances[lower], winner[lower] = part.distances[lower], k
-    curve = RobustnessCurve(distances, axis.norm)  # type: ignore[arg-type]
+    curve = RobustnessCurve(distances, axis.norm)
     own = [e for e in row.done if e.norm == axis.norm]
     facts = NormFacts(
         axis=axis,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
 from benchmark.modes import eval_mode
+from benchmark.twin import twin_of
 from benchmark.verification import SLACK, mean_lead
 
 SAFETY: Final = 1.25 * SLACK
@@ -66,6 +67,9 @@ class _Float32(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         logits: Tensor = self.model(x)
         return logits.float()
+
+    def double_twin(self) -> nn.Module | None:
+        return twin_of(self.model)
 
 
 def keep_freed_memory() -> None:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.results import Flag
-from benchmark.verification import is_randomised, refuse_non_finite
+from benchmark.twin import is_randomised
+from benchmark.verification import refuse_non_finite
 
 _STRONGER: Final = 0.97
 """A check is stronger on a sample where its distance is below this share of the gradient searches'."""

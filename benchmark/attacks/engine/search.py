@@ -493,4 +493,5 @@ ATTACK = Attack(
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,
+    norms=tuple(KICK),
 )
