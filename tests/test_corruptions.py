@@ -162,15 +162,19 @@ def test_zigzag_is_drawn_between_columns_2_and_25_with_amplitude_2():
     segments = shapes._zigzag(10, 0)
     assert segments[0].tolist() == [2, 10, 4, 12]
     assert segments[1].tolist() == [4, 12, 8, 8]
-    made = corrupt(np.zeros((20, 1, 28, 28), np.uint8), "zigzag", 1, family="mnist")
-    assert not made[..., :1].any()
-    assert not made[..., 27:].any()
-    assert made[..., 4:23].any(axis=2).all()
+    for climb in range(-5, 5):
+        lines = shapes._lines((28, 28), shapes._zigzag(13, climb))
+        assert not lines[:, :1].any()
+        assert not lines[:, 26:].any()
+        assert lines[:, 2:24].any(axis=0).all()
+    assert corrupt(np.zeros((20, 1, 28, 28), np.uint8), "zigzag", 1, family="mnist").any(axis=(1, 2, 3)).all()
 
 
 def test_pixelate_and_jpeg_are_pillows_own():
     x = some_images(2, 3, 32)
-    for severity, (share, quality) in enumerate(zip((0.95, 0.9, 0.85, 0.75, 0.65), (80, 65, 58, 50, 40), strict=True), 1):
+    for severity, (share, quality) in enumerate(
+        zip((0.95, 0.9, 0.85, 0.75, 0.65), (80, 65, 58, 50, 40), strict=True), 1
+    ):
         for image, small, packed in zip(
             x, corrupt(x, "pixelate", severity, family="cifar"),
             corrupt(x, "jpeg_compression", severity, family="cifar"), strict=True,
@@ -389,7 +393,9 @@ def test_impulse_noise_is_salt_and_pepper_in_equal_parts():
 @pytest.mark.parametrize("side", [8, 28, 32, 64])
 def test_shape_type_and_input_are_kept(family, name, channels, side):
     if CORRUPTIONS[name].colour and channels == 1:
-        pytest.skip("needs colours")
+        channels = 3
+    if family != "mnist":
+        side = max(side, 24)
     x = some_images(2, channels, side)
     before = x.copy()
     for severity in {1, levels(family)}:
@@ -397,14 +403,14 @@ def test_shape_type_and_input_are_kept(family, name, channels, side):
         assert made.shape == x.shape
         assert made.dtype == np.uint8
         assert np.array_equal(x, before)
-        assert not np.array_equal(made, x) or name in ("pixelate", "defocus_blur", "elastic_transform"), "no effect"
+        assert not np.array_equal(made, x)
 
 
 @pytest.mark.parametrize(("family", "name"), [(f, n) for f, n in ALL if f == "imagenet"])
 def test_images_of_224_pixels(family, name, photographs):
     made = corrupt(some_images(1, 3, 224), name, 3, family=family)
     assert made.shape == (1, 3, 224, 224)
-    assert 0 < made.std()
+    assert made.std() > 0
 
 
 @pytest.mark.parametrize(("family", "name"), ALL)
@@ -424,7 +430,8 @@ def test_an_empty_batch_is_an_empty_batch():
 @pytest.mark.parametrize(("family", "name"), [(f, n) for f, n in ALL if levels(f) == 5])
 def test_severities_differ_and_lie_on_one_scale(family, name):
     x = some_images(3, 3, 64)
-    made = [corrupt(x, name, severity, family=family, stream="one") for severity in (0, 1, 2, 3, 4, 5)]
+    # Each severity draws for itself: CIFAR-10-C's motion blurs 3 and 4 differ by less than a byte but for their angles.
+    made = [corrupt(x, name, severity, family=family) for severity in (0, 1, 2, 3, 4, 5)]
     assert np.array_equal(made[0], x)
     assert len({m.tobytes() for m in made}) == 6
     rows = TABLES[family][name]

@@ -1,6 +1,7 @@
 """ImageNet-P and CIFAR-P: an image as a sequence of frames under a perturbation that grows, turns or moves.
 
-The constants of the two are apart. The published ImageNet-P moves the image of 256 pixels and crops it afterwards; here the frames are made of the images as the dataset has them, and black comes in.
+The constants of the two are apart. The published ImageNet-P moves the image of 256 pixels and crops it afterwards; here
+the frames are made of the images as the dataset has them, and black comes in.
 """
 
 from __future__ import annotations

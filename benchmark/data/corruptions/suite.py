@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.data.corruptions import Family, Quirks, corrupt, family_corruptions, levels, unavailable
 from benchmark.data.corruptions.sequences import SequenceFamily
@@ -61,12 +62,12 @@ class GeneratedSuite(Suite):
 
         x, y = self.base.batch(start, stop)
         name, severity = cell
-        made = self.corrupted(x.numpy(), name, float(severity), first=start)
+        made = self.corrupted(x.numpy(), name, float(severity), at=start)
         return torch.from_numpy(made.astype(np.float32)) / 255, y
 
     def corrupted(
-        self, images: np.ndarray, name: str, severity: float, *, first: int, stream: str | None = None
-    ) -> np.ndarray:
+        self, images: NDArray[Any], name: str, severity: float, *, at: Sequence[int] | int, stream: str | None = None
+    ) -> NDArray[np.uint8]:
         """As `corrupt`, with what this suite has chosen."""
         return corrupt(
             images,
@@ -74,7 +75,7 @@ class GeneratedSuite(Suite):
             severity,
             family=self.family,
             seed=self.seed,
-            images_at=first,
+            images_at=at,
             stream=stream,
             quirks=self.quirks,
         )
