@@ -17,9 +17,11 @@ class PrivateServer:
     Args:
         programs: Folder of ``initdb`` and ``pg_ctl``.
         folder: An empty folder.
+        durable: Whether what was committed outlives a crash; that costs time.
     """
 
-    def __init__(self, programs: Path, folder: Path) -> None:
+    def __init__(self, programs: Path, folder: Path, *, durable: bool = False) -> None:
+        self._options = "" if durable else " -c fsync=off -c synchronous_commit=off"
         self.programs, self.folder, self.data = programs, folder, folder / "data"
         # The server refuses to run as root; Debian's package makes a user for it.
         root = os.geteuid() == 0
@@ -44,7 +46,7 @@ class PrivateServer:
 
     def start(self) -> None:
         """Start it, and wait until it answers."""
-        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off -c synchronous_commit=off"
+        options = f"-k {self.folder} -c listen_addresses=''{self._options}"
         self._call(
             "pg_ctl", "--pgdata", self.data, "--options", options, "--wait", "--log", self.folder / "log", "start"
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -129,15 +131,16 @@ def test_the_servers_clock_is_asked(database):
 
 
 @pytest.fixture
-def server(tmp_path_factory) -> PrivateServer:
+def server() -> Iterator[PrivateServer]:
+    """A server that may be stopped."""
     programs = PrivateServer.programs_here()
     if programs is None:
         pytest.skip("there is no PostgreSQL server (Debian's package postgresql)")
-    made = PrivateServer(programs, tmp_path_factory.mktemp("pg"))
-    made.folder.parent.chmod(0o755)
-    made.start()
-    yield made
-    made.stop()
+    with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
+        made = PrivateServer(programs, Path(folder), durable=True)
+        made.start()
+        yield made
+        made.stop()
 
 
 @pytest.mark.postgresql
