@@ -4,7 +4,8 @@ The nearest example in linf mostly has nearly every pixel at the ball's or the b
 of signs. Gradients change signs one region of the network at a time and never leave the side on which a pixel is held
 by the box. A corner of the ball is on neither side: it shows what the other signs are worth for one pass. Patches of
 signs that are flipped at random, and kept where the margin rises (Square, Andriushchenko et al. 2020,
-arXiv:1912.00049), reach basins that no gradient points to, and need not be followed to their end: a few gradient steps do that.
+arXiv:1912.00049), reach basins that no gradient points to, and need not be followed to their end: a few gradient steps
+do that.
 """
 
 from __future__ import annotations
