@@ -10,17 +10,19 @@ from synthetic import START, digest
 
 from benchmark.board.dataset_facts import dataset_facts, store_dataset_facts
 from benchmark.data import get_dataset
-from benchmark.threat import NORMS, distances
+from benchmark.threat import distances
 from db import queries
 from db.schema import Cell, Dataset, Evaluation, Model, Protocol, State
 from db.session import Database
+
+NORMS = ("linf", "l2", "l1")
 
 
 def test_the_nearest_image_of_another_class_is_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmark.board.dataset_facts._PAIRS", 70)  # several chunks
     x = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
     y = torch.arange(30) % 3
-    facts = dataset_facts(x, y)
+    facts = dataset_facts(x, y, NORMS)
     for norm in NORMS:
         for i in range(30):
             others = torch.nonzero(y != y[i]).flatten()
@@ -32,7 +34,7 @@ def test_the_nearest_image_of_another_class_is_the_nearest(monkeypatch: pytest.M
 
 
 def test_a_single_class_has_no_other() -> None:
-    facts = dataset_facts(torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64))
+    facts = dataset_facts(torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), NORMS)
     assert facts["nearest_l2"].tolist() == [float("inf")] * 3
     assert facts["nearest_index_l2"].tolist() == [-1] * 3
 

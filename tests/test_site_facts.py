@@ -46,7 +46,7 @@ from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.ranking import reigns
 from sitegen.records import RowRecord, load, save
 from sitegen.rows import record_of, unbuilt_row
-from sitegen.scripts_data import bins, falls, words16
+from sitegen.scripts_data import falls, words16
 from sitegen.sheets import COLUMNS, dataset_sheets
 from sitegen.threats import UNION
 from sitegen.words import paper_link
@@ -264,13 +264,13 @@ def test_crossings_at_the_resolution_of_the_axis_are_those_of_the_statistics() -
     grid = np.linspace(0, 0.4, 401)
     spread = [np.exp(0.3 * hardness + 0.2 * rng.normal(size=2000)), np.exp(0.8 * hardness)]
     first, second = (0.1 * spread[0], 0.1 * spread[1])
-    (ours,) = grid_crossings(bins(first, grid), bins(second, grid), grid)
+    (ours,) = grid_crossings(np.searchsorted(grid, first), np.searchsorted(grid, second), grid)
     (theirs,) = crossings(RobustnessCurve(first, "linf"), RobustnessCurve(second, "linf"), resamples=300)
     assert ours.first == (theirs.ahead == "first")
     assert ours.eps == pytest.approx(theirs.eps, abs=0.002)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
     assert ours.support == pytest.approx(theirs.support, abs=0.03)
-    assert grid_crossings(bins(first, grid), bins(first, grid), grid) == []
+    assert grid_crossings(np.searchsorted(grid, first), np.searchsorted(grid, first), grid) == []
 
 
 def test_a_lead_is_clear_only_where_nobody_else_may_be_first(populated: tuple[Database, Board]) -> None:

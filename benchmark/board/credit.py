@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from benchmark.board.norms import ledger_norms
+from benchmark.threat.budget import within
 from db.schema import Array, Cell, Chunk, Dataset, Evaluation, State
 
-NORMS: Final = ("linf", "l2", "l1")
 ALONE: Final = 0.01
 """A contributor alone decided a sample if the others' distances are all larger by more than this share."""
 
@@ -86,15 +87,16 @@ def credit(
         as_of: Only evaluations finished by then.
     """
     dataset = session.get_one(Dataset, dataset_id)
-    eps = {norm: sorted(dataset.card.get("eps", {}).get(norm, ())) for norm in NORMS}
+    norms = ledger_norms(session, dataset_id=dataset_id)
+    eps = {norm: sorted(dataset.card.get("eps", {}).get(norm, ())) for norm in norms}
     costs = _costs(session, dataset_id, as_of)
     tallies: dict[tuple[str, str], _Tally] = defaultdict(_Tally)
     for model_id in _models(session, dataset_id, n, protocol_id, model_ids):
-        for norm in NORMS:
+        for norm in norms:
             best = _best(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n, as_of=as_of)
             for name, share in shares(best, up_to=max(eps[norm], default=0.0), eps=eps[norm]):
                 tallies[name, norm].add(share, costs[model_id, name])
-    order = {norm: i for i, norm in enumerate(NORMS)}
+    order = {norm: i for i, norm in enumerate(norms)}
     found = [tally.credit(name, norm) for (name, norm), tally in tallies.items()]
     return sorted(found, key=lambda c: (order[c.norm], -c.decided, -c.shared, c.contributor))
 
@@ -195,7 +197,7 @@ def shares(
                 found=int((mine & np.isinf(without)).sum()),
                 area=float((np.minimum(without, up_to) - np.minimum(full, up_to))[counted].sum() / total),
                 optimality=float((full[asked] / table[row][asked]).mean()) if asked.any() else None,
-                drops={e: float(((full <= e) & (without > e) & counted).sum() / total) for e in eps},
+                drops={e: float((within(full, e) & ~within(without, e) & counted).sum() / total) for e in eps},
             ),
         )
 

@@ -19,7 +19,9 @@ from sqlalchemy.orm import Session
 
 from benchmark.board.credit import contributor
 from benchmark.board.ledger import Ledger, ledger
-from benchmark.threat import NORMS
+from benchmark.board.norms import ledger_norms
+from benchmark.threat import norm_names
+from benchmark.threat.budget import within
 from db.schema import Array, Cell, Change, Chunk, Dataset, Evaluation, Model, Protocol, State
 
 MODEL_ADDED: Final = "model-added"
@@ -111,7 +113,7 @@ def _record_lowered(session: Session, evaluation: Evaluation) -> Change | None:
             _ledger(session, model_id, dataset_id, norm, n, without=evaluation.id),
             _ledger(session, model_id, dataset_id, norm, n),
         )
-        for norm in map(str, NORMS)
+        for norm in ledger_norms(session, dataset_id=dataset_id, model_id=model_id)
     }
     lowered = {norm: _lowered(before, after) for norm, (before, after) in ledgers.items()}
     lowered = {norm: found for norm, found in lowered.items() if found["lowered"] + found["new"]}
@@ -154,7 +156,7 @@ def _moves(
     for norm, (before, after) in ledgers.items():
         if not (after.distances[: board.n] < before.distances[: board.n]).any():
             continue
-        eps = _published_eps(evaluation.dataset)[norm]
+        eps = _published_eps(evaluation.dataset).get(norm, [])
         was = {**field, model_id: row | {norm: _accuracies(before, eps, n=board.n)}}
         now = {**field, model_id: row | {norm: _accuracies(after, eps, n=board.n)}}
         yield (
@@ -233,12 +235,12 @@ def _complete_rows(session: Session, model_id: int | None) -> list[tuple[int, in
 
 def _published_eps(dataset: Dataset) -> dict[str, list[float]]:
     eps = dataset.card.get("eps", {})
-    return {norm: [float(value) for value in eps.get(norm, ())] for norm in NORMS}
+    return {norm: [float(value) for value in eps[norm]] for norm in norm_names() if norm in eps}
 
 
 def _accuracies(found: Ledger, eps: list[float], *, n: int | None = None) -> dict[float, float]:
     distances = found.distances[:n]
-    return {e: float(np.mean(distances > e)) for e in eps}
+    return {e: float(np.mean(~within(distances, e))) for e in eps}
 
 
 def _ledger(
@@ -252,7 +254,7 @@ def _brings_distances(session: Session, evaluation: Evaluation) -> bool:
     query = (
         select(Array.id)
         .join(Chunk, Array.chunk_id == Chunk.id)
-        .where(Chunk.evaluation_id == evaluation.id, Array.name.in_([f"distance_{norm}" for norm in NORMS]))
+        .where(Chunk.evaluation_id == evaluation.id, Array.name.in_([f"distance_{norm}" for norm in norm_names()]))
         .limit(1)
     )
     return session.scalar(query) is not None

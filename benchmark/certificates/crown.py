@@ -6,7 +6,6 @@ so that what two logits share cancels.
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import torch
@@ -17,7 +16,7 @@ from benchmark.certificates.bounds import SLACK, LayerBounds, LinearBound, Metho
 from benchmark.certificates.coefficients import Dense
 from benchmark.certificates.graph import Graph
 from benchmark.certificates.search import Trial, largest_radius
-from benchmark.threat import DUAL, Norm, norms_of
+from benchmark.threat import Norm, dual, get_norm, norms_of
 
 TOLERANCE: Final = 5e-3
 """Radii are searched until certified and refused ones are this near, relatively."""
@@ -124,12 +123,12 @@ def radius(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method = "
 def _search(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method) -> Tensor:
     """`radius` of correctly classified images in float64."""
     low = x.new_zeros(len(x))
-    span = {"linf": 1.0, "l2": math.sqrt(x[0].numel()), "l1": float(x[0].numel())}[norm]
+    span = get_norm(norm).diameter(x.shape[1:])
     if not graph.nonlinear():  # the bounds are the margins themselves, on a ball of any size
         return _try(graph, x, y, torch.full_like(low, span), norm=norm, intervals=method, method=method).reach
     # Within a vanishing ball the linear bounds are the margins' gradients: they set the scale.
     linear, margin = _margins(graph, x, y, low, norm=norm, intervals="crown", method="crown")
-    slope = norms_of(linear.on_image().flatten(0, 1), DUAL[norm]).view(len(x), -1).amax(dim=1)
+    slope = norms_of(linear.on_image().flatten(0, 1), dual(norm)).view(len(x), -1).amax(dim=1)
     first = FIRST * margin / slope.clamp(min=1e-30)
 
     def search(intervals: Method, method: Method, first: Tensor, low: Tensor, tolerance: float) -> Tensor:

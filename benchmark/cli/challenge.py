@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.options import Place, echo_json, json_option, place_options
+from benchmark.cli.options import NormName, Place, echo_json, json_option, place_options
 
 if TYPE_CHECKING:
     from benchmark.evidence.challenge import Answer, Verdict
@@ -20,7 +20,7 @@ SHOWN = 40
 @click.argument("model")
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--dataset", metavar="NAME", help="The dataset the indices count (default: the model's).")
-@click.option("--norm", type=click.Choice(["linf", "l2", "l1"]), help="The norm they were made for; recorded.")
+@click.option("--norm", type=NormName(), help="The norm they were made for; recorded.")
 @click.option("--author", default="", metavar="NAME", help="Who found them; credited on the board.")
 @click.option("--paper", default="", metavar="TEXT", help="Where the attack is described.")
 @click.option("--device", default="cpu", metavar="cpu|cuda", help="Where they are checked.", show_default=True)

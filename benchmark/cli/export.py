@@ -76,12 +76,12 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
 
 def _distances(database: Database, board: Board) -> list[dict[str, Any]]:
     from benchmark.board.ledger import ledger
-    from sitegen.board_view import board_threats
+    from benchmark.board.norms import ledger_norms
 
     found: list[dict[str, Any]] = []
     with database.read() as session:
         for row in board.rows:
-            for norm in board_threats(board):
+            for norm in ledger_norms(session, dataset_id=board.dataset.id, model_id=row.model.id):
                 entry = ledger(session, model_id=row.model.id, dataset_id=board.dataset.id, norm=norm, n=board.n)
                 found.extend(
                     {"board": board.slug, "model": row.model.slug, "norm": norm, "sample": i, "distance": float(value)}

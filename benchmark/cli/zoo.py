@@ -66,11 +66,11 @@ def train(slugs: tuple[str, ...], output: Path) -> None:
     from models_zoo.training import digits
 
     for slug in slugs:
-        if slug not in digits.RECIPES:
-            raise UnknownEntryError("trainable model", slug, digits.RECIPES)
+        if slug not in digits.MODELS:
+            raise UnknownEntryError("trainable model", slug, digits.MODELS)
     output.mkdir(parents=True, exist_ok=True)
-    for slug in slugs or tuple(digits.RECIPES):
-        state = digits.train(digits.RECIPES[slug])
+    for slug in slugs or tuple(digits.MODELS):
+        state = digits.train_embedded(slug)
         digits.write(slug, state, weights=output, cards=output)
         shipped = read_arrays(WEIGHTS / f"{slug}.safetensors", f"{slug}.safetensors")
         furthest = max(float((state[name] - value).abs().max()) for name, value in shipped.items())

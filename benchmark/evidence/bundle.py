@@ -235,7 +235,7 @@ class _Packer:
             yield f"evidence/{digest}", self.store.read(digest)
         if self.carries_dataset:
             images, labels = self.dataset.read()
-            yield "dataset/images.npy", npy(images)
+            yield "dataset/images.npy", npy(np.asarray(images))
             yield "dataset/labels.npy", npy(np.asarray(labels, dtype=np.int64))
         if self.with_weights:
             for i, weights in enumerate(self.entry.weights):

@@ -20,7 +20,7 @@ from benchmark.evidence.entering import Accepted, Distances, enter, guest_job, i
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.provenance import provenance
 from benchmark.results import Score
-from benchmark.threat import NORMS
+from benchmark.threat import norm_names
 from benchmark.verification import verify
 from db.schema import Change
 from db.session import Database
@@ -142,12 +142,12 @@ def challenge(
         )
     begin = time.perf_counter()
     with database.read() as session:
-        present = present_distances(session, entry, dataset)
+        present = present_distances(session, entry, dataset, also=credentials.norm)
     admissible, verdicts = _admissible(file.indices, dataset.size)
-    distances = {norm: np.full(len(file.indices), np.inf) for norm in NORMS}
+    distances = {norm: np.full(len(file.indices), np.inf) for norm in norm_names()}
     if len(admissible):
         checked = _check(model, dataset, file, admissible, device=device)
-        for norm in NORMS:
+        for norm in norm_names():
             distances[norm][admissible] = checked.distances[norm]
         verdicts |= dict(_verdicts(file, admissible, checked, present))
     ordered = [verdicts[i] for i in range(len(file.indices))]
@@ -171,7 +171,7 @@ def challenge(
         return Answer(ordered, None, known, 0)
     accepted = Accepted(
         indices=file.indices[winners],
-        distances={norm: distances[norm][winners] for norm in NORMS},
+        distances={norm: distances[norm][winners] for norm in norm_names()},
         evidence=store.put(file.indices[winners], file.examples[winners]),
         seconds=time.perf_counter() - begin,
         forward_passes=2 * len(admissible),
@@ -215,14 +215,14 @@ def _check(
         checked = verify(model, x, y, candidates)
         parts.append(
             (
-                {norm: checked.distances[norm].numpy() for norm in NORMS},
+                {norm: checked.distances[norm].numpy() for norm in norm_names()},
                 checked.reason.numpy(),
                 checked.correct.numpy(),
                 labels[where].numpy(),
             )
         )
     return _Checked(
-        {norm: np.concatenate([p[0][norm] for p in parts]) for norm in NORMS},
+        {norm: np.concatenate([p[0][norm] for p in parts]) for norm in norm_names()},
         *(np.concatenate([p[i] for p in parts]) for i in (1, 2, 3)),
     )
 
@@ -257,10 +257,10 @@ def _verdicts(
         else:
             lowers = {
                 str(norm): (float(present[norm][index]), float(checked.distances[norm][i]))
-                for norm in NORMS
+                for norm in present
                 if checked.distances[norm][i] < present[norm][index]
             }
-            detail = ", ".join(f"{norm} {checked.distances[norm][i]:.6g}" for norm in NORMS)
+            detail = ", ".join(f"{norm} {checked.distances[norm][i]:.6g}" for norm in present)
             verdict = Verdict(position, index, HOLDS, detail, lowers)
         found.append((position, verdict))
     return found

@@ -17,8 +17,8 @@ from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError, EvidenceError, UnknownNameError
 from benchmark.evidence.proofs import Needs, needs, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore
-from benchmark.threat import NORMS, distances
-from benchmark.verification import REASONS, SLACK, mean_lead, verify
+from benchmark.threat import distances
+from benchmark.verification import REASONS, SLACK, deciding_size, mean_lead, verify
 from db.schema import Dataset as DatasetRow
 from db.schema import Model
 from db.session import Database
@@ -117,11 +117,11 @@ def check(subject: Subject, needed: Needs, store: EvidenceStore, report: Report,
         measured, doubts = _check_file(subject, needed, store, report, digest=digest, within=within)
         doubtful += doubts
         for evaluation_id, mine in users.items():
-            known = seen.setdefault(evaluation_id, {norm: np.full(len(chosen), np.nan) for norm in NORMS})
-            for norm in NORMS:
+            known = seen.setdefault(evaluation_id, {norm: np.full(len(chosen), np.nan) for norm in needed.ledgers})
+            for norm in needed.ledgers:
                 known[norm][mine] = measured[norm][mine]
     for evaluation_id, samples in needed.samples.items():
-        known = seen.get(evaluation_id) or {norm: np.full(len(chosen), np.nan) for norm in NORMS}
+        known = seen.get(evaluation_id) or {norm: np.full(len(chosen), np.nan) for norm in needed.ledgers}
         report.problems += _compare(subject.slug, needed, evaluation_id, samples & chosen, known)
     if doubtful:
         report.notes.append(
@@ -168,7 +168,7 @@ def _is_tie(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether rounding decides if one clean image is classified correctly; its label may then fall either way."""
     with torch.no_grad():
         logits = model(x)
-    return bool(mean_lead(logits[None], y).abs() <= SLACK * logits.abs().amax())
+    return bool(mean_lead(logits[None], y).abs() <= SLACK * deciding_size(logits, y))
 
 
 def _clean_text(wrong: bool, distance: float) -> str:
@@ -185,7 +185,7 @@ def _check_file(
     Returns:
         The distances of those that hold, NaN elsewhere, shape (size,); and how many a random output leaves in doubt.
     """
-    measured = {str(norm): np.full(len(within), np.nan) for norm in NORMS}
+    measured = {norm: np.full(len(within), np.nan) for norm in needed.ledgers}
     try:
         indices, examples = store.get(digest)
     except EvidenceError as error:
@@ -225,7 +225,7 @@ def _check_batch(
         Problem(subject.slug, f"the stored example does not hold: {REASONS[reason[i]]}", int(indices[i]))
         for i in np.flatnonzero(~holds)
     ]
-    for norm in NORMS:
+    for norm in needed.ledgers:
         found = distances(x, candidates, norm).cpu().numpy()
         measured[norm][indices[holds]] = found[holds]
         said = needed.ledgers[norm].distances[indices]

@@ -14,12 +14,13 @@ from sqlalchemy.orm import Session
 
 from benchmark.board.history import record_change
 from benchmark.board.ledger import ledger
+from benchmark.board.norms import ledger_norms
 from benchmark.data import Dataset
 from benchmark.evidence.store import StoredEvidence
 from benchmark.jobs import record
 from benchmark.jobs.job import Job
-from benchmark.results import Score
-from benchmark.threat import NORMS
+from benchmark.results import Score, Summary
+from benchmark.threat import norm_names
 from db.schema import Change, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
 from db.session import alone
@@ -104,7 +105,7 @@ def enter(
     evaluation.provenance = dict(provenance)
     evaluation.started_at = datetime.now(UTC)
     for position, run in enumerate(contiguous(accepted.indices)):
-        named = {f"distance_{norm}": accepted.distances[norm] for norm in NORMS} | dict(accepted.arrays)
+        named = {f"distance_{norm}": found for norm, found in accepted.distances.items()} | dict(accepted.arrays)
         chunk = record.ChunkResult(
             start=int(accepted.indices[run.start]),
             stop=int(accepted.indices[run.stop - 1]) + 1,
@@ -116,21 +117,26 @@ def enter(
             backward_passes=0,
         )
         record.add_chunk(session, evaluation, chunk)
-    record.finish(evaluation, scores, ())
+    record.finish(evaluation, Summary(scores), ())
     session.flush()
     return record_change(session, evaluation)
 
 
-def present_distances(session: Session, entry: Entry, dataset: Dataset) -> Distances:
-    """The ledger's distances of a model on the whole dataset: norm -> shape (size,), float64; ``inf`` without a row."""
+def present_distances(session: Session, entry: Entry, dataset: Dataset, *, also: str | None = None) -> Distances:
+    """The ledger's distances of a model on the whole dataset: norm -> shape (size,), float64; ``inf`` without a row.
+
+    Of the norms whose ledgers are kept up and of ``also``; without a row, of all.
+    """
     model = select(Model.id).where(Model.slug == entry.slug, Model.digest == entry.digest)
     data = select(DatasetRow.id).where(DatasetRow.name == dataset.name, DatasetRow.digest == dataset.digest)
     model_id, dataset_id = session.scalar(model), session.scalar(data)
     if model_id is None or dataset_id is None:
-        return {norm: np.full(dataset.size, np.inf) for norm in NORMS}
+        return {norm: np.full(dataset.size, np.inf) for norm in norm_names()}
+    kept = ledger_norms(session, dataset_id=dataset_id, model_id=model_id)
     return {
         norm: ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=dataset.size).distances
-        for norm in NORMS
+        for norm in norm_names()
+        if norm in kept or norm == also
     }
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from benchmark.board.ledger import Ledger, ledger
-from benchmark.threat import NORMS
+from benchmark.board.norms import ledger_norms
 from db.schema import Chunk, Dataset, Evaluation, State
 
 
@@ -40,7 +40,7 @@ class Needs:
     """The ledgers of a model on a dataset, and what they rest on.
 
     Attributes:
-        ledgers: Norm -> the ledger of the whole dataset.
+        ledgers: Norm -> the ledger of the whole dataset, of each of the `ledger_norms`.
         samples: Evaluation -> the samples whose example it must have, in any norm, shape (size,), bool.
         parts: The chunks of all finished evaluations, in order.
     """
@@ -54,7 +54,8 @@ def needs(session: Session, *, model_id: int, dataset_id: int) -> Needs:
     """What the ledgers of a model need."""
     size = session.get_one(Dataset, dataset_id).size
     ledgers = {
-        str(norm): ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=size) for norm in NORMS
+        norm: ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=size)
+        for norm in ledger_norms(session, dataset_id=dataset_id, model_id=model_id)
     }
     samples: dict[int, NDArray[np.bool_]] = defaultdict(lambda: np.zeros(size, dtype=np.bool_))
     for found in ledgers.values():

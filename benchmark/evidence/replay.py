@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from benchmark.evidence.proofs import needs
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.provenance import provenance
 from benchmark.results import Score
-from benchmark.threat import NORMS, distances
+from benchmark.threat import distances, norm_names
 from benchmark.verification import verify
 from db.schema import Change, Chunk, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
@@ -66,9 +66,9 @@ class _Search:
     """The nearest examples so far."""
 
     best: dict[str, NDArray[np.float64]]
-    examples: dict[str, dict[int, NDArray[np.float32]]] = field(default_factory=lambda: {norm: {} for norm in NORMS})
-    sources: dict[str, dict[int, str]] = field(default_factory=lambda: {norm: {} for norm in NORMS})
-    reached: dict[str, dict[int, dict[str, float]]] = field(default_factory=lambda: {norm: {} for norm in NORMS})
+    examples: defaultdict[str, dict[int, NDArray[np.float32]]] = field(default_factory=lambda: defaultdict(dict))
+    sources: defaultdict[str, dict[int, str]] = field(default_factory=lambda: defaultdict(dict))
+    reached: defaultdict[str, dict[int, dict[str, float]]] = field(default_factory=lambda: defaultdict(dict))
     tried: int = 0
     passed: int = 0
 
@@ -110,7 +110,7 @@ def replay(
     covered = np.any([found.covered for found in needed.ledgers.values()], axis=0)
     if not sources or not covered.any():
         return Replayed(entry.slug, 0, 0, 0, {}, ())
-    search = _Search({norm: needed.ledgers[norm].distances.copy() for norm in NORMS})
+    search = _Search({norm: found.distances.copy() for norm, found in needed.ledgers.items()})
     images, labels = dataset.load(int(np.flatnonzero(covered)[-1]) + 1)
     subject = Subject(entry.slug, model, images, labels, device)
     for source in sources:
@@ -119,7 +119,7 @@ def replay(
         for first in range(0, len(rows), BATCH):
             part = rows[first : first + BATCH]
             _try(search, subject, indices[part], examples[part], slug=source.slug)
-    wins = {str(norm): dict(Counter(search.sources[norm].values())) for norm in NORMS if search.sources[norm]}
+    wins = {norm: dict(Counter(search.sources[norm].values())) for norm in search.best if search.sources[norm]}
     changes: Sequence[Change] = ()
     if not dry_run:
         changes = _enter(
@@ -143,7 +143,7 @@ def _try(
     where = torch.from_numpy(indices)
     x, candidates = subject.images[where], torch.from_numpy(examples)
     near = np.zeros(len(indices), dtype=np.bool_)
-    for norm in NORMS:
+    for norm in search.best:
         near |= distances(x, candidates, norm).numpy() < search.best[norm][indices]
     if not near.any():
         return
@@ -151,12 +151,12 @@ def _try(
     search.passed += int(near.sum())
     clean, y = x[kept].to(subject.device), subject.labels[where][kept].to(subject.device)
     checked = verify(subject.model, clean, y, candidates[kept].to(subject.device))
-    measured = {str(norm): checked.distances[norm].numpy() for norm in NORMS}
+    measured = {norm: found.numpy() for norm, found in checked.distances.items()}
     for row, index in enumerate(indices[near].tolist()):
         if not checked.holds[row]:
             continue
         reached = {norm: float(found[row]) for norm, found in measured.items()}
-        for norm in NORMS:
+        for norm in search.best:
             if reached[norm] < search.best[norm][index]:
                 search.best[norm][index] = reached[norm]
                 search.examples[norm][index] = examples[near][row]
@@ -178,7 +178,7 @@ def _enter(
     """One evaluation for each norm in which something was won; one without examples if nothing was."""
     digests = sorted({source.digest for source in sources})
     fingerprint = hashlib.sha256("\n".join(digests).encode()).hexdigest()
-    won: list[str | None] = [norm for norm in NORMS if search.examples[norm]]
+    won: list[str | None] = [norm for norm in search.best if search.examples[norm]]
     won = won or [None]
     accepted = [_accepted(search, norm, store) for norm in won]
     changes = []
@@ -222,10 +222,10 @@ def _accepted(search: _Search, norm: str | None, store: EvidenceStore) -> Accept
     rows = sorted(search.examples[norm]) if norm else []
     indices = np.array(rows, dtype=np.int64)
     if norm is None or not rows:
-        return Accepted(indices, {n: np.empty(0) for n in NORMS}, None)
+        return Accepted(indices, {n: np.empty(0) for n in norm_names()}, None)
     return Accepted(
         indices,
-        {n: np.array([search.reached[norm][row][n] for row in rows]) for n in NORMS},
+        {n: np.array([search.reached[norm][row][n] for row in rows]) for n in norm_names()},
         store.put(indices, np.stack([search.examples[norm][row] for row in rows])),
         {"source": np.array([search.sources[norm][row] for row in rows])},
     )

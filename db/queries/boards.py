@@ -25,11 +25,11 @@ _EVALUATION = (
     Evaluation.parameters,
     Evaluation.norm,
     Evaluation.seed,
+    Evaluation.outputs,
     Evaluation.state,
     Evaluation.reason,
     Evaluation.created_at,
     Evaluation.finished_at,
-    Evaluation.outputs,
 )
 
 
@@ -150,7 +150,7 @@ def evaluation_table(session: Session, *, as_of: datetime | None = None) -> dict
         query = query.where(Evaluation.created_at <= as_of)
     names = [column.key for column in _EVALUATION]
     rows = (dict(zip(names, row, strict=True)) for row in session.execute(query))
-    table = {row["id"]: EvaluationInfo(**row | {"state": State(row["state"]), "outputs": tuple(row["outputs"])}) for row in rows}
+    table = {row["id"]: EvaluationInfo(**row | {"state": State(row["state"])}) for row in rows}
     if as_of is None:
         return table
     return {key: _back_then(evaluation, as_of) for key, evaluation in table.items()}

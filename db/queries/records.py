@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -65,12 +65,12 @@ class EvaluationInfo:
     parameters: Mapping[str, Any]
     norm: str | None
     seed: int
+    outputs: Sequence[Mapping[str, Any]]
+    """What its measure declared (`benchmark.results.Output` as JSON)."""
     state: State
     reason: str | None
     created_at: datetime
     finished_at: datetime | None
-    outputs: tuple[Mapping[str, Any], ...] = ()
-    """The outputs that its measure declared, as stored (`benchmark.results.Output`)."""
 
     @property
     def settled(self) -> bool:
@@ -91,19 +91,6 @@ class ScoreInfo:
     direction: str
 
 
-@dataclass(frozen=True, eq=False)
-class TableInfo:
-    """The values of a grid or trace output of an evaluation.
-
-    Attributes:
-        data: Shape (3, *axes): values, lower and upper ends of their intervals; NaN where unknown.
-        confidence: Confidence level of the intervals.
-    """
-
-    data: NDArray[np.float64]
-    confidence: float | None
-
-
 @dataclass(frozen=True)
 class FlagInfo:
     """A warning of an evaluation."""
@@ -111,6 +98,25 @@ class FlagInfo:
     code: str
     message: str
     value: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class TableInfo:
+    """The values of a grid or trace; its axes are in the evaluation's ``outputs``, under the same name.
+
+    Attributes:
+        name: The output's name.
+        values: Shape: the lengths of the output's axes; NaN in a cell that is missing.
+        low: Lower ends of the intervals, NaN where unknown.
+        high: Upper ends.
+        confidence: Confidence level of the intervals.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    confidence: float | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +135,7 @@ class EvaluationDetail:
     backward_passes: int
     scores: tuple[ScoreInfo, ...]
     flags: tuple[FlagInfo, ...]
-    tables: Mapping[str, TableInfo] = field(default_factory=dict)
+    tables: tuple[TableInfo, ...] = ()
 
 
 class RowStatus(StrEnum):

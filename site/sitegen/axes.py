@@ -16,6 +16,7 @@ from typing import Any, Final
 import numpy as np
 
 from benchmark.curve import Floats
+from benchmark.threat.budget import limit
 from sitegen.threats import UNION, goal_of, norm_of, ordered, symbol
 
 _POSITIONS: Final = 400
@@ -70,6 +71,16 @@ class Axis:
     def ranked(self) -> Floats:
         """Where intervals of ranks are computed, shape (r,): 0, the marked budgets and equal steps between."""
         return np.unique(np.concatenate(([0.0], self.published, np.linspace(0, self.maximum, 19))))
+
+    @cached_property
+    def limits(self) -> Floats:
+        """The largest distance that is within each position's budget (`benchmark.threat.budget`), shape (g,)."""
+        return limit(self.grid)
+
+    @cached_property
+    def reference_limit(self) -> float:
+        """The largest distance within the reference budget."""
+        return limit(self.published[0])
 
     @cached_property
     def at_published(self) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class CrossingLine:
 
 def crossing_lines(rows: Sequence[BuiltRow], axis: Axis) -> list[CrossingLine]:
     """All crossings between these rows, by ε."""
-    of_row = [bins(row.distances(axis.threat), axis.grid) for row in rows]
+    of_row = [bins(row.distances(axis.threat), axis) for row in rows]
     found = []
     for a, b in combinations(range(len(rows)), 2):
         for crossing in grid_crossings(of_row[a], of_row[b], axis.grid):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from benchmark.board.credit import Share, contributor, shares
 from benchmark.curve import Floats, RobustnessCurve
+from benchmark.threat.budget import ABSOLUTE
 from db.queries import EvaluationData, EvaluationInfo, Row
 from sitegen.axes import Axis
 from sitegen.findings import Found, findings, looked, spread
@@ -239,7 +240,7 @@ def _threat_facts(
     for k, part in enumerate(parts):
         lower = part.distances < distances
         distances[lower], winner[lower] = part.distances[lower], k
-    curve = RobustnessCurve(distances, axis.threat)  # type: ignore[arg-type]
+    curve = RobustnessCurve(distances, "linf")  # the norm has no part in any of the figures
     own = tuple(f for f in found if f.output.threat == axis.threat and f.output.kind in {"lower", "estimate", "verdict"})
     bounds = [np.maximum(np.nan_to_num(f.values, nan=0.0), 0.0) for f in own if f.output.kind == "lower"]
     return ThreatFacts(
@@ -255,7 +256,7 @@ def _threat_facts(
 
 def _counts(distances: Floats, axis: Axis) -> NDArray[np.int64]:
     ordered = np.sort(distances)
-    return (len(distances) - np.searchsorted(ordered, axis.grid, side="right")).astype(np.int64)
+    return (len(distances) - np.searchsorted(ordered, axis.limits, side="right")).astype(np.int64)
 
 
 def _part(evaluation: EvaluationInfo, data: EvaluationData, name: str, n: int) -> Part:
@@ -266,7 +267,7 @@ def _part(evaluation: EvaluationInfo, data: EvaluationData, name: str, n: int) -
 
 def _union(threats: Mapping[str, ThreatFacts], axis: Axis) -> ThreatFacts:
     own = [(threats[threat], eps) for threat, eps in axis.reference.items()]
-    scaled = np.stack([facts.curve.distances / eps for facts, eps in own])
+    scaled = np.stack([_multiple(facts.curve.distances, eps) for facts, eps in own])
     bounds = [facts.lower / eps for facts, eps in own if facts.lower is not None]
     distances = scaled.min(axis=0)
     return ThreatFacts(
@@ -278,6 +279,12 @@ def _union(threats: Mapping[str, ThreatFacts], axis: Axis) -> ThreatFacts:
         beside=(),
         lower=np.minimum.reduce(bounds) if len(bounds) == len(own) else None,
     )
+
+
+def _multiple(distances: Floats, eps: float) -> Floats:
+    """Distances as multiples of a budget, such that one is within k if the distance is within k times the budget."""
+    scaled = (distances - ABSOLUTE) / eps + ABSOLUTE
+    return np.where(distances > 0, np.maximum(scaled, np.finfo(np.float64).tiny), 0.0)
 
 
 @dataclass(frozen=True)

@@ -66,9 +66,9 @@ class Found:
     @property
     def table(self) -> TableInfo | None:
         """The values of a grid or trace; None where they do not have the declared shape."""
-        found = self.data.detail.tables.get(self.output.name)
-        shape = (3, *(len(axis.labels) for axis in self.output.axes))
-        return found if found is not None and found.data.shape == shape else None
+        shape = tuple(len(axis.labels) for axis in self.output.axes)
+        tables = self.data.detail.tables
+        return next((t for t in tables if t.name == self.output.name and t.values.shape == shape), None)
 
 
 def findings(row: Row, data: Mapping[int, EvaluationData], n: int) -> list[Found]:

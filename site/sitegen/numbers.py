@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import resampled_counts
+from benchmark.threat.budget import limit
 from sitegen.axes import Axis
 from sitegen.facts import ThreatFacts
 
@@ -40,9 +41,9 @@ def numbers_of(facts: ThreatFacts) -> Numbers:
     distances, axis = facts.curve.distances, facts.axis
     return Numbers(
         counts=facts.counts.astype(np.int32),
-        ranked=np.count_nonzero(distances > axis.ranked[:, None], axis=1).astype(np.int32),
-        resampled=resampled_counts(distances, axis.ranked, resamples=RESAMPLES).astype(_kind(len(distances))),
-        robust=np.packbits(distances > axis.published[0]),
+        ranked=np.count_nonzero(distances > limit(axis.ranked)[:, None], axis=1).astype(np.int32),
+        resampled=resampled_counts(distances, limit(axis.ranked), resamples=RESAMPLES).astype(_kind(len(distances))),
+        robust=np.packbits(distances > axis.reference_limit),
     )
 
 

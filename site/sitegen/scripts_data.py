@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
+from sitegen.axes import Axis
 from sitegen.facts import RowFacts, ThreatFacts
 
 
@@ -48,14 +49,14 @@ def bins_js(facts: RowFacts, sheets: Sequence[str]) -> bytes:
     return push("bins", {"slug": facts.row.model.slug, "n": facts.n, "threats": threats, "sheets": list(sheets)})
 
 
-def bins(distances: Floats, grid: Floats) -> NDArray[np.int64]:
-    """The first position of the grid at which each sample is broken; its length where it is robust everywhere."""
-    return np.searchsorted(grid, distances, side="left")
+def bins(distances: Floats, axis: Axis) -> NDArray[np.int64]:
+    """The first position of the axis at which each sample is broken; their number where it is robust everywhere."""
+    return np.searchsorted(axis.limits, distances, side="left")
 
 
 def _threat(facts: ThreatFacts) -> dict[str, Any]:
     grid = facts.axis.grid
-    found: dict[str, Any] = {"bins": words16(bins(facts.curve.distances, grid))}
+    found: dict[str, Any] = {"bins": words16(bins(facts.curve.distances, facts.axis))}
     if facts.lower is not None:
         found["certified"] = falls(len(facts.lower) - np.searchsorted(np.sort(facts.lower), grid, side="right"))
     return found

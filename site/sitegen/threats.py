@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from benchmark.errors import UnknownNameError
+from benchmark.threat.names import get_norm, norm_names
+
 UNION: Final = "union"
 """All untargeted threats of a board at once: a sample's distance is the smallest of distance ÷ reference budget."""
-
-_NORMS: Final = {"linf": "ℓ∞", "l2": "ℓ₂", "l1": "ℓ₁", "l0": "ℓ₀"}
 
 
 def norm_of(threat: str) -> str:
@@ -26,11 +27,15 @@ def symbol(threat: str) -> str:
     if threat == UNION:
         return "union of norms"
     norm = norm_of(threat)
-    return f"{_NORMS.get(norm, norm)} {goal_of(threat)}".strip()
+    try:
+        written = get_norm(norm).symbol
+    except UnknownNameError:
+        written = norm
+    return f"{written} {goal_of(threat)}".strip()
 
 
 def ordered(threats: Iterable[str]) -> list[str]:
     """Threats in the order of the norms' registry, the untargeted one of a norm first; each once."""
-    names = list(_NORMS)
+    names = norm_names()
     place = {name: k for k, name in enumerate(names)}
     return sorted(set(threats), key=lambda t: (place.get(norm_of(t), len(names)), norm_of(t), goal_of(t)))

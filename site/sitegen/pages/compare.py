@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
+from benchmark.threat.budget import limit
 from db import queries
 from sitegen.axes import Axis
 from sitegen.board_view import BoardView
@@ -199,8 +200,8 @@ def paired_difference(a: Floats, b: Floats, eps: Floats) -> tuple[Floats, Floats
         eps: Where, shape (g,).
     """
     n = len(a)
-    first = np.array([np.count_nonzero((a > e) & (b <= e)) for e in eps]) / n
-    second = np.array([np.count_nonzero((b > e) & (a <= e)) for e in eps]) / n
+    first = np.array([np.count_nonzero((a > e) & (b <= e)) for e in limit(eps)]) / n
+    second = np.array([np.count_nonzero((b > e) & (a <= e)) for e in limit(eps)]) / n
     gap = first - second
     return gap, Z95 * np.sqrt(np.maximum(first + second - gap**2, 0) / n)
 

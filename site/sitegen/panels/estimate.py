@@ -45,7 +45,8 @@ class Estimate(Panel):
             fields = self.fields(one, row)
             samples = int(fields["_samples"] or 0)
             told = fields["_mean"], fields["_median"], fields["_above"]
-            lines.append(EstimateLine(one.output.title, one.output.help, symbol(one.output.threat or ""), samples, *told))
+            output = one.output
+            lines.append(EstimateLine(output.title, output.help, symbol(output.threat or ""), samples, *told))
         return lines
 
     def on_curve(self, found: Found, facts: ThreatFacts) -> tuple[Sequence[Line], Sequence[Point]]:

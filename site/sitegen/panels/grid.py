@@ -70,7 +70,7 @@ class Grid(Panel):
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
         """The mean and the ends of the values."""
-        known = found.table.data[0][np.isfinite(found.table.data[0])] if found.table else np.empty(0)
+        known = found.table.values[np.isfinite(found.table.values)] if found.table else np.empty(0)
         if not len(known):
             return {"_mean": None, "_smallest": None, "_largest": None}
         return {"_mean": float(known.mean()), "_smallest": float(known.min()), "_largest": float(known.max())}
@@ -85,8 +85,9 @@ def table_json(found: Found) -> dict[str, Any]:
     axes = [{"name": a.name, "labels": list(a.labels), "unit": a.unit} for a in found.output.axes]
     if found.table is None:
         return {"axes": axes, "value": None}
-    parts = {k: _plain(part) for k, part in zip(("value", "low", "high"), found.table.data, strict=True)}
-    return {"axes": axes, "confidence": found.table.confidence, **parts}
+    table = found.table
+    ends = {"value": _plain(table.values), "low": _plain(table.low), "high": _plain(table.high)}
+    return {"axes": axes, "confidence": table.confidence, **ends}
 
 
 def _plain(values: NDArray[np.float64]) -> Any:
@@ -98,13 +99,14 @@ def _maps(found: Found) -> list[HeatMap]:
     if found.table is None or not output.axes:
         return []
     title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
-    finite = found.table.data[0][np.isfinite(found.table.data[0])]
+    whole = np.stack([found.table.values, found.table.low, found.table.high])
+    finite = whole[0][np.isfinite(whole[0])]
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
     ends = (0.0, 1.0) if output.unit == "share" and ends[0] >= 0 and ends[1] <= 1 else ends
     front = output.axes[:-2]
     made = []
     for place in product(*(range(len(axis.labels)) for axis in front)):
-        data = found.table.data[(slice(None), *place)]
+        data = whole[(slice(None), *place)]
         told = ", ".join(f"{axis.name} {axis.labels[k]}" for axis, k in zip(front, place, strict=True))
         made.append(_map(found, f"{title}: {told}" if told else title, data, ends))
     return made
@@ -118,7 +120,7 @@ def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float,
     write = percent if output.unit == "share" else number
     rows = []
     for k, label in enumerate(labels):
-        cells = [_cell(*map(float, table[:, k, j]), ends, output.direction, write) for j in range(len(across.labels))]
+        cells = [_cell(table[:, k, j], ends, output.direction, write) for j in range(len(across.labels))]
         known = table[0, k][np.isfinite(table[0, k])]
         rows.append((label, cells, write(float(known.mean())) if len(known) else "–"))
     return HeatMap(
@@ -133,9 +135,8 @@ def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float,
     )
 
 
-def _cell(
-    value: float, low: float, high: float, ends: tuple[float, float], direction: Direction, write: Any
-) -> HeatCell:
+def _cell(values: NDArray[np.float64], ends: tuple[float, float], direction: Direction, write: Any) -> HeatCell:
+    value, low, high = map(float, values)
     if not np.isfinite(value):
         return HeatCell("–", "", 0)
     length = ends[1] - ends[0]

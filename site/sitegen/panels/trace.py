@@ -46,7 +46,7 @@ class TracePanel(Panel):
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
         """Its first and its last value."""
-        known = found.table.data[0][np.isfinite(found.table.data[0])] if found.table else np.empty(0)
+        known = found.table.values[np.isfinite(found.table.values)] if found.table else np.empty(0)
         return {"_first": float(known[0]) if len(known) else None, "_last": float(known[-1]) if len(known) else None}
 
     def value(self, found: Found, row: RowFacts) -> Mapping[str, Any]:
@@ -57,7 +57,7 @@ class TracePanel(Panel):
 def _trace(found: Found) -> Trace:
     output, axis = found.output, found.output.axes[0]
     assert found.table is not None
-    values, low, high = found.table.data
+    values, low, high = found.table.values, found.table.low, found.table.high
     work = _amounts(axis.labels)
     x, logarithmic = _scaled(work)
     shares = output.unit == "share"

@@ -36,7 +36,7 @@ class Upper(Panel):
         median = float(np.sort(values)[(len(values) - 1) // 2])
         fields: dict[str, float | None] = {"_median": median if np.isfinite(median) else None}
         if (facts := facts_of(found, row)) is not None:
-            robust = int((values > facts.axis.published[0]).sum())
+            robust = int((values > facts.axis.reference_limit).sum())
             low, high = proportion_interval(robust, len(values))
             fields |= {"_robust": robust / len(values), "_robust_low": float(low), "_robust_high": float(high)}
         return fields
