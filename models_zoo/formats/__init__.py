@@ -31,7 +31,7 @@ def load_program(path: Path, name: str) -> nn.Module:
 
         return load_pt2(path, name)
     if suffix == ".onnx":
-        from models_zoo.formats.onnx_file import load_onnx
+        from models_zoo.formats.onnx import load_onnx
 
         return load_onnx(path, name)
     raise WeightsError(f"{name}: a program ends in .pt2 (torch.export.save) or .onnx, not in {suffix or 'nothing'}.")
