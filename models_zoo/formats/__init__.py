@@ -9,10 +9,12 @@ result is an ordinary `torch.fx.GraphModule`: differentiable, and open to whatev
 from __future__ import annotations
 
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from models_zoo.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def load_program(path: Path, name: str) -> nn.Module:

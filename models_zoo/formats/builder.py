@@ -1,8 +1,8 @@
 """Builds a module out of operations on tensors; nothing of a file but numbers gets into it.
 
-Every operation is first run on tensors without data, for a few numbers of images: so its sizes are known before anything
-is computed, what it would cost is known too (`models_zoo.formats.budget`), and a size that follows the batch is told
-from one that does not (`models_zoo.formats.sizes`).
+Every operation is first run on tensors without data, for a few numbers of images: so its sizes are known before
+anything is computed, what it would cost is known too (`models_zoo.formats.budget`), and a size that follows the batch
+is told from one that does not (`models_zoo.formats.sizes`).
 """
 
 from __future__ import annotations
@@ -109,12 +109,13 @@ class Builder:
         batched = [i for i, size in enumerate(sizes) if isinstance(size, Size)]
         if batched and -1 not in sizes and product(shape) == product(sizes):
             # Said without the number of images wherever that can be: such a graph is open to what traces modules.
-            if batched == [0] and sizes[0] == N and shape[0] == N and len(sizes) == 2:
+            if batched == [0] and _is_batch(sizes[0]) and _is_batch(shape[0]) and len(sizes) == 2:
                 return self.call(torch.flatten, x, 1) if len(shape) > 2 else x
             sizes[batched[0]] = -1
-        if batched == [0] and sizes[0] == N and shape[0] == N and sizes[1:] == [-1] and len(shape) > 1:
+        same = batched == [0] and _is_batch(sizes[0]) and bool(shape) and _is_batch(shape[0])
+        if same and sizes[1:] == [-1] and len(shape) > 1:
             return self.call(torch.flatten, x, 1)
-        if batched == [0] and sizes[0] == N and shape[0] == N and sizes.count(-1) == 1:
+        if same and -1 in sizes[1:]:
             rest, given = product(shape[1:]), product([s for s in sizes[1:] if s != -1])
             if given and rest % given == 0:
                 sizes = [-1, *[rest // given if s == -1 else s for s in sizes[1:]]]
@@ -123,20 +124,21 @@ class Builder:
     def expand(self, x: Any, target: Sequence[Any], function: Callable[..., Any] = Tensor.expand) -> Any:
         """Expand to sizes, of which some may be -1 or follow the batch."""
         sizes, shape = list(target), self.shape(x)
-        if self._tried() and sizes and sizes[0] == self.declared and len(sizes) == len(shape) and shape[0] in (1, N):
-            sizes[0] = N if shape[0] == N or self.declared != 1 else 1
+        if self._tried() and sizes and sizes[0] == self.declared and len(sizes) == len(shape):
+            if _is_batch(shape[0]) or (shape[0] == 1 and self.declared != 1):
+                sizes[0] = N
         return self.call(function, x, sizes)
 
     def concatenate(self, values: Sequence[Any], axis: int) -> Any:
         """Concatenate along an axis."""
         shapes = [self.shape(v) for v in values]
-        if self._tried() and self.declared == 1 and axis % max(len(shapes[0]), 1):
-            # Exported for one image, a class token is not expanded.
-            if any(s[0] == N for s in shapes):
-                values = [
-                    v if s[0] != 1 else self.call(Tensor.expand, v, [N, *s[1:]])
-                    for v, s in zip(values, shapes, strict=True)
-                ]
+        # Exported for one image, a class token is not expanded.
+        single = self._tried() and self.declared == 1 and axis % max(len(shapes[0]), 1) > 0
+        if single and any(_is_batch(s[0]) for s in shapes):
+            values = [
+                self.call(Tensor.expand, v, [N, *s[1:]]) if not isinstance(s[0], Size) and s[0] == 1 else v
+                for v, s in zip(values, shapes, strict=True)
+            ]
         return self.call(torch.cat, list(values), axis)
 
     def finish(self, logits: Any) -> fx.GraphModule:
@@ -180,6 +182,10 @@ class Builder:
             return self._without_data(leaf) if isinstance(leaf, Tensor) else leaf
 
         args, kwargs = self._replaced(given, value)
+        schema = getattr(function, "_schema", None)
+        if schema is not None and not any(isinstance(leaf, Tensor) for leaf in _leaves((args, kwargs))):
+            # torch.device below does not reach ATen's own operations, and nothing must be allocated here.
+            kwargs = {**kwargs, "device": "meta"} if any(a.name == "device" for a in schema.arguments) else kwargs
         with torch.device("meta"):
             return function(*args, **kwargs)
 
@@ -216,6 +222,11 @@ class Builder:
         if isinstance(value, slice):
             return slice(*(self._replaced(v, change) for v in (value.start, value.stop, value.step)))
         return change(value)
+
+
+def _is_batch(size: Any) -> bool:
+    """Whether a size is the number of images itself."""
+    return isinstance(size, Size) and size.per_image == 1 and not size.fixed
 
 
 def _leaves(value: Any) -> list[Any]:

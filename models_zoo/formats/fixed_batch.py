@@ -8,7 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, fx, nn
 
-from models_zoo.errors import WeightsError
+from models_zoo.errors import WeightsError, shown
 from models_zoo.formats.builder import Builder
 
 AGREEMENT: Final = 1e-4
@@ -56,8 +56,8 @@ def build(read: Callable[[Builder], fx.GraphModule], shape: Sequence[int | None]
         WeightsError: If it cannot be read.
     """
     if not shape or shape[0] is None:
-        return read(Builder(shape))
-    exported = FixedBatch(read(Builder(shape)), int(shape[0]))
+        return _tried(read(Builder(shape)), shape)
+    exported = FixedBatch(_tried(read(Builder(shape)), shape), shape[0])
     if shape[0] < 1:
         return exported
     try:
@@ -67,6 +67,16 @@ def build(read: Callable[[Builder], fx.GraphModule], shape: Sequence[int | None]
     except (WeightsError, RuntimeError, TypeError, ValueError, IndexError):
         pass  # it is tied to its batch
     return exported
+
+
+@torch.no_grad()
+def _tried(program: fx.GraphModule, shape: Sequence[int | None]) -> fx.GraphModule:
+    """The program, once it has been run: what no size tells, such as an index that is too large, shows then."""
+    try:
+        program(torch.rand([1 if s is None else s for s in shape], generator=torch.Generator().manual_seed(0)))
+    except Exception as error:  # whatever a stranger's program fails with is its fault
+        raise WeightsError(f"The program fails on a random image: {shown(error)}") from error
+    return program
 
 
 @torch.no_grad()

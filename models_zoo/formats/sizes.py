@@ -85,18 +85,6 @@ class Size:
     def __lt__(self, other: Any) -> bool:
         return not self >= other
 
-    def __eq__(self, other: object) -> bool:
-        gap = self - other
-        if not isinstance(gap, Size):
-            return bool(gap == 0)
-        root = -gap.fixed / gap.per_image
-        if root.denominator == 1 and root >= 1:
-            raise WeightsError(f"It asks whether {self} is {other}, which depends on the number of images.")
-        return False
-
-    def __hash__(self) -> int:
-        return hash((self.per_image, self.fixed))
-
 
 N: Final = Size(Fraction(1), Fraction(0))
 """The number of images."""
@@ -126,6 +114,23 @@ def whole(value: Any) -> Any:
     if value.per_image.denominator != 1:
         raise WeightsError(f"It rounds {value}, which depends on the number of images.")
     return made(value.per_image, Fraction(value.fixed // 1))
+
+
+def equal(a: Any, b: Any) -> bool:
+    """Whether two numbers are equal for every batch of at least one image.
+
+    Two `Size` are ``==`` where they are the same; this asks whether they can be, and cannot be.
+
+    Raises:
+        WeightsError: If that depends on the number of images.
+    """
+    gap = a - b if isinstance(a, Size) else b - a
+    if not isinstance(gap, Size):
+        return bool(gap == 0)
+    root = -gap.fixed / gap.per_image
+    if root.denominator == 1 and root >= 1:
+        raise WeightsError(f"It asks whether {a} is {b}, which depends on the number of images.")
+    return False
 
 
 def fitted(values: Sequence[int], batches: Sequence[int]) -> int | Size:

@@ -17,7 +17,7 @@ OLDEST_OPSET: Final = 6
 NEWEST_OPSET: Final = 28
 """The opsets whose operators are known here; a later one may change what an operator means."""
 
-FLOATS: Final = frozenset({"FLOAT", "FLOAT16", "DOUBLE"})
+FLOATS: Final = frozenset({"FLOAT", "FLOAT16"})
 
 
 class Reader:

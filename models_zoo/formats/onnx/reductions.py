@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final
 
 import torch
@@ -69,18 +68,21 @@ def _reduce(function: Callable[..., Any], *, input_since: int = 18, whole: bool 
     return build
 
 
-def last_place(x: Tensor, axis: int, keep: bool, *, function: Callable[..., Tensor]) -> Tensor:
-    """The last of the places that ``function`` would choose the first of."""
-    return x.shape[axis] - 1 - function(torch.flip(x, [axis]), axis, keep)
+def last_largest(x: Tensor, axis: int, keep: bool) -> Tensor:
+    """The last of the places of the largest number."""
+    return x.shape[axis] - 1 - torch.argmax(torch.flip(x, [axis]), axis, keep)
 
 
-def _extreme(function: Callable[..., Any]) -> Handler:
-    last = partial(last_place, function=function)
+def last_smallest(x: Tensor, axis: int, keep: bool) -> Tensor:
+    """The last of the places of the smallest number."""
+    return x.shape[axis] - 1 - torch.argmin(torch.flip(x, [axis]), axis, keep)
 
+
+def _extreme(first: Callable[..., Any], last: Callable[..., Any]) -> Handler:
     def build(call: Call) -> Any:
         axis = call.axis(call.get("axis", 0), call.rank(0))
-        chosen = last if call.get("select_last_index", 0) else function
-        return call.apply(chosen, call.value(0), axis, bool(call.get("keepdims", 1)))
+        function = last if call.get("select_last_index", 0) else first
+        return call.apply(function, call.value(0), axis, bool(call.get("keepdims", 1)))
 
     return build
 
@@ -109,8 +111,8 @@ def _cumulative_sum(call: Call) -> Any:
 
 
 TABLE: Final[Mapping[str, Handler]] = {
-    "ArgMax": _extreme(torch.argmax),
-    "ArgMin": _extreme(torch.argmin),
+    "ArgMax": _extreme(torch.argmax, last_largest),
+    "ArgMin": _extreme(torch.argmin, last_smallest),
     "CumSum": _cumulative_sum,
     "ReduceL1": _reduce(l1),
     "ReduceL2": _reduce(l2),

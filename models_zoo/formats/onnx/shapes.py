@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -123,10 +124,9 @@ def _expand(call: Call) -> Any:
 
     wanted = [t if fixed(s, 1) else s for s, t in zip(shape, sizes, strict=True)]
     for s, t in zip(shape, sizes, strict=True):
-        if not (fixed(s, 1) or fixed(t, 1) or (isinstance(s, Size) == isinstance(t, Size) and s == t)):
-            if call.builder.declared is None or t != call.builder.declared:
-                raise WeightsError(f"it expands an axis of size {s} to {t}.")
-    if wanted == call.shape(0) and not any(isinstance(s, Size) for s in wanted):
+        if not (fixed(s, 1) or fixed(t, 1) or s == t or t == call.builder.declared):
+            raise WeightsError(f"it expands an axis of size {s} to {t}.")
+    if wanted == call.shape(0):
         return call.value(0)
     if rank > call.rank(0):
         return call.builder.expand(call.builder.reshape(call.value(0), shape), wanted)
@@ -173,15 +173,18 @@ def _constant_of_shape(call: Call) -> Any:
 
 
 def _range(call: Call) -> Any:
-    bounds = [(call.numbers(i) or [0])[0] for i in range(3)]
-    if any(isinstance(b, Size) for b in bounds):
-        raise WeightsError("it counts the images.")
-    if not bounds[2]:
-        raise WeightsError("its step is 0.")
-    count = max(int(np.ceil((bounds[1] - bounds[0]) / bounds[2])), 0)
-    dtype = call.builder.dtype(call.value(0))
-    steps = call.apply(torch.arange, count, dtype=dtype)
-    return call.apply(operator.add, call.apply(operator.mul, steps, bounds[2]), bounds[0])
+    start, limit, step = ((call.numbers(i) or [0])[0] for i in range(3))
+    if isinstance(step, Size) or not step:
+        raise WeightsError(f"its step is {step}.")
+    if isinstance(start, Size) or isinstance(limit, Size):
+        if not isinstance(start, int) or step != 1:
+            raise WeightsError("it counts the images in steps.")
+        device = call.apply(getattr, call.builder.images, "device")
+        numbers = call.apply(torch.arange, limit - start, device=device)
+        return call.apply(operator.add, numbers, start) if start else numbers
+    count = max(math.ceil((limit - start) / step), 0)
+    numbers = call.apply(torch.arange, count, dtype=call.builder.dtype(call.value(0)))
+    return call.apply(operator.add, call.apply(operator.mul, numbers, step), start)
 
 
 def _pad(call: Call) -> Any:

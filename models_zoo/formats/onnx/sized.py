@@ -13,7 +13,7 @@ from models_zoo.errors import WeightsError
 from models_zoo.formats.onnx.call import Call, sizes_or_tensor
 from models_zoo.formats.onnx.indexing import bounds
 from models_zoo.formats.onnx.shapes import axes_of, pieces, squeezed, target
-from models_zoo.formats.sizes import Size, product, whole
+from models_zoo.formats.sizes import Size, equal, product, whole
 
 Handler = Callable[[Call], Any]
 
@@ -129,7 +129,7 @@ TABLE: Final[Mapping[str, Handler]] = {
     "Ceil": lambda call: -np.frompyfunc(whole, 1, 1)(-call.array(0)),
     "Concat": _concat,
     "Div": _divide,
-    "Equal": _binary(operator.eq),
+    "Equal": _binary(equal),
     "Floor": lambda call: np.frompyfunc(whole, 1, 1)(call.array(0)),
     "Gather": _gather,
     "Greater": _binary(operator.gt),
