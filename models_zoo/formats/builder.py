@@ -242,5 +242,3 @@ def _leaves(value: Any) -> list[Any]:
 def as_float32(value: Tensor) -> Tensor:
     """Halves and doubles as float32, in which all models are evaluated; other types as they are."""
     return value.to(torch.float32) if value.is_floating_point() else value
-
-

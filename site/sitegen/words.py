@@ -51,6 +51,7 @@ FLAGS: Final[Mapping[str, str]] = {
 
 _ARXIV: Final = re.compile(r"\barXiv:(\d{4}\.\d{4,5})\b")
 
+
 def flag_meaning(code: str) -> str:
     """What a flag means, in plain words; empty for a code not known here."""
     return FLAGS.get(code, "")

@@ -75,7 +75,9 @@ class Step:
                 return builder.call(torch.slice_scatter, value, changed, axis, start, start + length)
             case "split.Tensor" | "split_with_sizes.default" | "chunk.default":
                 axis = arguments[1] if len(arguments) > 1 else 0
-                before = [builder.shape(builder.call(operator.getitem, self.again(value), i)) for i in range(self.part or 0)]
+                before = [
+                    builder.shape(builder.call(operator.getitem, self.again(value), i)) for i in range(self.part or 0)
+                ]
                 start = sum(s[axis] for s in before)  # type: ignore[misc]
                 return builder.call(torch.slice_scatter, value, changed, axis, start, start + seen[axis])
             case "transpose.int":

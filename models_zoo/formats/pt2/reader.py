@@ -174,7 +174,9 @@ class Reader:
         except WeightsError as error:
             raise WeightsError(f"{self.name}: the operation {target[:80]!r} is not supported here: {error}") from error
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, ArithmeticError) as error:
-            raise WeightsError(f"{self.name}: the operation {target[:80]!r} cannot be computed: {shown(error)}") from error
+            raise WeightsError(
+                f"{self.name}: the operation {target[:80]!r} cannot be computed: {shown(error)}"
+            ) from error
 
     def _count(self, node: Mapping[str, Any]) -> None:
         """Arithmetic of sizes."""
@@ -275,7 +277,7 @@ class Reader:
                 return build.expand(x, sizes)
             case "expand_as.default", [x, other]:
                 return build.expand(x, build.shape(other))
-            case ("cat.default" | "concat.default" | "concatenate.default"), [tensors, *dim]:
+            case (("cat.default" | "concat.default" | "concatenate.default"), [tensors, *dim]):
                 return build.concatenate(tensors, dim[0] if dim else 0)
             case "to.device", [x, _, dtype, *_]:
                 return build.call(Tensor.to, x, dtype)
@@ -354,7 +356,9 @@ def _holds_size(value: Any) -> bool:
 
 
 def _known_word(word: Any) -> str:
-    if word not in WORDS and not (isinstance(word, str) and re.fullmatch(r"[a-zA-Z,.\-> ]{1,80}", word) and "->" in word):
+    if word not in WORDS and not (
+        isinstance(word, str) and re.fullmatch(r"[a-zA-Z,.\-> ]{1,80}", word) and "->" in word
+    ):
         raise WeightsError(f"An operation has the argument {str(word)[:40]!r}, which is not supported.")
     return str(word)
 
