@@ -23,10 +23,11 @@ from benchmark.attacks.engine.gradient_free import random_search, single_step
 from benchmark.attacks.engine.linearised import descend, linearise, polish
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.primal_dual import primal_dual
-from benchmark.attacks.engine.reliability import TOLERATED, Checks, look_at_outputs, reliability_flags
+from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
+from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
@@ -185,6 +186,9 @@ of the budget's kicks that are made: in linf they gain a tenth as much, in l2 a 
 WORTHWHILE: Final = 2e-3
 """Share of its distance that a sample must gain in a round to go on."""
 
+BLIND: Final = 5
+"""How many times as long the random search is where it is all there is."""
+
 FEWEST_CHECKED: Final = 3
 """Samples on which the checks are run at least; else at most a fifth of them, so that few samples stay cheap."""
 
@@ -272,7 +276,8 @@ def engine(
         def search_with(seed: int) -> tuple[Search, Checks]:
             generator = torch.Generator(x.device).manual_seed(seed)
             search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
-            return search, _run(search, x if pool is None else pool, BUDGETS[effort])
+            run = _run if outputs.gradients else _run_blindly
+            return search, run(search, x if pool is None else pool, BUDGETS[effort])
 
         with faster_convolutions(classifier, x):
             search, checks = search_with(seed)
@@ -305,6 +310,14 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     checks = _check(search, budget)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
     return checks
+
+
+def _run_blindly(search: Search, pool: Tensor, budget: Budget) -> Checks:
+    """For a model without gradients: random search alone, from the boundary on the way to other images."""
+    near = _neighbours(search, pool, budget)
+    random = partial(random_search, steps=BLIND * budget.random, generator=search.generator)
+    search.run("gradient-free", near.nearest(1), random)
+    return Checks(unbroken=len(search.x) - len(search.found()), attacked=len(search.x))
 
 
 def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
@@ -382,9 +395,9 @@ def _check(search: Search, budget: Budget) -> Checks:
     found = search.found()
     _, gradient = search.oracle.gradients(search.x, search.y)
     zero = float((gradient == 0).all(dim=1).float().mean())
-    blind = zero > TOLERATED  # the search without gradients is then all there is
+    blind = zero_gradients_are_many(zero)  # the search without gradients is then all there is
     few = min(budget.checked, max(FEWEST_CHECKED, len(found) // 5))
-    count, steps = (len(found), 5 * budget.random) if blind else (few, budget.random)
+    count, steps = (len(found), BLIND * budget.random) if blind else (few, budget.random)
     some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
     single = search.rows(some)
