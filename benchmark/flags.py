@@ -34,6 +34,9 @@ GRADIENT_FREE_STRONGER: Final = "gradient-free-stronger"
 SINGLE_STEP_STRONGER: Final = "single-step-stronger"
 """A single gradient step comes nearer than whole searches."""
 
+GRADIENTS_MISLEAD: Final = "gradients-mislead"
+"""A long random search comes nearer than gradients had on many samples."""
+
 SEEDS_DISAGREE: Final = "seeds-disagree"
 """Two seeds end at clearly different distances."""
 
