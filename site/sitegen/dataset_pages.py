@@ -52,6 +52,7 @@ class NormScale:
         shares: (published eps, its share of the smallest, of the median).
         chart: Their distribution.
         pairs: The nearest pairs.
+        compared: How many images were compared with each other.
     """
 
     symbol: str
@@ -61,6 +62,7 @@ class NormScale:
     shares: Sequence[tuple[float, float, float]]
     chart: Chart
     pairs: Sequence[Pair]
+    compared: int
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,15 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
     dataset = views[0].board.dataset
     files: dict[str, bytes] = {}
     images = queries.dataset_array(session, dataset.id, "images")
+    if images is None:
+        images = queries.dataset_array(session, dataset.id, "thumbnails")  # of large ones
     labels = queries.dataset_array(session, dataset.id, "labels")
     picture = _Pictures(dataset, images, labels, f"datasets/{name}", files)
     scales = []
     for norm in NORMS:
         nearest = queries.dataset_array(session, dataset.id, f"nearest_{norm}")
         indices = queries.dataset_array(session, dataset.id, f"nearest_index_{norm}")
-        if nearest is not None:
+        if nearest is not None and np.isfinite(nearest).any():  # else there is one class alone
             scales.append(_scale(views[0], norm, nearest, indices, picture))
     frame = Frame(
         dataset.title,
@@ -126,7 +130,7 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
         views=views,
         scales=scales,
         hopeless=hopeless,
-        scale_of=0 if labels is None else len(labels),
+        scale_of=max((scale.compared for scale in scales), default=0),
     )
     return files
 
@@ -197,15 +201,21 @@ def _scale(view: BoardView, norm: str, nearest: Floats, indices: NDArray[Any] | 
         smallest=smallest,
         median=median,
         largest=largest,
-        shares=[(eps, eps / smallest, eps / median) for eps in axis.published],
+        shares=[(eps, _share(eps, smallest), _share(eps, median)) for eps in axis.published],
         chart=_distribution(norm, finite, axis.published),
         pairs=pairs,
+        compared=len(nearest),
     )
+
+
+def _share(eps: float, distance: float) -> float:
+    """A budget as a share of a distance; none of 0, where the same image is in two classes."""
+    return eps / distance if distance > 0 else float("nan")
 
 
 def _distribution(norm: str, nearest: Floats, published: Sequence[float]) -> Chart:
     steps = RobustnessCurve(nearest, "linf").thin(200)
-    top = float(nearest.max()) * 1.05
+    top = float(nearest.max()) * 1.05 or 1.0
     step = nice(top / 5)
     ticks = [round(k * step, 10) for k in range(int(top / step) + 1)]
     return Chart(
