@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.curve import proportion_interval, t_half_width
-from benchmark.data.corruptions import EXTRA
+from benchmark.data.corruptions import COMMON
 from benchmark.data.suites import Sequences, Suite, get_suite
 from benchmark.errors import InputError
 from benchmark.measures import Task
@@ -63,8 +63,9 @@ def grid_suite_of(task: Task, name: str) -> Suite:
 
 
 def standard(suite: Suite) -> tuple[str, ...]:
-    """The corruptions that means are over: all but the four extra ones of CIFAR-C and ImageNet-C."""
-    return tuple(name for name in suite.axes[0].labels if name not in EXTRA)
+    """The corruptions that means are over: of CIFAR-C and ImageNet-C the fifteen without the extra ones; else all."""
+    names = suite.axes[0].labels
+    return COMMON if set(COMMON) <= set(names) else names
 
 
 def in_parts(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
