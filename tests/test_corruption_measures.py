@@ -87,11 +87,11 @@ def test_a_reference_is_1_by_itself_and_another_model_is_what_the_means_say():
     measure = get_measure("corruptions")
     parameters = measure.Parameters(suite="mnist-c", reference="digits-standard")
     assert measure.needs(parameters).references == ("digits-standard",)
-    _, _, own = run(measure, parameters, clean, 250, chunk=250, references=[("digits-standard", clean)])
+    _, _, own = run(measure, parameters, clean, 500, chunk=500, references=[("digits-standard", clean)])
     score = next(s for s in own.scores if s.name == "mce")
     assert (score.value, score.low, score.high) == (1, 1, 1)
     assert value(own, "relative_mce") == pytest.approx(1)
-    _, _, summary = run(measure, parameters, other, 250, chunk=250, references=[("digits-standard", clean)])
+    _, _, summary = run(measure, parameters, other, 500, chunk=500, references=[("digits-standard", clean)])
     errors, base = 1 - summary.tables["grid"].values[:, 0], 1 - own.tables["grid"].values[:, 0]
     assert value(summary, "mce") == pytest.approx((errors / base).mean())
     assert np.allclose(summary.tables["ce"].values, errors / base)

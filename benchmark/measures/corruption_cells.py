@@ -202,5 +202,7 @@ def ratio_score(
     with np.errstate(divide="ignore", invalid="ignore"):
         under = resamples.means(others) if others is not None else below
         drawn = (resamples.means(values) / under).mean(axis=1)
-    low, high = resamples.interval(drawn) if np.isfinite(drawn).all() else (None, None)
+    # A resample without any error of the reference has no ratio: few of them are left out, many leave no interval.
+    defined = drawn[np.isfinite(drawn)]
+    low, high = resamples.interval(defined) if len(defined) >= 0.95 * len(drawn) else (None, None)
     return [Score(name, ratio, low, high, None if low is None else CONFIDENCE, direction="lower")]
