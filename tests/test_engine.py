@@ -479,7 +479,7 @@ def test_everything_misclassified_needs_no_attack():
     ("change", "message"),
     [
         ({"x": torch.rand(4, *SHAPE) + 1}, "outside"),
-        ({"x": torch.rand(4, *SHAPE).double()}, "float32"),
+        ({"x": torch.zeros(4, *SHAPE, dtype=torch.uint8)}, "float32"),
         ({"y": torch.zeros(3, dtype=torch.int64)}, "Labels"),
         ({"norm": "l3"}, "l3"),
         ({"pool": torch.rand(2, 1, 2, 2)}, "pool"),

@@ -30,9 +30,10 @@ from benchmark.jobs.lease import DeadlyError, LostLeaseError, claim, kept_alive,
 from benchmark.jobs.plan import Rerun
 from benchmark.jobs.provenance import provenance
 from benchmark.measures import Measure, Method, Result, Task, get_measure
+from benchmark.modes import full_precision
 from benchmark.threat import norm_names
 from benchmark.threat.budget import within
-from benchmark.verification import full_precision, verify
+from benchmark.verification import verify
 from db.errors import DatabaseError
 from db.schema import Evaluation, State
 from db.session import Database
