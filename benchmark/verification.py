@@ -38,8 +38,8 @@ OWN_ROUNDING: Final = 2.0
 """How many times an image's own measured rounding its lead must exceed, in float32 and in float64."""
 
 TYPICAL_ROUNDING: Final = 8.0
-"""How many times the median rounding of the images checked with it, besides: one image's may be small by luck. Of errors
-that are normally distributed, one in ten million is as large."""
+"""How many times the median rounding of the images checked with it, besides: one image's may be small by luck. Of
+errors that are normally distributed, one in ten million is as large."""
 
 DIFFERENT: Final = 0.01
 """A twin whose leads on clean images are typically off by more than this share is another model, not a twin."""

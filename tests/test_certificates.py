@@ -20,7 +20,7 @@ from benchmark.certificates.linear_region import hull_radius, linear_region, lin
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
-from benchmark.measures import Task, get_measure
+from benchmark.measures import Inputs, Task, get_measure
 from benchmark.measures.certificate import CertificateParameters
 from benchmark.threat import Norm, dual, norms_of
 from benchmark.verification import verify
@@ -348,7 +348,7 @@ def test_the_measure_reports_radii_that_are_0_where_misclassified() -> None:
         assert radius[0] == 0
         correct = verify(model, x, y, x).correct.numpy()
         assert ((radius > 0) == correct).all()
-        scores = {s.name: s.value for s in measure.summarise({"radius": radius}, parameters)}
+        scores = {s.name: s.value for s in measure.summarise(Inputs({"radius": radius}, y.numpy()), parameters)}
         assert scores["mean_radius"] == pytest.approx(radius.mean())
 
 

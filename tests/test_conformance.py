@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmark.conformance import Report, check_conformance
 from benchmark.data import get_dataset
 from benchmark.errors import InputError
-from benchmark.measures import Task, get_measure
+from benchmark.measures import Inputs, Task, get_measure
 from models_zoo import load_model
 
 
@@ -156,7 +156,7 @@ def test_the_measure_stores_what_the_report_says(sound: nn.Module, images: Tenso
     result = measure.run(Task(model=module, module=module, x=images, y=labels), parameters)
     assert [flag.code for flag in result.flags] == ["logits"]
     assert all(array.shape == (200,) for array in result.arrays.values())
-    scores = {score.name: score.value for score in measure.summarise(result.arrays, parameters)}
+    scores = {score.name: score.value for score in measure.summarise(Inputs(result.arrays, labels.numpy()), parameters)}
     report = check_conformance(module, images, labels, classes=10)
     assert {**scores, "seconds": 0} == {check.name: check.value for check in report.checks} | {"seconds": 0}
 

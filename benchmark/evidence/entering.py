@@ -19,7 +19,7 @@ from benchmark.data import Dataset
 from benchmark.evidence.store import StoredEvidence
 from benchmark.jobs import record
 from benchmark.jobs.job import Job
-from benchmark.results import Score
+from benchmark.results import Score, Summary
 from benchmark.threat import norm_names
 from db.schema import Change, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
@@ -117,7 +117,7 @@ def enter(
             backward_passes=0,
         )
         record.add_chunk(session, evaluation, chunk)
-    record.finish(evaluation, scores, ())
+    record.finish(evaluation, Summary(scores), ())
     session.flush()
     return record_change(session, evaluation)
 

@@ -29,7 +29,7 @@ from benchmark.evidence.store import EvidenceStore, StoredEvidence, unpack
 from benchmark.jobs import record
 from benchmark.jobs.job import Job
 from benchmark.jobs.lease import release
-from benchmark.results import Flag, Score
+from benchmark.results import Flag, Score, Summary
 from benchmark.threat import norm_names
 from db.schema import Base, Cell, Chunk, Evaluation, Protocol, State
 from db.session import Database, alone
@@ -375,7 +375,7 @@ def _fill(session: Session, container: Container, row: Evaluation, values: Mappi
     for chunk in values["chunks"]:
         record.add_chunk(session, row, _chunk(container, row, chunk))
     scores = [Score(**{**score, "value": _number(score["value"])}) for score in values["scores"]]
-    record.finish(row, scores, [Flag(**flag) for flag in values["flags"]])
+    record.finish(row, Summary(scores), [Flag(**flag) for flag in values["flags"]])
     session.flush()
     record_change(session, row)
 

@@ -64,7 +64,7 @@ class Job:
 
 def job_version(measure: Measure[Any], parameters: Any) -> int:
     """The version that enters the key: the measure's, and that of the attack or method its parameters name."""
-    return measure.version * 1000 + measure.parameter_version(parameters)
+    return measure.version * 1000 + measure.attack_version(parameters)
 
 
 def seed_of(job: Job, start: int) -> int:

@@ -18,7 +18,7 @@ from benchmark.evidence.store import StoredEvidence
 from benchmark.jobs.job import Job
 from benchmark.jobs.lease import release
 from benchmark.jobs.protocol import Protocol
-from benchmark.results import Flag, Score
+from benchmark.results import Flag, Summary, Table
 from db import schema
 from db.session import alone
 from models_zoo import Entry
@@ -220,6 +220,28 @@ def add_evidence(session: Session, evidence: StoredEvidence) -> None:
         session.flush()
 
 
+def same_of(session: Session, own: schema.Evaluation, slug: str) -> schema.Evaluation | None:
+    """The finished evaluation of the same measure, parameters, data and slice on another model, or this very one."""
+    if own.model.slug == slug:
+        return own
+    query = (
+        select(schema.Evaluation)
+        .join(schema.Model)
+        .where(
+            schema.Model.slug == slug,
+            schema.Evaluation.dataset_id == own.dataset_id,
+            schema.Evaluation.measure == own.measure,
+            schema.Evaluation.version == own.version,
+            schema.Evaluation.seed == own.seed,
+            schema.Evaluation.n == own.n,
+            schema.Evaluation.samples == own.samples,
+            schema.Evaluation.state == schema.State.DONE,
+        )
+        .order_by(schema.Evaluation.id.desc())
+    )
+    return next((row for row in session.scalars(query) if row.parameters == own.parameters), None)
+
+
 def joined_arrays(chunks: Sequence[schema.Chunk]) -> dict[str, NDArray[Any]]:
     """The arrays of all chunks, joined along the samples."""
     names = sorted({array.name for chunk in chunks for array in chunk.arrays})
@@ -242,8 +264,8 @@ def joined_flags(chunks: Sequence[schema.Chunk]) -> list[Flag]:
     return list(found.values())
 
 
-def finish(evaluation: schema.Evaluation, scores: Sequence[Score], flags: Sequence[Flag]) -> None:
-    """Enter the scores and flags, and mark the evaluation done."""
+def finish(evaluation: schema.Evaluation, summary: Summary, flags: Sequence[Flag]) -> None:
+    """Enter scores, tables and flags, and mark the evaluation done."""
     evaluation.scores = [
         schema.Score(
             name=s.name,
@@ -254,11 +276,22 @@ def finish(evaluation: schema.Evaluation, scores: Sequence[Score], flags: Sequen
             unit=s.unit,
             direction=s.direction,
         )
-        for s in scores
+        for s in summary.scores
+    ]
+    evaluation.tables = [
+        schema.SummaryTable(name=name, data=_stacked(table), confidence=table.confidence)
+        for name, table in summary.tables.items()
     ]
     evaluation.flags = [schema.Flag(code=f.code, message=f.message, value=_finite(f.value)) for f in flags]
     release(evaluation, schema.State.DONE)
     evaluation.finished_at = datetime.now(UTC)
+
+
+def _stacked(table: Table) -> NDArray[np.float64]:
+    """Values and both ends of their intervals, shape (3, *axes)."""
+    values = np.asarray(table.values, dtype=np.float64)
+    ends = [np.full_like(values, np.nan) if end is None else np.asarray(end) for end in (table.low, table.high)]
+    return np.stack([values, *ends])
 
 
 def _finite(value: float | None) -> float | None:

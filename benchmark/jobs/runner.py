@@ -24,13 +24,14 @@ from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError, EvidenceError, InputError, UnsupportedModelError, WorkspaceError
 from benchmark.evidence.store import EvidenceStore, StoredEvidence
-from benchmark.jobs import record
+from benchmark.jobs import checks, record
 from benchmark.jobs.job import Job, seed_of
 from benchmark.jobs.lease import DeadlyError, LostLeaseError, claim, kept_alive, owned, release
 from benchmark.jobs.plan import Rerun
 from benchmark.jobs.provenance import provenance
-from benchmark.measures import Measure, Method, Result, Task, get_measure
+from benchmark.measures import Arrays, Inputs, Measure, Method, Result, Task, get_measure
 from benchmark.modes import full_precision
+from benchmark.results import Output
 from benchmark.threat import norm_names
 from benchmark.threat.budget import within
 from benchmark.verification import verify
@@ -183,6 +184,7 @@ class _Attempt:
         self.runner, self.job, self.evaluation_id, self.owner = runner, job, evaluation_id, owner
         self.database, self.device = runner.database, runner.setting.device
         self.text = ""
+        self.outputs: tuple[Output, ...] = ()
         self._robust: list[NDArray[np.bool_]] = []
 
     def run(self) -> bool:
@@ -190,6 +192,9 @@ class _Attempt:
         begin = time.perf_counter()
         measure = get_measure(self.job.measure)
         parameters = measure.Parameters(**self.job.parameters)
+        dataset = get_dataset(self.job.dataset)
+        self.outputs = tuple(measure.outputs(parameters, dataset))
+        checks.check_declaration(measure.name, self.outputs)
         done = self._begin(measure.method(parameters))
         starts = [start for start in range(0, self.job.samples, measure.chunk) if start not in done]
         for start in starts:
@@ -221,6 +226,7 @@ class _Attempt:
             if row.key != self.job.key:
                 raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
             row.provenance = provenance(self.device) | {"method": asdict(method)}
+            row.outputs = [output.to_json() for output in self.outputs]
             row.started_at = row.started_at or datetime.now(UTC)
             return {chunk.start for chunk in row.chunks}
 
@@ -256,14 +262,12 @@ class _Attempt:
     def _check(self, result: Result, task: Task) -> tuple[dict[str, NDArray[Any]], StoredEvidence | None]:
         """Re-check what was found; store the adversarial examples that hold."""
         arrays = {name: np.asarray(array) for name, array in result.arrays.items()}
-        n = len(task.x)
-        for name, array in arrays.items():
-            if array.shape[:1] != (n,):
-                raise InputError(f"The measure's array {name!r} has shape {array.shape}; its first axis must be {n}.")
         if result.adversarials is None:
+            checks.check_arrays(self.job.measure, arrays, self.outputs, len(task.x))
             return arrays, None
         checked = verify(task.module, task.x, task.y, result.adversarials.to(task.x))
         arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in norm_names()}
+        checks.check_arrays(self.job.measure, arrays, self.outputs, len(task.x))
         rows = checked.holds.nonzero().squeeze(1)
         if not len(rows):
             return arrays, None
@@ -284,11 +288,29 @@ class _Attempt:
             chunks = list(session.get_one(Evaluation, self.evaluation_id).chunks)
             arrays = record.joined_arrays(chunks)
             flags = record.joined_flags(chunks)
-        scores = measure.summarise(arrays, parameters)
+        dataset = get_dataset(self.job.dataset)
+        labels = dataset.batch(0, self.job.samples)[1].numpy()
+        inputs = Inputs(arrays, labels, self._references(measure, parameters), dataset)
+        summary = checks.check_summary(measure.name, measure.summarise(inputs, parameters), self.outputs)
         with _surroundings(), self.database.write() as session:
             row = owned(session, self.evaluation_id, self.owner)
-            record.finish(row, scores, flags)
+            record.finish(row, summary, flags)
             record_change(session, row)
+
+    def _references(self, measure: Measure[Any], parameters: Any) -> dict[str, Arrays]:
+        """The arrays of the same measure on the reference models that it declares."""
+        found: dict[str, Arrays] = {}
+        for slug in measure.needs(parameters).references:
+            with _surroundings(), self.database.read() as session:
+                own = session.get_one(Evaluation, self.evaluation_id)
+                row = record.same_of(session, own, slug)
+                if row is None:
+                    raise InputError(
+                        f"It needs the same of its reference model {slug!r}, which is not evaluated: curveboard "
+                        f"evaluate -m {slug}, then --rerun failed."
+                    )
+                found[slug] = record.joined_arrays(row.chunks)
+        return found
 
     def _note_robust(self, result: record.ChunkResult) -> None:
         """Keep `text` at the share of samples so far that are robust at the job's eps, or the dataset's reference."""

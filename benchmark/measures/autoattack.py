@@ -11,9 +11,9 @@ import io
 import logging
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 import torch
@@ -24,10 +24,13 @@ from torch import Tensor
 from benchmark.attacks.engine.oracle import frozen
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
-from benchmark.measures import Arrays, Measure, Result, Task
-from benchmark.results import Flag, Score
+from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.results import Flag, Output, Score
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import within
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 Version = Literal["standard", "plus", "rand"]
 
@@ -93,14 +96,52 @@ class AutoAttack(Measure[AutoAttackParameters]):
     version = 1
     title = "AutoAttack: robust accuracy at one perturbation budget"
     paper = "Croce & Hein 2020, arXiv:2003.01690"
-    unit = "share"
-    direction = "higher"
     chunk = _BATCH
+    at_most = "samples"
     Parameters = AutoAttackParameters
 
-    def samples(self, parameters: AutoAttackParameters, n: int) -> int:
-        """The first ``parameters.samples`` of the slice."""
-        return min(parameters.samples, n)
+    def needs(self, parameters: AutoAttackParameters) -> Needs:
+        """Gradients."""
+        return Needs(gradients=True)
+
+    def outputs(self, parameters: AutoAttackParameters, dataset: Dataset) -> Sequence[Output]:
+        """Robust accuracy, with the verdict and the example's distance of each sample."""
+        norm, eps = parameters.norm, parameters.eps
+        array = f"distance_{norm}"
+        return (
+            Output(
+                "robust_accuracy",
+                "scalar",
+                "AutoAttack",
+                f"Share of images for which AutoAttack finds no adversarial example within {eps:.4g}.",
+                unit="share",
+                direction="higher",
+                threat=norm,
+                eps=eps,
+            ),
+            Output(
+                "square_gain",
+                "scalar",
+                "Square alone",
+                "Share of images that only Square Attack, which uses no gradients, broke: high where they are masked.",
+                unit="share",
+                threat=norm,
+                eps=eps,
+            ),
+            Output(
+                "robust", "verdict", "Robust", "Whether AutoAttack finds nothing.", threat=norm, eps=eps, array=array
+            ),
+            Output(
+                "distance",
+                "upper",
+                "Distance",
+                "Distance of the example that AutoAttack found; it searches within its budget, not for the nearest.",
+                unit="distance",
+                direction="higher",
+                threat=norm,
+                array=array,
+            ),
+        )
 
     def run(self, task: Task, parameters: AutoAttackParameters) -> Result:
         """Run the version's attacks one after the other, each on the survivors.
@@ -114,11 +155,11 @@ class AutoAttack(Measure[AutoAttackParameters]):
         arrays = {"robust": found.broken_by == "", "broken_by": found.broken_by.astype("S8")}
         return Result(arrays, found.adversarials, (*found.flags, *_square_gain(found.broken_by)))
 
-    def summarise(self, arrays: Arrays, parameters: AutoAttackParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: AutoAttackParameters) -> list[Score]:
         """Robust accuracy as re-verified, with its Clopper–Pearson interval, and the share that Square alone broke."""
-        robust = ~within(arrays[f"distance_{parameters.norm}"], parameters.eps)
+        robust = ~within(inputs.arrays[f"distance_{parameters.norm}"], parameters.eps)
         low, high = proportion_interval(robust.sum(), len(robust), confidence=0.95)
-        square = float((arrays["broken_by"] == b"square").mean())
+        square = float((inputs.arrays["broken_by"] == b"square").mean())
         accuracy = float(robust.mean())
         return [
             Score("robust_accuracy", accuracy, float(low), float(high), 0.95, unit="share", direction="higher"),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import torch
 from torch import Tensor
 
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
-from benchmark.measures import Arrays, Measure, Result, Task
-from benchmark.results import Flag, Score
+from benchmark.measures import Inputs, Measure, Result, Task
+from benchmark.results import Flag, Output, Score
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 REPEAT_TOLERANCE: Final = 1e-4
 """How far, relative to the largest output, two identical calls may differ: rounding on a busy GPU is far below."""
@@ -31,10 +35,13 @@ class Clean(Measure[CleanParameters]):
     name = "clean"
     version = 1
     title = "Clean accuracy: share of images classified correctly"
-    unit = "share"
-    direction = "higher"
     chunk = 500
     Parameters = CleanParameters
+
+    def outputs(self, parameters: CleanParameters, dataset: Dataset) -> Sequence[Output]:
+        """The accuracy."""
+        title, text = "Clean accuracy", "Share of images that are classified correctly."
+        return (Output("accuracy", "scalar", title, text, unit="share", direction="higher"),)
 
     def run(self, task: Task, parameters: CleanParameters) -> Result:
         """Classify one chunk twice: a deterministic model gives the same outputs.
@@ -50,9 +57,9 @@ class Clean(Measure[CleanParameters]):
         flags = (*_probabilities(logits), *_randomised(logits, again))
         return Result(arrays, flags=flags)
 
-    def summarise(self, arrays: Arrays, parameters: CleanParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: CleanParameters) -> list[Score]:
         """Accuracy with its Clopper–Pearson interval."""
-        correct = arrays["correct"]
+        correct = inputs.arrays["correct"]
         low, high = proportion_interval(correct.sum(), len(correct), confidence=0.95)
         accuracy = float(correct.mean())
         return [Score("accuracy", accuracy, float(low), float(high), 0.95, unit="share", direction="higher")]

@@ -20,6 +20,7 @@ from db.queries.records import (
     Row,
     RowStatus,
     ScoreInfo,
+    TableInfo,
 )
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "Row",
     "RowStatus",
     "ScoreInfo",
+    "TableInfo",
     "board_named",
     "boards",
     "changes",

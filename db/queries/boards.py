@@ -25,6 +25,7 @@ _EVALUATION = (
     Evaluation.parameters,
     Evaluation.norm,
     Evaluation.seed,
+    Evaluation.outputs,
     Evaluation.state,
     Evaluation.reason,
     Evaluation.created_at,

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from db.queries.records import EvaluationDetail, FlagInfo, ScoreInfo
-from db.schema import Array, Chunk, Evaluation, Flag, Score
+from db.queries.records import EvaluationDetail, FlagInfo, ScoreInfo, TableInfo
+from db.schema import Array, Chunk, Evaluation, Flag, Score, SummaryTable
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,12 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
         .order_by(Flag.id)
     ):
         flags[flag.evaluation_id].append(FlagInfo(*flag[1:]))
+    tables: dict[int, list[TableInfo]] = defaultdict(list)
+    for table in session.scalars(
+        select(SummaryTable).where(SummaryTable.evaluation_id.in_(evaluation_ids)).order_by(SummaryTable.id)
+    ):
+        values, low, high = table.data
+        tables[table.evaluation_id].append(TableInfo(table.name, values, low, high, table.confidence))
     costs = {
         row.evaluation_id: tuple(row[1:])
         for row in session.execute(
@@ -122,5 +128,6 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
             backward_passes=int(backward),
             scores=tuple(scores[key]),
             flags=tuple(flags[key]),
+            tables=tuple(tables[key]),
         )
     return details

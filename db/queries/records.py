@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from db.schema import State
 
@@ -62,6 +65,8 @@ class EvaluationInfo:
     parameters: Mapping[str, Any]
     norm: str | None
     seed: int
+    outputs: Sequence[Mapping[str, Any]]
+    """What its measure declared (`benchmark.results.Output` as JSON)."""
     state: State
     reason: str | None
     created_at: datetime
@@ -95,6 +100,25 @@ class FlagInfo:
     value: float | None
 
 
+@dataclass(frozen=True, eq=False)
+class TableInfo:
+    """The values of a grid or trace; its axes are in the evaluation's ``outputs``, under the same name.
+
+    Attributes:
+        name: The output's name.
+        values: Shape: the lengths of the output's axes; NaN in a cell that is missing.
+        low: Lower ends of the intervals, NaN where unknown.
+        high: Upper ends.
+        confidence: Confidence level of the intervals.
+    """
+
+    name: str
+    values: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+    confidence: float | None
+
+
 @dataclass(frozen=True)
 class EvaluationDetail:
     """The rest of an evaluation: what it cost, under what circumstances, and what it said.
@@ -111,6 +135,7 @@ class EvaluationDetail:
     backward_passes: int
     scores: tuple[ScoreInfo, ...]
     flags: tuple[FlagInfo, ...]
+    tables: tuple[TableInfo, ...] = ()
 
 
 class RowStatus(StrEnum):

@@ -11,7 +11,7 @@ VERSION: Final = 1
 
 
 def build(*, classes: int = 10) -> nn.Module:
-    """Twice ``Conv(32,3) ReLU``, ``MaxPool2``, twice ``Conv(64,3) ReLU``, ``MaxPool2``, then ``FC(200)`` twice; unpadded.
+    """Twice ``Conv(32,3) ReLU``, ``MaxPool2``, twice ``Conv(64,3) ReLU``, ``MaxPool2``, twice ``FC(200)``; unpadded.
 
     Args:
         classes: Number of classes.

@@ -8,6 +8,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
+from benchmark import flags as codes
 from benchmark.results import Flag
 from benchmark.twin import is_randomised
 from benchmark.verification import refuse_non_finite
@@ -119,7 +120,7 @@ def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
     if checks.misled > TOLERATED:
         flags.append(
             Flag(
-                "gradients-mislead",
+                codes.GRADIENTS_MISLEAD,
                 f"A random search brought {checks.misled:.0%} of the samples 0.5 % and more nearer than gradients had.",
                 checks.misled,
             )
