@@ -55,8 +55,8 @@ class Linear(nn.Module):
         with torch.no_grad():
             logits = self(x)
             gap = logits.gather(1, y[:, None]) - logits
-            dual = torch.stack([norms_of(w - self.weight, dual(norm)) for w in self.weight])[y]
-            return torch.where(dual > 0, gap / dual, torch.inf).amin(dim=1).clamp(min=0)
+            slope = torch.stack([norms_of(w - self.weight, dual(norm)) for w in self.weight])[y]
+            return torch.where(slope > 0, gap / slope, torch.inf).amin(dim=1).clamp(min=0)
 
 
 def images(n: int, seed: int = 0) -> Tensor:

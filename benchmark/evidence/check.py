@@ -18,7 +18,7 @@ from benchmark.errors import BenchmarkError, EvidenceError, UnknownNameError
 from benchmark.evidence.proofs import Proofs, proofs_of, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore
 from benchmark.threat import distances
-from benchmark.verification import REASONS, SLACK, mean_lead, verify
+from benchmark.verification import REASONS, SLACK, deciding_size, mean_lead, verify
 from db.schema import Dataset as DatasetRow
 from db.schema import Model
 from db.session import Database
@@ -168,7 +168,7 @@ def _is_tie(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether rounding decides if one clean image is classified correctly; its label may then fall either way."""
     with torch.no_grad():
         logits = model(x)
-    return bool(mean_lead(logits[None], y).abs() <= SLACK * logits.abs().amax())
+    return bool(mean_lead(logits[None], y).abs() <= SLACK * deciding_size(logits, y))
 
 
 def _clean_text(wrong: bool, distance: float) -> str:

@@ -31,11 +31,12 @@ from benchmark.jobs.job import seed_of
 from benchmark.jobs.lease import LostLeaseError, owned
 from benchmark.jobs.provenance import provenance
 from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task, get_measure
+from benchmark.modes import full_precision
 from benchmark.results import Flag, Output
 from benchmark.threat import norm_names
 from benchmark.threat.budget import within
 from benchmark.threat.goals import Threat
-from benchmark.verification import full_precision, verify
+from benchmark.verification import verify
 from db.errors import DatabaseError
 from db.schema import Evaluation, State
 

@@ -108,6 +108,10 @@ class Suite(_Made):
         """All cells, the last axis running fastest."""
         return itertools.product(*(axis.labels for axis in self.axes))
 
+    def missing(self, cell: tuple[str, ...]) -> str:
+        """Why one cell cannot be had although the suite can; empty if it can."""
+        return ""
+
     @abstractmethod
     def batch(self, cell: tuple[str, ...], start: int, stop: int) -> tuple[Tensor, Tensor]:
         """Samples ``start`` to ``stop`` in a cell; the same bytes whatever the range they are asked for in.
