@@ -22,6 +22,9 @@ from models_zoo.fetch import RemoteFile
 Form = Literal["weights", "pt2", "onnx", "code"]
 """How a model comes: weights for a registered architecture, a program without code, or Python code."""
 
+READERS: Final[Mapping[str, str]] = {"onnx": "models_zoo.formats.onnx", "pt2": "models_zoo.formats.pt2"}
+"""The readers of programs, whose versions take part in the digest."""
+
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
 MAX_CARD_BYTES: Final = 64 * 1024
 MAX_TEXT: Final = 500
@@ -93,6 +96,7 @@ class Entry:
         training_method: For instance ``"PGD adversarial training"``.
         training_norm: The norm it was trained to be robust in.
         training_eps: The budget it was trained for.
+        training_run: Recipe, settings and seed of a model that the training zoo made.
         extra_data: Whether data beyond the dataset's training split was used.
         notes: Anything else worth saying.
         claims: Published figures.
@@ -118,6 +122,7 @@ class Entry:
     training_method: str = ""
     training_norm: str | None = None
     training_eps: float | None = None
+    training_run: Mapping[str, Any] = field(default_factory=dict)
     extra_data: bool = False
     notes: str = ""
     claims: tuple[Claim, ...] = ()
@@ -142,6 +147,8 @@ class Entry:
             else None,
             "factory": self.factory,
         }
+        if self.form in READERS:  # what a program computes depends on who reads it
+            facts["reader"] = literal_version(READERS[self.form])
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -191,6 +198,7 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         training_method=training.text("method"),
         training_norm=norm or None,
         training_eps=training.number("eps"),
+        training_run=training.plain("run", dict),
         extra_data=bool(training.value("extra_data", bool)),
         notes=card.text("notes"),
         claims=tuple(_claim(claim) for claim in card.tables("claims")),
@@ -244,6 +252,7 @@ def card_table(entry: Entry) -> dict[str, Any]:
             method=entry.training_method,
             norm=entry.training_norm,
             eps=entry.training_eps,
+            run=entry.training_run,
             extra_data=entry.extra_data or None,
         ),
         weights=[kept(file=w.name, urls=w.urls, size=w.size, sha256=w.sha256, layout=w.layout) for w in entry.weights],

@@ -21,12 +21,14 @@ from benchmark.certificates.rows import margin_rows
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
-from benchmark.measures import Task, get_measure
+from benchmark.measures import Inputs, Task, get_measure
 from benchmark.measures.certificate import CertificateParameters
-from benchmark.threat import DUAL, NORMS, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
 from benchmark.verification import verify
 from models_zoo import load_model, preprocessing
 from models_zoo.architectures import gaussian_kernel
+
+NORMS = ("linf", "l2", "l1")
 
 SHARP = ("crown", "cross-lipschitz", "linear-region", "best")
 """Methods that are exact on linear models; interval bounds are too, up to the tolerance of their bisection."""
@@ -47,7 +49,7 @@ def closed_form(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     w, b = model[1].weight.detach().double(), model[1].bias.detach().double()
     logits = x.flatten(1).double() @ w.T + b
     gaps = logits.gather(1, y[:, None]) - logits
-    lengths = torch.stack([norms_of(w[c] - w, DUAL[norm]) for c in y.tolist()])
+    lengths = torch.stack([norms_of(w[c] - w, dual(norm)) for c in y.tolist()])
     away = torch.where(lengths > 0, gaps / lengths.clamp(min=1e-30), torch.inf)
     return away.amin(dim=1).clamp(min=0)
 
@@ -345,7 +347,7 @@ def test_the_measure_reports_radii_that_are_0_where_misclassified() -> None:
         assert radius[0] == 0
         correct = verify(model, x, y, x).correct.numpy()
         assert ((radius > 0) == correct).all()
-        scores = {s.name: s.value for s in measure.summarise({"radius": radius}, parameters)}
+        scores = {s.name: s.value for s in measure.summarise(Inputs({"radius": radius}, y.numpy()), parameters)}
         assert scores["mean_radius"] == pytest.approx(radius.mean())
 
 

@@ -20,9 +20,12 @@ from benchmark.certificates.gaussian_kernel import KernelClassifier, cross_lipsc
 from benchmark.certificates.graph import Graph, check_agreement, lower, trace
 from benchmark.certificates.linear_region import linear_region
 from benchmark.errors import InputError, UnsupportedModelError
-from benchmark.threat import NORMS, Norm
+from benchmark.threat import Norm
 
 __all__ = ["METHODS", "Graph", "certificate", "trace"]
+
+NORMS: Final[tuple[Norm, ...]] = ("linf", "l2", "l1")
+"""The norms that certificates are computed in."""
 
 
 class GraphMethod(Protocol):

@@ -27,7 +27,7 @@ from benchmark.certificates.graph import Graph
 from benchmark.certificates.operations import Activation
 from benchmark.certificates.rows import margin_rows, neurons
 from benchmark.errors import UnsupportedModelError
-from benchmark.threat import Norm
+from benchmark.threat import Norm, get_norm
 
 SLACK: Final = 1e-9
 """Margins are taken smaller, rates larger and radii smaller by this, relatively, against rounding in float64."""
@@ -119,7 +119,7 @@ def largest_radius(margins: Tensor, x: Tensor, norm: Norm, bounds: Callable[[Ten
     def certify(radii: Tensor) -> Tensor:
         return torch.minimum(_reach(bounds(radii), margins, below, norm), radii)
 
-    span = {"linf": 1.0, "l2": d**0.5, "l1": float(d)}[norm]
+    span = get_norm(norm).diameter((d,))
     low = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     # The bound at radius 0 is the gradient itself, and no larger ball can certify more than it does.
     high = _reach(bounds(low), margins, below, norm).clamp(max=span)

@@ -6,7 +6,6 @@ so that what two logits share cancels.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from typing import Final
 
@@ -21,7 +20,7 @@ from benchmark.certificates.graph import Graph
 from benchmark.certificates.relaxations import SLACK
 from benchmark.certificates.rows import margin_rows
 from benchmark.certificates.search import Trial, largest_radius
-from benchmark.threat import DUAL, Norm, norms_of
+from benchmark.threat import Norm, dual, get_norm, norms_of
 
 TOLERANCE: Final = 5e-3
 """Radii are searched until certified and refused ones are this near, relatively."""
@@ -137,7 +136,7 @@ def radius(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method = "
 def _search(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm, method: Method) -> Tensor:
     """`radius` of correctly classified images in float64."""
     low = x.new_zeros(len(x))
-    span = {"linf": 1.0, "l2": math.sqrt(x[0].numel()), "l1": float(x[0].numel())}[norm]
+    span = get_norm(norm).diameter(x.shape[1:])
     if not graph.nonlinear():  # the bounds are the margins themselves, on a ball of any size
         return _try(graph, x, y, torch.full_like(low, span), norm=norm, intervals=method, method=method).reach
     first, margin = _first(graph, x, y, span, norm=norm, method=method)
@@ -163,7 +162,7 @@ def _first(graph: Graph, x: Tensor, y: Tensor, span: float, *, norm: Norm, metho
     for linear in margin_bounds(bounds, y, method):
         margin = torch.minimum(margin, linear.smallest(ball, bounds.intervals).amin(dim=1))
         if method == "crown":  # within a vanishing ball the linear bounds are the margins' gradients
-            steepest = norms_of(linear.on_image().flatten(0, 1), DUAL[norm]).view(len(linear.on_image()), -1)
+            steepest = norms_of(linear.on_image().flatten(0, 1), dual(norm)).view(len(linear.on_image()), -1)
             slope = torch.maximum(slope, steepest.amax(dim=1))
     if method == "ibp":
         tiny = torch.full_like(slope, TINY * span)

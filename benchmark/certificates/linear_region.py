@@ -29,7 +29,7 @@ from benchmark.certificates.operations import Activation
 from benchmark.certificates.relaxations import Relaxation
 from benchmark.certificates.rows import margin_rows, neurons
 from benchmark.errors import UnsupportedModelError
-from benchmark.threat import DUAL, Norm, norms_of
+from benchmark.threat import Norm, dual, get_norm, norms_of
 
 SLACK: Final = 1e-9
 """Radii are moved down by this, relatively, against rounding in float64."""
@@ -104,7 +104,7 @@ def _of_some(graph: Graph, x: Tensor, y: Tensor, norm: Norm, *, boxed: bool) -> 
     for linear, error in _affine_pieces(graph, x, y):
         radius = torch.minimum(radius, _distance(linear, error, x, norm, boxed=boxed).amin(dim=1))
     correct = graph.logits(x).argmax(dim=1) == y
-    span = {"linf": 1.0, "l2": x[0].numel() ** 0.5, "l1": float(x[0].numel())}[norm]
+    span = get_norm(norm).diameter(x.shape[1:])
     return torch.where(correct, radius.clamp(max=span) * (1 - SLACK), 0.0)
 
 
@@ -146,5 +146,5 @@ def _distance(linear: LinearBound, error: Tensor, x: Tensor, norm: Norm, *, boxe
     if boxed:
         # Towards the hyperplane means down where the row and its value have one sign, up where they differ.
         rows = torch.where(torch.where(rows * value[..., None] > 0, below, above) > 0, rows, 0.0)
-    size = norms_of(rows.expand(*value.shape, -1).flatten(0, -2), DUAL[norm]).view_as(value)
+    size = norms_of(rows.expand(*value.shape, -1).flatten(0, -2), dual(norm)).view_as(value)
     return (value.abs().flatten(1) - error).clamp(min=0) / size.flatten(1).clamp(min=1e-300)
