@@ -347,7 +347,9 @@ class _Row:
             "weather",
             {},
             {"stands": stands},
-            scores=[Score(name="damage", value=17.5 + self.index, low=15.0, high=99.0, unit="euros", direction="lower")],
+            scores=[
+                Score(name="damage", value=17.5 + self.index, low=15.0, high=99.0, unit="euros", direction="lower")
+            ],
             tables=[
                 SummaryTable(name=name, data=np.stack([values, values - 0.05, values + 0.05]), confidence=0.95)
                 for name, values in (("accuracy_in_weather", grid), ("found", trace))

@@ -289,7 +289,9 @@ def test_two_publishers_at_once_leave_the_site_that_one_would(place: Path) -> No
     build(place)
     wanted = {p.relative_to(place / "public"): p.read_bytes() for p in (place / "public").rglob("*") if p.is_file()}
     context = multiprocessing.get_context("spawn")
-    shutil.rmtree(next(p for p in (place / ".public-cache").iterdir() if p.is_dir()))  # so that there is something to do
+    shutil.rmtree(
+        next(p for p in (place / ".public-cache").iterdir() if p.is_dir())
+    )  # so that there is something to do
     barrier = context.Barrier(2)
     both = [context.Process(target=_publish, args=(str(place), barrier)) for _ in range(2)]
     for process in both:

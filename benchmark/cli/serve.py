@@ -78,9 +78,9 @@ def known_names(host: str) -> frozenset[str] | None:
 
 
 def _rebuild(place: Place, folder: Path) -> None:
-    from benchmark.cli.publish import publish
     from sqlalchemy.exc import SQLAlchemyError
 
+    from benchmark.cli.publish import publish
     from benchmark.errors import BenchmarkError
     from db.errors import DatabaseError
 

@@ -241,7 +241,9 @@ def _threat_facts(
         lower = part.distances < distances
         distances[lower], winner[lower] = part.distances[lower], k
     curve = RobustnessCurve(distances, "linf")  # the norm has no part in any of the figures
-    own = tuple(f for f in found if f.output.threat == axis.threat and f.output.kind in {"lower", "estimate", "verdict"})
+    own = tuple(
+        f for f in found if f.output.threat == axis.threat and f.output.kind in {"lower", "estimate", "verdict"}
+    )
     bounds = [np.maximum(np.nan_to_num(f.values, nan=0.0), 0.0) for f in own if f.output.kind == "lower"]
     return ThreatFacts(
         axis=axis,

@@ -97,4 +97,6 @@ def sentence(view: BoardView, threat: str) -> Sentence:
 def _place(start: float, stop: float, end: float) -> str:
     if start == 0:
         return "everywhere" if stop == end else f"up to ε = {words.number(stop)}"
-    return f"from ε = {words.number(start)} on" if stop == end else f"from {words.number(start)} to {words.number(stop)}"
+    return (
+        f"from ε = {words.number(start)} on" if stop == end else f"from {words.number(start)} to {words.number(stop)}"
+    )

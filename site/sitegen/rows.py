@@ -207,7 +207,9 @@ def _build(task: RowTask, folder: Path) -> None:
 def _unread(row: Row, told: str) -> Row:
     """A row without its results: as if each had failed for this reason."""
     reason = f"Its results cannot be read ({told})."
-    cells = [replace(cell, state=State.FAILED, reason=reason) if cell.state is State.DONE else cell for cell in row.cells]
+    cells = [
+        replace(cell, state=State.FAILED, reason=reason) if cell.state is State.DONE else cell for cell in row.cells
+    ]
     return replace(row, cells=tuple(cells), others=(), status=RowStatus.INCOMPLETE)
 
 

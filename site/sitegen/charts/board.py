@@ -38,9 +38,7 @@ def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
     behind = bool(figures) and len(back) > INLINE
     places = letter_places(ranking.counts[front], view.board.n, axis.grid)
     lines = [] if behind else [_curve(view, ranking, i, ()) for i in reversed(back)]
-    lettered = [
-        _curve(view, ranking, i, (float(axis.grid[place]),)) for i, place in zip(front, places, strict=True)
-    ]
+    lettered = [_curve(view, ranking, i, (float(axis.grid[place]),)) for i, place in zip(front, places, strict=True)]
     said = sentence(view, threat).text
     return replace(
         eps_chart(axis),

@@ -36,7 +36,9 @@ def html(chart: Chart) -> Markup:
         parts.append(f'<path class="dot {point.style}" d="{dots}"/>')
     parts += _crossings(chart)
     parts.append("</svg>")
-    parts += [f'<span class="xt" style="left:{_percent(chart.fx(x))}">{escape(text)}</span>' for x, text in chart.x_labels]
+    parts += [
+        f'<span class="xt" style="left:{_percent(chart.fx(x))}">{escape(text)}</span>' for x, text in chart.x_labels
+    ]
     parts += [
         f'<span class="yt" style="top:{_percent(chart.fy(y))}">{escape(text)}</span>' for y, text in chart.y_ticks
     ]

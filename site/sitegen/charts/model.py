@@ -103,9 +103,7 @@ def sample_chart(facts: ThreatFacts) -> Chart | None:
     order = order[np.unique(np.linspace(0, len(order) - 1, min(SAMPLES, len(order))).astype(int))]
     marks = ("s2 square", "s1", "s3 big", "s4", "s6")
     of_samples = [found for found in facts.beside if found.output.kind in {"lower", "estimate"}]
-    shown = [
-        (found.output.title, found.values[order], marks[k % len(marks)]) for k, found in enumerate(of_samples)
-    ]
+    shown = [(found.output.title, found.values[order], marks[k % len(marks)]) for k, found in enumerate(of_samples)]
     everything = np.concatenate([distances[order], *(values for _, values, _ in shown)])
     top = min(
         facts.axis.maximum, 1.05 * float(everything[np.isfinite(everything)].max(initial=facts.axis.published[0]))

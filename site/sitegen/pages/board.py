@@ -229,7 +229,9 @@ def _page(
 def _shown_cells(rows: Sequence[TableRow], shown: Sequence[Column], threat: str) -> list[TableRow]:
     keep = [k for k, column in enumerate(shown) if column.shown_under(threat)]
     return [
-        TableRow(**{**{f: getattr(row, f) for f in TableRow.__dataclass_fields__}, "cells": [row.cells[k] for k in keep]})
+        TableRow(
+            **{**{f: getattr(row, f) for f in TableRow.__dataclass_fields__}, "cells": [row.cells[k] for k in keep]}
+        )
         for row in rows
     ]
 
@@ -249,7 +251,7 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "slug": built.slug,
         "title": built.title,
         "letter": view.letter(built.slug),
-        "clean": asdict(record.clean) if record.clean else None,
+        "unharmed": asdict(record.clean) if record.clean else None,
         "arch": record.architecture,
         "method": card.get("training_method") or "",
         "threat": _trained_for(card),

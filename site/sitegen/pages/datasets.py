@@ -194,7 +194,9 @@ class _Pictures:
         return f"{self.folder.removeprefix('datasets/')}/{file}"
 
 
-def _scale(dataset: DatasetInfo, norm: str, nearest: Floats, indices: NDArray[Any] | None, picture: _Pictures) -> NormScale:
+def _scale(
+    dataset: DatasetInfo, norm: str, nearest: Floats, indices: NDArray[Any] | None, picture: _Pictures
+) -> NormScale:
     finite = nearest[np.isfinite(nearest)]
     smallest, median, largest = float(finite.min()), float(np.median(finite)), float(finite.max())
     budgets = published(dataset.card, norm)
