@@ -53,6 +53,7 @@ def command(
     Every result is committed in chunks: interrupt or kill it at any moment and run it again, and it takes up where it
     was. Exit code 3 when a job failed; the others' results stand.
     """
+    from benchmark.board.dataset_facts import store_dataset_facts
     from benchmark.data import get_dataset
     from benchmark.jobs.plan import make_plan, wanted_jobs
     from benchmark.jobs.protocol import get_protocol
@@ -84,6 +85,8 @@ def command(
         rerun=rerun,
         replace=attack is None,
     )
+    if not outcome.stopped:
+        store_dataset_facts(database, report=lambda text: click.echo(text, err=True))
     _print_outcome(outcome, plan, as_json=as_json)
     if outcome.stopped:
         click.get_current_context().exit(130)

@@ -174,3 +174,6 @@ PROMISING: Final = 0.1
 
 MISLED: Final = 0.005
 """Share by which a long random search must shorten an example for the gradients before it to count as misleading."""
+
+BLIND: Final = 5
+"""How many times longer the random search is where it is all there is."""

@@ -56,6 +56,7 @@ class NormScale:
         shares: (published eps, its share of the smallest, of the median).
         chart: Their distribution.
         pairs: The nearest pairs.
+        compared: How many images were compared with each other.
     """
 
     symbol: str
@@ -65,6 +66,7 @@ class NormScale:
     shares: Sequence[tuple[float, float, float]]
     chart: Chart
     pairs: Sequence[Pair]
+    compared: int
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,8 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
     dataset = views[0].board.dataset
     files: dict[str, bytes] = {}
     images = queries.dataset_array(session, dataset.id, "images")
+    if images is None:
+        images = queries.dataset_array(session, dataset.id, "thumbnails")  # of large ones
     labels = queries.dataset_array(session, dataset.id, "labels")
     picture = _Pictures(dataset, images, labels, f"datasets/{name}", files)
     scales = []
@@ -138,7 +142,7 @@ def _dataset_page(session: Session, views: Sequence[BoardView], name: str, as_of
         views=views,
         scales=scales,
         hopeless=hopeless,
-        scale_of=0 if labels is None else len(labels),
+        scale_of=max((scale.compared for scale in scales), default=0),
     )
     return files
 
@@ -215,15 +219,21 @@ def _scale(
         smallest=smallest,
         median=median,
         largest=largest,
-        shares=[(eps, eps / smallest, eps / median) for eps in budgets],
+        shares=[(eps, _share(eps, smallest), _share(eps, median)) for eps in budgets],
         chart=_distribution(norm, finite, budgets),
         pairs=pairs,
+        compared=len(nearest),
     )
+
+
+def _share(eps: float, distance: float) -> float:
+    """A budget as a share of a distance; none of 0, where the same image is in two classes."""
+    return eps / distance if distance > 0 else float("nan")
 
 
 def _distribution(norm: str, nearest: Floats, budgets: Sequence[float]) -> Chart:
     steps = RobustnessCurve(nearest, "linf").thin(200)
-    top = float(nearest.max()) * 1.05
+    top = float(nearest.max()) * 1.05 or 1.0
     step = nice(top / 5)
     ticks = [round(k * step, 10) for k in range(int(top / step) + 1)]
     return Chart(
