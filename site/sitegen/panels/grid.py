@@ -108,7 +108,7 @@ def _maps(found: Found) -> list[HeatMap]:
     front = output.axes[:-2]
     made = []
     for place in product(*(range(len(axis.labels)) for axis in front)):
-        data = whole[:, *place]
+        data = np.stack([part[place] for part in whole])
         told = ", ".join(f"{axis.name} {axis.labels[k]}" for axis, k in zip(front, place, strict=True))
         made.append(_map(found, f"{title}: {told}" if told else title, data, ends))
     return made
