@@ -14,6 +14,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 import torch
+from benchmark.jobs.record import ChunkResult, add_chunk
 from sqlalchemy import func, select
 
 from benchmark import plugins
@@ -22,7 +23,6 @@ from benchmark.cli import run
 from benchmark.errors import UnsupportedModelError
 from benchmark.jobs.job import Job, seed_of
 from benchmark.jobs.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
-from benchmark.jobs.record import ChunkResult, add_chunk
 from benchmark.measures import Measure, Result
 from benchmark.results import Flag, Output, Score
 from benchmark.workspace import Workspace

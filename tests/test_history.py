@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 import boards
 import numpy as np
 import pytest
+from benchmark.jobs.record import ChunkResult, add_chunk, finish
 from sqlalchemy import select
 
 from benchmark.board.credit import contributor, credit
 from benchmark.board.history import record_change, record_rows
 from benchmark.cli import run
-from benchmark.jobs.record import ChunkResult, add_chunk, finish
 from benchmark.results import Summary
 from db.queries import changes
 from db.schema import Cell, Change, Dataset, Evaluation, Model, Protocol, State

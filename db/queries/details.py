@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.queries.records import EvaluationDetail, FlagInfo, ScoreInfo, TableInfo
-from db.schema import Array, Chunk, Evaluation, Flag, Score, SummaryTable
+from db.schema import Array, Chunk, Evaluation, Flag, Score, State, SummaryTable
 
 
 @dataclass(frozen=True)
@@ -131,3 +131,15 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
             tables=tuple(tables[key]),
         )
     return details
+
+
+def largest_distance(session: Session, dataset_id: int, name: str) -> float:
+    """The largest finite value of the arrays of that name, of all finished evaluations on a dataset; 0 without any."""
+    query = (
+        select(Array.data)
+        .join(Chunk, Array.chunk_id == Chunk.id)
+        .join(Evaluation, Chunk.evaluation_id == Evaluation.id)
+        .where(Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE, Array.name == name)
+    )
+    finite = (values[np.isfinite(values)] for values in session.scalars(query))
+    return max((float(values.max()) for values in finite if len(values)), default=0.0)
