@@ -164,7 +164,7 @@ def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> T
     rows = search.rows(sample)
     rows.delta = delta
     images = rows.images()
-    holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
+    holds = verify(search.oracle.model, search.x[sample], rows.y, images, safety=2).holds.to(delta.device)
     if randomised:
         holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
     kept = sample[holds]
