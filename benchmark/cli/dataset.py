@@ -145,13 +145,13 @@ def _sizes(options: dict[str, Any]) -> Sizes:
 
 def _eps(given: Sequence[str]) -> dict[str, tuple[float, ...]] | None:
     from benchmark.data.own.card import number
-    from benchmark.threat import NORMS
+    from benchmark.threat import norm_names
 
     found: dict[str, tuple[float, ...]] = {}
     for text in given:
         norm, _, values = text.partition("=")
-        if norm not in NORMS:
-            raise click.UsageError(f"--eps {text}: the norm is one of {', '.join(NORMS)}, as in linf=8/255.")
+        if norm not in norm_names():
+            raise click.UsageError(f"--eps {text}: the norm is one of {', '.join(norm_names())}, as in linf=8/255.")
         try:
             found[norm] = tuple(number(value) for value in values.split(","))
         except (ValueError, ZeroDivisionError):
