@@ -3,8 +3,8 @@
 ::
 
     BenchmarkError                 an expected error: the command line prints it and exits with 1
-    ├── UnknownNameError           no attack, measure, dataset, protocol … of that name; carries the nearest names
     ├── InputError                 images, labels, a file or an option the code cannot take
+    │   └── UnknownNameError       no attack, measure, dataset, protocol … of that name; carries the nearest names
     ├── WorkspaceError             no workspace here, or one that cannot be read or written
     ├── EvidenceError              stored evidence is missing, damaged or does not hold
     ├── AccessError            an attack that asks for more of a model than it declares
@@ -24,7 +24,11 @@ class BenchmarkError(Exception):
     """An expected error; its text is written for the user."""
 
 
-class UnknownNameError(BenchmarkError):
+class InputError(BenchmarkError):
+    """Input the code cannot take."""
+
+
+class UnknownNameError(InputError):
     """Nothing is registered under the name given.
 
     Args:
@@ -41,10 +45,6 @@ class UnknownNameError(BenchmarkError):
         )
         super().__init__(f"There is no {kind} called {name!r}. {hint}")
         self.kind, self.name, self.nearest = kind, name, near
-
-
-class InputError(BenchmarkError):
-    """Input the code cannot take."""
 
 
 class WorkspaceError(BenchmarkError):

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import InputError, UnsupportedModelError
-from benchmark.modes import eval_mode
+from benchmark.modes import eval_mode, same_draws
 from benchmark.threat import in_box
 from benchmark.twin import refuse_batch_dependence, twin_of
 
@@ -85,13 +85,12 @@ def _prepare(model: Any, x: Any, y: Any, *, pool: Any, labels_needed: bool, boxe
     if more is not None and more.shape[1:] != images.shape[1:]:
         raise InputError(f"The pool's images have shape {tuple(more.shape[1:])}, the images {tuple(images.shape[1:])}.")
     given = None if y is None and not labels_needed else _labels(y, len(images)).to(images.device)
-    fitted, classes = _fitted(module, images)
-    if given is None:
-        with eval_mode(fitted), torch.no_grad():
+    with eval_mode(module), torch.no_grad(), same_draws(images.device):
+        fitted, classes = _fitted(module, images)
+        if given is None:
             given = torch.cat([fitted(part) for part in torch.split(images, 500)]).argmax(dim=1)
-    _check_range(given, classes)
-    with eval_mode(fitted), torch.no_grad():
-        refuse_batch_dependence(fitted, images)
+        _check_range(given, classes)
+        refuse_batch_dependence(fitted.eval(), images)
     return Prepared(fitted, images, given, more, classes)
 
 
@@ -126,13 +125,9 @@ def _labels(y: Any, n: int) -> Tensor:
     values = _tensor(y, "labels")
     if values.is_floating_point() or values.is_complex() or values.dtype == torch.bool:
         hint = "one-hot or soft labels: give their argmax" if values.ndim == 2 else "convert whole numbers to int64"
-        raise InputError(
-            f"The labels are {values.dtype} of shape {tuple(values.shape)}; needed: ({n},), int64 ({hint})."
-        )
+        raise InputError(f"Labels are {values.dtype} of shape {tuple(values.shape)}; needed: ({n},), int64 ({hint}).")
     if values.shape != (n,):
-        raise InputError(
-            f"The labels have shape {tuple(values.shape)}; needed: one class index an image, ({n},), int64."
-        )
+        raise InputError(f"Labels have shape {tuple(values.shape)}; needed: one class index an image, ({n},), int64.")
     return values.to(torch.int64).clone()
 
 
@@ -156,7 +151,7 @@ def _check_range(y: Tensor, classes: int) -> None:
     if low >= 0 and high < classes:
         return
     hint = "; classes are counted from 0, so subtract 1" if low == 1 and high == classes else ""
-    raise InputError(f"The labels are {low} to {high}, but the model has {classes} outputs, 0 to {classes - 1}{hint}.")
+    raise InputError(f"Labels are {low} to {high}, but the model has {classes} outputs, 0 to {classes - 1}{hint}.")
 
 
 class Function(nn.Module):
@@ -239,15 +234,14 @@ def _fitted(module: nn.Module, x: Tensor) -> tuple[nn.Module, int]:
     few = x[:_PROBED]
     shown = few.to(dtype) if dtype != few.dtype else few.clone()
     before = shown.clone()
-    with eval_mode(module), torch.no_grad():
-        try:
-            output = module(shown)
-        except Exception as error:  # the model is the caller's and may raise anything
-            text = " ".join(str(error).split())[:200].rstrip(".")
-            raise UnsupportedModelError(
-                f"The model cannot take {len(few)} images of shape {tuple(x.shape[1:])}, {dtype}, on {x.device}: "
-                f"{type(error).__name__}: {text}."
-            ) from error
+    try:
+        output = module(shown)
+    except Exception as error:  # the model is the caller's and may raise anything
+        text = " ".join(str(error).split())[:200].rstrip(".")
+        raise UnsupportedModelError(
+            f"The model cannot take {len(few)} images of shape {tuple(x.shape[1:])}, {dtype}, on {x.device}: "
+            f"{type(error).__name__}: {text}."
+        ) from error
     copied = not torch.equal(shown, before)
     logits = logits_of(output)
     check_logits(logits, len(few))

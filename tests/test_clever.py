@@ -15,7 +15,7 @@ from benchmark.clever.targets import choose_targets
 from benchmark.counting import CountingModel
 from benchmark.errors import BenchmarkError, InputError, UnknownNameError, UnsupportedModelError
 from benchmark.jobs.protocol import parameters_of
-from benchmark.measures import Task, get_measure
+from benchmark.measures import Inputs, Task, get_measure
 from benchmark.threat import dual, norms_of
 from models_zoo.preprocessing import build
 
@@ -466,7 +466,7 @@ def test_the_measures_scores():
     y[0] = (y[0] + 1) % 5
     arrays = measure.run(Task(model, model, x, y), parameters).arrays
     truth = exact_distances(model, x[1:], "l2").amin(dim=1).numpy()
-    scores = {score.name: score for score in measure.summarise(arrays, parameters)}
+    scores = {score.name: score for score in measure.summarise(Inputs(arrays, y.numpy()), parameters)}
     assert scores["mean_score"].value == pytest.approx(truth.mean(), rel=1e-4)
     assert scores["mean_score"].low < truth.mean() < scores["mean_score"].high
     assert scores["scored"].value == pytest.approx(19 / 20)

@@ -13,12 +13,13 @@ from torch import nn
 from benchmark import robustness_curve, verify
 from benchmark.attacks import get_attack
 from benchmark.attacks.engine import search as engine_module
+from benchmark.attacks.engine.budget import BUDGETS
 from benchmark.attacks.engine.linearised import descend
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.reliability import seeds_disagree
 from benchmark.attacks.engine.rows import Rows
-from benchmark.attacks.engine.search import BUDGETS, FAMILIES, Search
 from benchmark.attacks.engine.shrinking import sparse_ascent
+from benchmark.attacks.engine.state import FAMILIES, Search
 from benchmark.certificates.exact import exact
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.threat import dual, norms_of
@@ -478,7 +479,7 @@ def test_everything_misclassified_needs_no_attack():
     ("change", "message"),
     [
         ({"x": torch.rand(4, *SHAPE) + 1}, "outside"),
-        ({"x": torch.rand(4, *SHAPE).double()}, "float32"),
+        ({"x": torch.zeros(4, *SHAPE, dtype=torch.uint8)}, "float32"),
         ({"y": torch.zeros(3, dtype=torch.int64)}, "Labels"),
         ({"norm": "l3"}, "l3"),
         ({"pool": torch.rand(2, 1, 2, 2)}, "pool"),

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, frozen
 from benchmark.threat import Norm, dual, norms_of
+from benchmark.verification import needed_lead
 
 _TARGETS: Final[dict[Effort, int]] = {"quick": 1, "standard": 9, "thorough": 1000}
 """Most likely other classes that are tried."""
@@ -35,7 +36,7 @@ def hein(
     """
     best = x.clone()
     with frozen(model) as classifier:
-        oracle = Oracle(classifier, batch_size=500)
+        oracle = Oracle(classifier, batch_size=500, noise=needed_lead(classifier, x, y))
         logits = oracle.logits(x)
         targets = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
         nearest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)

@@ -82,7 +82,7 @@ def publish(
     jobs: int | None = None,
     bundles: bool = False,
 ) -> BuildReport:
-    """Build the site of a workspace (by default into its ``public/``)."""
+    """Build the site of a workspace (by default into its ``public/``); nothing is written into the database."""
     import sitegen
 
     database, workspace = place.database, place.workspace
