@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import zipfile
@@ -195,18 +196,15 @@ def test_an_array_of_objects_is_never_unpickled(board, tmp_path, capsys):
 
 def test_parquet_files_as_hugging_face_has_them(board, photos, tmp_path):
     pyarrow = pytest.importorskip("pyarrow")
-    import pyarrow.parquet
-
+    parquet = pytest.importorskip("pyarrow.parquet")
     files = sorted(photos.rglob("*.png"))
     column = pyarrow.array([{"bytes": file.read_bytes(), "path": file.name} for file in files])
     features = {"image": {"_type": "Image"}, "label": {"_type": "ClassLabel", "names": ["cold", "warm"]}}
     table = pyarrow.table({"image": column, "label": [k % 2 for k in range(len(files))]})
-    import json
-
     table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
     (tmp_path / "hub/data").mkdir(parents=True)
     for split in ("train", "test"):
-        pyarrow.parquet.write_table(table, tmp_path / f"hub/data/{split}-00000-of-00001.parquet")
+        parquet.write_table(table, tmp_path / f"hub/data/{split}-00000-of-00001.parquet")
     assert add(tmp_path / "hub", "--size", "16") == 0
     assert own().classes == ("cold", "warm")
     assert own().split("train").size == own().size == 9
@@ -301,8 +299,7 @@ def test_names_of_any_language_and_empty_classes(board, photos, capsys):
 
 @pytest.mark.skipif(os.name != "posix", reason="names of files are bytes")
 def test_a_file_name_that_is_no_text_is_told(board, photos, capsys):
-    with open(os.fsencode(photos / "red") + b"/\xff.png", "wb") as file:
-        file.write(b"")
+    (photos / "red" / os.fsdecode(b"\xff.png")).write_bytes(b"")
     assert add(photos, "--size", "16") == 1
     assert "is no UTF-8; rename the file" in capsys.readouterr().err
 
