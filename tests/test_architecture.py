@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
+    "curveboard": ROOT / "curveboard",
     "benchmark": ROOT / "benchmark",
     "models_zoo": ROOT / "models_zoo",
     "db": ROOT / "db",
@@ -47,6 +48,7 @@ DATA = {"benchmark.data", "models_zoo"}
 # Importer -> what it may import of this project; the longest prefix that fits a module holds for it.
 # benchmark.jobs → evidence → board → db; measures → attacks, data, clever, certificates → threat.
 MAY_IMPORT = {
+    "curveboard": {"curveboard", "benchmark"},
     "benchmark": LIBRARY | {"benchmark.library"},
     "benchmark.attacks": LIBRARY,
     "benchmark.certificates": LIBRARY,
@@ -128,6 +130,7 @@ def test_a_module_imports_only_what_it_may(module, path):
     [
         "benchmark",
         "benchmark.cli",
+        "curveboard",
         "benchmark.curve",
         "benchmark.board.ledger",
         "benchmark.evidence.store",
