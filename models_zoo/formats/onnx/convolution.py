@@ -92,9 +92,7 @@ def _conv(call: Call) -> Any:
     if not w.symmetric:
         x, padding = pad(call, x, w.begin, w.end, 0.0), [0] * len(w.size)
     function = CONVOLUTIONS[len(w.size) - 1]
-    return call.apply(
-        function, x, call.value(1), call.optional(2), w.stride, padding, w.dilation, call.get("group", 1)
-    )
+    return call.apply(function, x, call.value(1), call.optional(2), w.stride, padding, w.dilation, call.get("group", 1))
 
 
 def _conv_transpose(call: Call) -> Any:

@@ -68,9 +68,7 @@ def _average_pool(call: Call) -> Any:
     counts, beyond = _places(call, w)
     counted = bool(call.get("count_include_pad", 0))
     if _plain(w, beyond, dilated=False):
-        return call.apply(
-            AVERAGE_POOLS[len(w.size) - 1], call.value(0), w.kernel, w.stride, w.begin, False, counted
-        )
+        return call.apply(AVERAGE_POOLS[len(w.size) - 1], call.value(0), w.kernel, w.stride, w.begin, False, counted)
     inside = torch.ones([1, 1, *w.size])
     if counted:
         inside = pad(call, inside, w.begin, w.end, 1.0)

@@ -11,7 +11,7 @@ from torch import Tensor, fx
 from models_zoo.errors import WeightsError, shown
 from models_zoo.formats.builder import Builder, as_float32
 from models_zoo.formats.onnx.call import Call, Sizes, Value, sizes_or_tensor
-from models_zoo.formats.onnx.operators import OPERATORS, ON_SIZES
+from models_zoo.formats.onnx.operators import ON_SIZES, OPERATORS
 
 OLDEST_OPSET: Final = 6
 NEWEST_OPSET: Final = 28
@@ -117,7 +117,9 @@ class Reader:
         try:
             results = self._results(call)
         except WeightsError as error:
-            raise WeightsError(f"{self.name}: the operator {call.described()} is not supported here: {error}") from error
+            raise WeightsError(
+                f"{self.name}: the operator {call.described()} is not supported here: {error}"
+            ) from error
         except Exception as error:  # shapes and attributes of a stranger's graph break torch's functions anyhow
             raise WeightsError(
                 f"{self.name}: the operator {call.described()} cannot be computed: {shown(error)}"
@@ -164,9 +166,7 @@ class Reader:
                 found[attribute.name] = value.decode() if isinstance(value, bytes) else value
             else:
                 raise WeightsError(
-                    f"{self.name}: the operator {node.op_type} has the attribute {attribute.name[:80]!r} of a kind that "
-                    "is not supported."
+                    f"{self.name}: the operator {node.op_type} has the attribute {attribute.name[:80]!r} of a kind "
+                    "that is not supported."
                 )
         return found
-
-

@@ -76,7 +76,9 @@ def _cubic(d: NDArray[np.float64], a: float) -> NDArray[np.float64]:
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
-def _resized(call: Call, axis: int, size: int, new: int, scale: float, settings: Mapping[str, Any], x: Any) -> Any:
+def _resized(  # noqa: PLR0917 - called in one place
+    call: Call, axis: int, size: int, new: int, scale: float, settings: Mapping[str, Any], x: Any
+) -> Any:
     if new < 1 or size * new > MOST_NUMBERS:
         raise WeightsError(f"it resizes an axis from {size} to {new} numbers.")
     at = _places(size, new, scale, settings["coordinates"])
@@ -87,7 +89,9 @@ def _resized(call: Call, axis: int, size: int, new: int, scale: float, settings:
     return call.apply(along, x, torch.from_numpy(matrix), axis=axis)
 
 
-def _resize_all(call: Call, axes: list[int], scales: list[float] | None, sizes: list[int] | None, **settings: Any) -> Any:
+def _resize_all(
+    call: Call, axes: list[int], scales: list[float] | None, sizes: list[int] | None, **settings: Any
+) -> Any:
     shape, x = call.shape(0), call.value(0)
     for i, axis in enumerate(axes):
         size = shape[axis]
@@ -121,7 +125,9 @@ def _resize(call: Call) -> Any:
     mode, rank = call.get("mode", "nearest"), call.rank(0)
     if call.opset < 11:
         if mode != "nearest":
-            raise WeightsError(f"its mode is {str(mode)[:40]}, which opset 10 does not define; export opset 11 or later.")
+            raise WeightsError(
+                f"its mode is {str(mode)[:40]}, which opset 10 does not define; export opset 11 or later."
+            )
         scales, sizes, axes = call.numbers(1), None, None
         settings: dict[str, Any] = {"coordinates": "asymmetric", "rounding": "floor"}
     else:

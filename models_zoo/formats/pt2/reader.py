@@ -80,8 +80,8 @@ class Reader:
         if len(outputs) != 1 or "user_output" not in outputs[0]:
             kinds = ", ".join(next(iter(output)) for output in outputs)
             raise WeightsError(
-                f"{name} gives {kinds[:200]}; a classifier gives its logits alone, and changes neither its images nor "
-                "itself. Export the model in eval mode: torch.export.export(model.eval(), …)."
+                f"{name} gives {kinds[:200]!r}; a classifier gives its logits alone, and changes neither its "
+                "images nor itself. Export the model in eval mode: torch.export.export(model.eval(), …)."
             )
         self.arrays: dict[str, Tensor] = {}
         self.input = self._read_inputs()
@@ -174,7 +174,9 @@ class Reader:
         except WeightsError as error:
             raise WeightsError(f"{self.name}: the operation {target[:80]!r} is not supported here: {error}") from error
         except (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, ArithmeticError) as error:
-            raise WeightsError(f"{self.name}: the operation {target[:80]!r} cannot be computed: {shown(error)}") from error
+            raise WeightsError(
+                f"{self.name}: the operation {target[:80]!r} cannot be computed: {shown(error)}"
+            ) from error
 
     def _count(self, node: Mapping[str, Any]) -> None:
         """Arithmetic of sizes."""
@@ -256,7 +258,9 @@ class Reader:
             if isinstance(size, Size) or isinstance(share, Size) or count > MOST_PIECES * max(share, 1):
                 raise WeightsError(f"it makes {count} tensors of one, or one for each image.")
 
-    def _call(self, target: str, operation: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _call(  # noqa: PLR0911 - a table
+        self, target: str, operation: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> Any:
         """Apply one operation, if it is in the tables."""
         if operation not in FUNCTIONS and operation not in ATEN:
             raise WeightsError(
@@ -275,7 +279,7 @@ class Reader:
                 return build.expand(x, sizes)
             case "expand_as.default", [x, other]:
                 return build.expand(x, build.shape(other))
-            case ("cat.default" | "concat.default" | "concatenate.default"), [tensors, *dim]:
+            case (("cat.default" | "concat.default" | "concatenate.default"), [tensors, *dim]):
                 return build.concatenate(tensors, dim[0] if dim else 0)
             case "to.device", [x, _, dtype, *_]:
                 return build.call(Tensor.to, x, dtype)
@@ -354,7 +358,9 @@ def _holds_size(value: Any) -> bool:
 
 
 def _known_word(word: Any) -> str:
-    if word not in WORDS and not (isinstance(word, str) and re.fullmatch(r"[a-zA-Z,.\-> ]{1,80}", word) and "->" in word):
+    if word not in WORDS and not (
+        isinstance(word, str) and re.fullmatch(r"[a-zA-Z,.\-> ]{1,80}", word) and "->" in word
+    ):
         raise WeightsError(f"An operation has the argument {str(word)[:40]!r}, which is not supported.")
     return str(word)
 
