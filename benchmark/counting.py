@@ -7,6 +7,8 @@ import time
 import torch
 from torch import Tensor, nn
 
+from benchmark.twin import twin_of
+
 
 class CountingModel(nn.Module):
     """A classifier that counts its passes, in images.
@@ -35,5 +37,23 @@ class CountingModel(nn.Module):
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
 
+    def double_twin(self) -> nn.Module | None:
+        """The model's twin in float64, whose passes count here; see `benchmark.twin.twin_of`."""
+        twin = twin_of(self.module)
+        return None if twin is None else _CountedTwin(self, twin)
+
     def _count_backward(self, gradient: Tensor) -> None:
         self.backward_passes += len(gradient)
+
+
+class _CountedTwin(nn.Module):
+    def __init__(self, counter: CountingModel, twin: nn.Module) -> None:
+        super().__init__()
+        object.__setattr__(self, "counter", counter)  # no child: it is not a part of the twin
+        self.counter: CountingModel
+        self.twin = twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.counter.forward_passes += len(x)
+        logits: Tensor = self.twin(x)
+        return logits

@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Final, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -23,13 +23,10 @@ from scipy import special, stats
 
 from benchmark.errors import InputError
 from benchmark.results import Flag
-
-if TYPE_CHECKING:
-    from benchmark.threat import Norm
+from benchmark.threat import Norm, get_norm
+from benchmark.threat.budget import limit
 
 Floats = NDArray[np.float64]
-
-_NORMS: Final = ("linf", "l2", "l1")  # `benchmark.threat` has them too, but imports torch; a test keeps them equal
 
 
 @dataclass(frozen=True)
@@ -67,8 +64,8 @@ class Steps:
         return 1.0 - self.robust_error
 
     def at(self, eps: ArrayLike) -> Floats:
-        """The function's value (robust error) at each ``eps`` >= 0, of the shape of ``eps``."""
-        return np.asarray(self.robust_error[np.searchsorted(self.eps, check_eps(eps), side="right") - 1])
+        """The value (robust error) at each budget ``eps`` >= 0, with `limit`'s tolerance; of the shape of ``eps``."""
+        return np.asarray(self.robust_error[np.searchsorted(self.eps, limit(check_eps(eps)), side="right") - 1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,6 +101,7 @@ class RobustnessCurve:
 
     Raises:
         InputError: If the distances are empty, negative, NaN or not one-dimensional, or the parts do not fit together.
+        UnknownNameError: If there is no such norm.
     """
 
     distances: Floats
@@ -119,8 +117,7 @@ class RobustnessCurve:
         object.__setattr__(self, "flags", tuple(self.flags))
         object.__setattr__(self, "origin", tuple(self.origin))
         n = len(distances)
-        if self.norm not in _NORMS:
-            raise InputError(f"The norm of a curve is one of {', '.join(_NORMS)}, got {self.norm!r}.")
+        get_norm(self.norm)
         if self.origin and len(self.origin) != n:
             raise InputError(f"There are {n} distances but {len(self.origin)} origins; give one a sample, or none.")
         if self.adversarials is not None:
@@ -154,7 +151,7 @@ class RobustnessCurve:
     @overload
     def robust_error(self, eps: Sequence[float] | NDArray[Any]) -> Floats: ...
     def robust_error(self, eps: float | Sequence[float] | NDArray[Any]) -> float | Floats:
-        """Share of samples with distance <= eps.
+        """Share of samples with a distance within eps, as of `benchmark.threat.budget`.
 
         Args:
             eps: One perturbation budget or an array of them, >= 0 and finite, in the unit of `norm`.
@@ -173,7 +170,7 @@ class RobustnessCurve:
     @overload
     def robust_accuracy(self, eps: Sequence[float] | NDArray[Any]) -> Floats: ...
     def robust_accuracy(self, eps: float | Sequence[float] | NDArray[Any]) -> float | Floats:
-        """Share of samples with distance > eps; arguments and result as of `robust_error`."""
+        """Share of samples with no distance within eps; arguments and result as of `robust_error`."""
         share = (len(self) - self._broken(eps)) / len(self)
         return float(share) if np.ndim(eps) == 0 else share
 
@@ -206,8 +203,9 @@ class RobustnessCurve:
             eps: Where to give it, shape (k,); the curve's steps if None.
         """
         width = dkw_half_width(len(self), confidence=confidence)
-        at = self.steps().eps if eps is None else np.asarray(eps, dtype=np.float64)
-        accuracy = self.robust_accuracy(at)
+        steps = self.steps()
+        at = steps.eps if eps is None else np.asarray(eps, dtype=np.float64)
+        accuracy = steps.robust_accuracy if eps is None else self.robust_accuracy(at)
         return Band(at, accuracy, np.clip(accuracy - width, 0, 1), np.clip(accuracy + width, 0, 1), confidence)
 
     def area(self, *, up_to: float) -> float:
@@ -260,8 +258,8 @@ class RobustnessCurve:
         return thin(self.steps(), points, keep=keep)
 
     def _broken(self, eps: ArrayLike) -> NDArray[np.intp]:
-        """How many samples have distance <= eps."""
-        return np.searchsorted(self._sorted, check_eps(eps), side="right")
+        """How many samples have a distance within eps."""
+        return np.searchsorted(self._sorted, limit(check_eps(eps)), side="right")
 
 
 def thin(steps: Steps, points: int = 256, *, keep: Iterable[float] = ()) -> Steps:
@@ -273,7 +271,7 @@ def thin(steps: Steps, points: int = 256, *, keep: Iterable[float] = ()) -> Step
     kept = np.concatenate(([True], level[1:] > level[:-1]))
     kept[-1] = True
     wanted = check_eps(np.fromiter(keep, dtype=np.float64))
-    kept[np.searchsorted(steps.eps, wanted, side="right") - 1] = True
+    kept[np.searchsorted(steps.eps, limit(wanted), side="right") - 1] = True
     shown = values[kept][np.cumsum(kept) - 1]
     return Steps(steps.eps[kept], values[kept], steps.error + float((values - shown).max()))
 

@@ -3,10 +3,11 @@
 ::
 
     BenchmarkError                 an expected error: the command line prints it and exits with 1
-    ├── UnknownNameError           no attack, measure, dataset, protocol … of that name; carries the nearest names
     ├── InputError                 images, labels, a file or an option the code cannot take
+    │   └── UnknownNameError       no attack, measure, dataset, protocol … of that name; carries the nearest names
     ├── WorkspaceError             no workspace here, or one that cannot be read or written
     ├── EvidenceError              stored evidence is missing, damaged or does not hold
+    ├── AccessError            an attack that asks for more of a model than it declares
     └── UnsupportedModelError      a measure that does not apply to this model (CROWN on an unknown operation …)
 
 ``models_zoo.errors.ZooError`` and ``db.errors.DatabaseError`` are the roots of the two packages that may not
@@ -23,7 +24,11 @@ class BenchmarkError(Exception):
     """An expected error; its text is written for the user."""
 
 
-class UnknownNameError(BenchmarkError):
+class InputError(BenchmarkError):
+    """Input the code cannot take."""
+
+
+class UnknownNameError(InputError):
     """Nothing is registered under the name given.
 
     Args:
@@ -42,16 +47,16 @@ class UnknownNameError(BenchmarkError):
         self.kind, self.name, self.nearest = kind, name, near
 
 
-class InputError(BenchmarkError):
-    """Input the code cannot take."""
-
-
 class WorkspaceError(BenchmarkError):
     """The workspace is missing, unreadable or not writable."""
 
 
 class EvidenceError(BenchmarkError):
     """Stored evidence is missing, damaged, or does not prove what it claims."""
+
+
+class AccessError(BenchmarkError):
+    """An attack asked for more of a model than the access it declares."""
 
 
 class UnsupportedModelError(BenchmarkError):

@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from benchmark.attacks import Effort, get_attack
+from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
 from benchmark.curve import RobustnessCurve
 from benchmark.errors import InputError
-from benchmark.threat import NORMS, Norm, in_box
+from benchmark.inputs import prepared
+from benchmark.threat import Norm
 from benchmark.verification import verify
 
 
 def robustness_curve(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
+    model: nn.Module | Callable[[Tensor], Any],
+    x: Tensor | ArrayLike,
+    y: Tensor | ArrayLike,
     *,
     norm: Norm,
     seed: int = 0,
     effort: Effort = "standard",
     attack: str = "engine",
-    pool: Tensor | None = None,
+    pool: Tensor | ArrayLike | None = None,
 ) -> RobustnessCurve:
     """The robustness curve of a classifier: each sample's smallest adversarial distance, with its example.
 
     Args:
-        model: Any classifier of images in [0, 1], shape (n, c, h, w) -> logits (n, k), on the device of ``x``. Its mode
-            and its parameters are left as they were.
-        x: Images, shape (n, c, h, w), float32.
-        y: Labels, shape (n,), int64.
-        norm: ``"linf"``, ``"l2"`` or ``"l1"``.
+        model: Any classifier of images in [0, 1], shape (n, c, h, w) -> logits (n, k): a module, a TorchScript module
+            or a plain function. Its mode and its parameters are left as they were.
+        x: Images, shape (n, c, h, w), floats in [0, 1]: a tensor, an array or nested lists. They are read as float32,
+            on the model's device, and never changed.
+        y: Class indices, shape (n,), integers from 0.
+        norm: The name of a norm that the attack has: ``"linf"``, ``"l2"`` or ``"l1"`` for the engine.
         seed: The same seed gives the same distances on the same machine; the global random state is not touched.
         effort: ``"quick"``, ``"standard"`` or ``"thorough"``.
         attack: A registered attack's name.
@@ -40,42 +46,29 @@ def robustness_curve(
         The curve; every finite distance above 0 is proven by `RobustnessCurve.adversarials`.
 
     Raises:
-        InputError: If images, labels or norm are not of this form, or the model's logits are not finite.
-        UnknownNameError: If there is no such attack.
+        InputError: If images or labels are not of this form, the attack is none in this norm, or the model's logits are
+            not finite.
+        UnsupportedModelError: If the model returns no logits of at least two classes, or its answer for an image
+            depends on the other images of the batch.
+        UnknownNameError: If there is no such norm or attack.
 
     Example:
         >>> curve = robustness_curve(model, x, y, norm="linf")  # doctest: +SKIP
         >>> curve.robust_accuracy(8 / 255)  # doctest: +SKIP
     """
-    _check(x, y, norm, pool)
-    x = x.contiguous()  # another layout would be rounded otherwise by the processor's libraries
-    result = get_attack(attack).run(model, x, y, norm=norm, effort=effort, seed=seed, pool=pool)
-    verdict = verify(model, x, y, result.adversarials)
-    held = verdict.holds.to(x.device).view(-1, *[1] * (x.ndim - 1))
+    if effort not in EFFORTS:
+        raise InputError(f"The effort {effort!r} is unknown; choose one of {', '.join(EFFORTS)}.")
+    chosen = get_attack(attack)
+    chosen.check(norm)
+    with prepared(model, x, y, pool=pool) as given:
+        result = run_attack(chosen, given.model, given.x, given.y, norm=norm, effort=effort, seed=seed, pool=given.pool)
+        verdict = verify(given.model, given.x, given.y, result.adversarials)
+        held = verdict.holds.to(given.x.device).view(-1, *[1] * (given.x.ndim - 1))
+        adversarials = torch.where(held, result.adversarials, given.x).cpu().numpy()
     return RobustnessCurve(
         distances=verdict.distances[norm].numpy(),
         norm=norm,
-        adversarials=torch.where(held, result.adversarials, x).cpu().numpy(),
+        adversarials=adversarials,
         flags=result.flags,
         origin=tuple(result.origin),
     )
-
-
-def _check(x: Tensor, y: Tensor, norm: str, pool: Tensor | None) -> None:
-    if norm not in NORMS:
-        raise InputError(f"The norm {norm!r} is unknown; choose one of {', '.join(NORMS)}.")
-    if x.ndim != 4 or len(x) == 0 or x.dtype != torch.float32:
-        raise InputError(
-            f"Images have shape {tuple(x.shape)} and type {x.dtype}; they must be at least one, float32, (n, c, h, w)."
-        )
-    if y.shape != x.shape[:1] or y.dtype != torch.int64:
-        raise InputError(f"Labels have shape {tuple(y.shape)} and type {y.dtype}; needed: ({len(x)},), int64.")
-    if pool is not None and pool.shape[1:] != x.shape[1:]:
-        raise InputError(f"The pool's images have shape {tuple(pool.shape[1:])}, the images {tuple(x.shape[1:])}.")
-    outside = ~in_box(x)
-    if bool(outside.any()):
-        row = int(outside.nonzero()[0])
-        raise InputError(
-            f"{int(outside.sum())} images have values outside [0, 1], first image {row} "
-            f"({float(x[row].min()):.3g} to {float(x[row].max()):.3g}). Scale images to [0, 1]."
-        )

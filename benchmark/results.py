@@ -13,6 +13,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.threat.budget import within
+
 Direction = Literal["higher", "lower", "none"]
 """Which values of an output are better."""
 
@@ -23,7 +25,7 @@ Kind = Literal["upper", "lower", "estimate", "verdict", "scalar", "grid", "trace
 upper     a distance a sample, proven by an adversarial example; joins the ledger of its threat
 lower     a certified radius a sample: no adversarial example is nearer
 estimate  a distance a sample, neither proven nor certified (CLEVER)
-verdict   robust or not at ``eps``, a sample
+verdict   robust or not at ``eps``, a sample: bool, or a distance, which is then compared with ``eps`` (`verdicts`)
 scalar    one number with its interval
 grid      a number over named axes (corruption × severity, source × target, class × class)
 trace     a number over work (robust accuracy against iterations or queries)
@@ -87,6 +89,11 @@ class Output:
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
         axes = tuple(GridAxis(a["name"], tuple(a["labels"]), a.get("unit", "")) for a in known.pop("axes", ()))
         return cls(**known, axes=axes)
+
+
+def verdicts(output: Output, array: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether each sample is robust, by the array of a verdict: bool as it is, distances where they exceed ``eps``."""
+    return array if array.dtype.kind == "b" else ~within(array, output.eps or 0.0)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,12 @@
 """The one place where adversarial examples are believed.
 
 Nothing an attack, AutoAttack, a solver or a stranger claims enters a curve or the ledger before `verify` has
-re-checked it: finite, in the box, label changed by the model in eval mode, distance measured again.
+re-checked it: finite, in the box, goal reached by the model in eval mode, distance measured again.
+
+What is believed must hold on any machine, in any batch and in float64. A float32 lead is therefore compared with its
+own rounding: relative to the two logits that decide (the label's and its rival's, never the largest: a masked class at
+-1e9 says nothing about them), and as measured against the model's float64 twin, since large hidden values that a later
+bias cancels leave no trace in the logits. Where there is no twin, the images are asked again one at a time.
 
 A model whose output differs between two identical calls is *randomised*: the classifier that is judged is then the one
 of its expected logits, and an example holds when the mean lead over repeated calls exceeds zero by three standard
@@ -10,8 +15,6 @@ errors. One lucky draw proves nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,18 +22,37 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
-from benchmark.modes import eval_mode
-from benchmark.threat import NORMS, Norm, distances, in_box
+from benchmark.inputs import check_logits
+from benchmark.modes import eval_mode, full_precision, same_draws
+from benchmark.threat import Norm, in_box, norms
+from benchmark.twin import double_logits, is_randomised, twin_of
 
 SLACK: Final = 2.0**-18
-"""How far, relative to the largest absolute logit, another class must lead the label's.
+"""How far, relative to the larger of the two deciding logits, the winner must lead.
 
 float32 logits of one image differ by about 1e-6 between batch sizes and machines. An example whose lead is
 smaller than this could be refuted by re-checking it elsewhere, so it proves nothing.
 """
 
+OWN_ROUNDING: Final = 2.0
+"""How many times an image's own measured rounding its lead must exceed, in float32 and in float64."""
+
+TYPICAL_ROUNDING: Final = 8.0
+"""How many times the median rounding of the images checked with it, besides: one image's may be small by luck. Of
+errors that are normally distributed, one in ten million is as large."""
+
+DIFFERENT: Final = 0.01
+"""A twin whose leads on clean images are typically off by more than this share is another model, not a twin."""
+
+_UNLUCKY: Final = 3.0
+"""Rounding of an image, in units of the median, that one in twenty exceeds (two standard deviations)."""
+
 REPEATS: Final = 20
 """Calls an image when a randomised model is verified."""
+
+_COMPANIONS: Final = 8
+"""Clean images, and as many halfway to their candidates, that are passed with the candidates: to see the rounding where
+candidates are few, and to make the batch another than the one that was judged first."""
 
 REASONS: Final = (
     "holds",
@@ -38,6 +60,7 @@ REASONS: Final = (
     "outside the box [0, 1]",
     "the label does not change",
     "the label changes only within floating-point slack",
+    "the target class is not reached",
 )
 
 
@@ -46,10 +69,11 @@ class Verification:
     """What re-checking found.
 
     Attributes:
-        distances: For each norm the distance of each sample, shape (n,), float64, on the CPU: 0 where the clean image
-            is misclassified, ``inf`` where the candidate does not hold.
-        holds: Candidates that are adversarial examples, shape (n,), bool. A misclassified clean image needs none and
-            has ``False``.
+        distances: For each registered norm the distance of each sample, shape (n,), float64, on the CPU: 0 where the
+            clean image is at the goal already (misclassified; with targets: classified as the target), ``inf`` where
+            the candidate does not hold.
+        holds: Candidates that are adversarial examples, shape (n,), bool. A clean image at the goal needs none and has
+            ``False``.
         reason: Index into `REASONS` for each candidate, shape (n,), int64.
         correct: Whether the clean image is classified correctly, shape (n,), bool.
         randomised: Whether the model's output differs between two identical calls.
@@ -62,7 +86,15 @@ class Verification:
     randomised: bool = False
 
 
-def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_size: int = 500) -> Verification:
+def verify(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    candidates: Tensor,
+    *,
+    targets: Tensor | None = None,
+    batch_size: int = 500,
+) -> Verification:
     """Re-check candidate adversarial examples with forward passes only.
 
     Args:
@@ -70,102 +102,234 @@ def verify(model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, batch_
         x: Clean images, shape (n, c, h, w), float32.
         y: Labels, shape (n,), int64.
         candidates: Claimed adversarial examples, shape of ``x``; a row that is none is any row that does not hold.
+        targets: The class that each candidate is to be given, shape (n,), int64; any but the label if left out.
         batch_size: Images a forward pass.
 
     Returns:
         The verdict for each sample.
 
     Raises:
-        InputError: If the shapes or types do not fit together, or the model's logits on a clean image are not finite:
-            a crash of the machinery is never read as robustness.
+        InputError: If the shapes or types do not fit together, a target is the label or no class, or the model's logits
+            on a clean image are not finite: a crash of the machinery is never read as robustness.
+        UnsupportedModelError: If the model returns no logits of at least two classes.
     """
+    _check_shapes(x, y, candidates, targets)
+    finite = torch.isfinite(candidates.flatten(1)).all(dim=1)
+    boxed = in_box(candidates)
+    shown = torch.where(boxed.view(-1, *[1] * (x.ndim - 1)), candidates, x)
+    with eval_mode(model), torch.no_grad(), same_draws(x.device), full_precision():
+        randomised = is_randomised(model, x[:batch_size])
+        calls = REPEATS if randomised else 1
+        clean = _calls(model, x, calls, batch_size)
+        if len(x):
+            check_logits(clean[0], len(x))
+        refuse_non_finite(clean[0], first=0)
+        _check_classes(y, targets, clean.shape[2])
+        predicted = clean.mean(dim=0).argmax(dim=1)
+        reached = predicted != y if targets is None else predicted == targets
+        logits = _calls(model, shown, calls, batch_size)
+        lead = mean_lead(logits, y, targets=targets)
+        rounding = SLACK * deciding_size(logits.mean(dim=0), y, targets=targets)
+        rows = ((lead > rounding) & boxed & ~reached).nonzero().squeeze(1)
+        clear = torch.zeros_like(boxed)
+        clear[rows] = True
+        if len(rows) and not randomised:
+            judge = _Judge(model, y[rows], None if targets is None else targets[rows], batch_size)
+            clear[rows] = judge.confirm(shown[rows], lead[rows], rounding[rows], x[rows], clean[0, rows])
+    reason = torch.zeros(len(x), dtype=torch.int64, device=x.device)
+    reason[~(clear | reached)] = 4
+    reason[reached & ~(lead > rounding)] = 4  # at the goal from the start: told as before, without the second pass
+    reason[~(lead > 0)] = 3 if targets is None else 5
+    reason[~boxed] = 2
+    reason[~finite] = 1
+    holds = (reason == 0) & ~reached
+    measured = {}
+    for norm in norms():
+        d = norm.distance(x, shown)
+        d[~holds] = torch.inf
+        d[reached] = 0.0
+        measured[norm.name] = d.cpu()
+    return Verification(measured, holds.cpu(), reason.cpu(), (predicted == y).cpu(), randomised)
+
+
+class _Judge:
+    """Asks a deterministic model again, otherwise than before, about candidates whose label has changed.
+
+    Args:
+        model: In eval mode.
+        y: Labels, shape (m,).
+        targets: Wanted classes, shape (m,), or None.
+        batch_size: Images a pass.
+    """
+
+    def __init__(self, model: nn.Module, y: Tensor, targets: Tensor | None, batch_size: int) -> None:
+        self.model, self.y, self.targets, self.batch_size = model, y, targets, batch_size
+
+    def lead(self, logits: Tensor, rows: slice = slice(None)) -> Tensor:
+        """The lead in these logits (m, k) of some of the images, shape (m,)."""
+        targets = None if self.targets is None else self.targets[rows]
+        return mean_lead(logits[None], self.y[rows], targets=targets)
+
+    def confirm(self, images: Tensor, lead: Tensor, least: Tensor, x: Tensor, clean: Tensor) -> Tensor:
+        """Which candidates hold whatever the batch, the machine and the precision.
+
+        Args:
+            images: The candidates, shape (m, c, h, w).
+            lead: Their leads as first seen, shape (m,).
+            least: What they must exceed at any rate, shape (m,).
+            x: Their clean images.
+            clean: Logits of these, shape (m, k).
+
+        Returns:
+            Shape (m,), bool.
+        """
+        few = slice(0, _COMPANIONS)
+        halfway = (x[few] + images[few]) / 2
+        beside = torch.cat([x[few], halfway])
+        seen = torch.cat([self.lead(clean[few], few), self.lead(self.model(halfway), few)])
+        twice = self._in_double(images, beside)
+        if twice is not None:
+            off = (twice[1] - seen).abs()
+            if bool(off.median() <= DIFFERENT * seen.abs().median()):
+                return _exceeds(lead, twice[0], least, off)
+        return self._alone(images, lead, least)
+
+    def _in_double(self, images: Tensor, beside: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Leads of candidates and companions by the float64 twin, in other batches; None where there is no twin."""
+        twin = twin_of(self.model)
+        leads, companions = [], None
+        for i in reversed(range(0, len(images), self.batch_size)):
+            part = images[i : i + self.batch_size]
+            logits = double_logits(twin, torch.cat([beside, part.flip(0)]))
+            if logits is None:
+                return None
+            rows = slice(i, i + len(part))
+            leads.append(self.lead(logits[len(beside) :].flip(0), rows))
+            half = len(beside) // 2
+            companions = torch.cat([self.lead(logits[s : s + half], slice(0, half)) for s in (0, half)])
+        assert companions is not None  # there is at least one image
+        return torch.cat(leads[::-1]), companions
+
+    def _alone(self, images: Tensor, lead: Tensor, least: Tensor) -> Tensor:
+        """Without a twin: each image by itself, and all of them in another order."""
+        alone = self.lead(torch.cat([self.model(image[None]) for image in images]))
+        turned = torch.cat([self.model(part) for part in torch.split(images.flip(0), max(1, self.batch_size // 2))])
+        again = self.lead(turned.flip(0))
+        spread = torch.maximum((alone - lead).abs(), (again - lead).abs())
+        worst = torch.minimum(alone, again)
+        return _exceeds(lead, worst, least, spread)
+
+
+def _exceeds(lead: Tensor, again: Tensor, least: Tensor, typical: Tensor) -> Tensor:
+    """Whether both leads (m,) exceed the rounding; ``typical`` are further measurements of it, shape (any,)."""
+    off = (again - lead).abs()
+    known = torch.cat([off.double(), typical.double()])
+    known = known[torch.isfinite(known)]
+    common = known.median() if len(known) else torch.zeros((), dtype=torch.float64, device=lead.device)
+    return torch.minimum(lead, again) > least + OWN_ROUNDING * off + TYPICAL_ROUNDING * common
+
+
+def needed_lead(model: nn.Module, x: Tensor, y: Tensor, *, most: int = 32) -> float:
+    """What an attack should ask for beyond `SLACK`, in logits, so that `verify` mostly believes it.
+
+    That is what `verify` asks for of an image whose rounding is larger than that of 19 in 20; 0 for a model without a
+    float64 twin.
+
+    Args:
+        model: In eval mode.
+        x: Images, shape (n, c, h, w); the first few are looked at.
+        y: Labels, shape (n,).
+        most: How many.
+    """
+    few, labels = x[:most], y[:most]
+    with torch.no_grad(), full_precision():
+        exact = double_logits(twin_of(model), few)
+        if exact is None:
+            return 0.0
+        truth, seen = mean_lead(exact[None], labels), mean_lead(model(few)[None], labels)
+    off = (truth - seen).abs()
+    off = off[torch.isfinite(off)]
+    if not len(off) or bool(off.median() > DIFFERENT * truth.abs().median()):
+        return 0.0
+    return float((OWN_ROUNDING * _UNLUCKY + TYPICAL_ROUNDING) * off.median())
+
+
+def _calls(model: nn.Module, images: Tensor, calls: int, batch_size: int) -> Tensor:
+    """Logits of so many calls, shape (calls, n, k)."""
+    parts = [torch.stack([model(part) for _ in range(calls)]) for part in torch.split(images, batch_size)]
+    return torch.cat(parts, dim=1)
+
+
+def _check_shapes(x: Tensor, y: Tensor, candidates: Tensor, targets: Tensor | None) -> None:
     if candidates.shape != x.shape:
         raise InputError(
             f"Candidates have shape {tuple(candidates.shape)}, the images {tuple(x.shape)}; they must be equal."
         )
     if candidates.dtype != torch.float32:
         raise InputError(f"Candidates are {candidates.dtype}; adversarial examples are stored and checked as float32.")
-    finite = torch.isfinite(candidates.flatten(1)).all(dim=1)
-    boxed = in_box(candidates)
-    shown = torch.where(boxed.view(-1, *[1] * (x.ndim - 1)), candidates, x)
-    changed, clear, correct = [], [], []
-    with eval_mode(model), torch.no_grad(), same_draws(x.device), full_precision():
-        randomised = is_randomised(model, x[:batch_size])
-        repeats = REPEATS if randomised else 1
-        for i in range(0, len(x), batch_size):
-            labels = y[i : i + batch_size]
-            clean = torch.stack([model(x[i : i + batch_size]) for _ in range(repeats)])
-            refuse_non_finite(clean[0], first=i)
-            logits = torch.stack([model(shown[i : i + batch_size]) for _ in range(repeats)])
-            correct.append(clean.mean(dim=0).argmax(dim=1) == labels)
-            lead = mean_lead(logits, labels)
-            changed.append(lead > 0)
-            clear.append(lead > SLACK * logits.mean(dim=0).abs().amax(dim=1))
-    is_changed, is_clear, is_correct = torch.cat(changed), torch.cat(clear), torch.cat(correct)
-    reason = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    reason[~is_clear] = 4
-    reason[~is_changed] = 3
-    reason[~boxed] = 2
-    reason[~finite] = 1
-    holds = (reason == 0) & is_correct
-    measured = {}
-    for norm in NORMS:
-        d = distances(x, shown, norm)
-        d[~holds] = torch.inf
-        d[~is_correct] = 0.0
-        measured[norm] = d.cpu()
-    return Verification(measured, holds.cpu(), reason.cpu(), is_correct.cpu(), randomised)
+    for name, classes in (("Labels", y), ("Targets", targets)):
+        if classes is not None and (classes.shape != x.shape[:1] or classes.dtype != torch.int64):
+            raise InputError(
+                f"{name} have shape {tuple(classes.shape)} and type {classes.dtype}; needed: ({len(x)},), int64."
+            )
 
 
-@contextmanager
-def same_draws(device: torch.device, seed: int = 0) -> Iterator[None]:
-    """Draw torch's random numbers from a seed while the block runs; the global random state is then put back."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        yield
+def _check_classes(y: Tensor, targets: Tensor | None, classes: int) -> None:
+    for name, given in (("label", y), ("target", targets)):
+        bad = None if given is None else ((given < 0) | (given >= classes)).nonzero()
+        if given is not None and bad is not None and len(bad):
+            row = int(bad[0])
+            raise InputError(
+                f"The {name} of sample {row} is {int(given[row])}; the model has classes 0 to {classes - 1}."
+            )
+    if targets is not None and bool((targets == y).any()):
+        row = int((targets == y).nonzero()[0])
+        raise InputError(f"The target of sample {row} is its label, {int(y[row])}; name another class.")
 
 
-@contextmanager
-def full_precision() -> Iterator[None]:
-    """Compute float32 convolutions and products as such: on CUDA, TF32 errs by 1e-3, which another machine refutes."""
-    cudnn, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, products
+def deciding(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """The two classes that decide: who must win, and over whom.
+
+    Args:
+        logits: Shape (n, k).
+        labels: Shape (n,).
+        targets: Shape (n,); any class but the label if left out.
+
+    Returns:
+        The winner (the best other class than the label; the target) and the loser (the label; the best other class than
+        the target), both of shape (n,), int64.
+    """
+    kept = labels if targets is None else targets
+    rival = logits.scatter(1, kept[:, None], -torch.inf).argmax(dim=1)
+    return (rival, labels) if targets is None else (targets, rival)
 
 
-def is_randomised(model: nn.Module, x: Tensor) -> bool:
-    """Whether two identical calls differ by more than floating-point slack; ``model`` is in eval mode."""
-    if not len(x):
-        return False
-    with torch.no_grad():
-        first, second = model(x), model(x)
-    return bool((first - second).abs().amax() > SLACK * first.abs().amax())
+def deciding_size(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+    """The larger absolute value of the two deciding logits, shape (n,): what their rounding is relative to."""
+    classes = torch.stack(deciding(logits, labels, targets), dim=1)
+    return logits.gather(1, classes).abs().amax(dim=1)
 
 
-def mean_lead(logits: Tensor, labels: Tensor, *, errors: float = 3) -> Tensor:
-    """How far the best other class leads the label, in the mean of repeated calls less some standard errors.
+def mean_lead(logits: Tensor, labels: Tensor, *, targets: Tensor | None = None, errors: float = 3) -> Tensor:
+    """How far the winner leads the loser (see `deciding`), in the mean of repeated calls less some standard errors.
 
     Args:
         logits: Logits of each call, shape (calls, n, k); NaN logits lead nowhere.
         labels: Shape (n,).
+        targets: Shape (n,); any class but the label if left out.
         errors: How many standard errors of the mean are taken off; none of a single call.
 
     Returns:
         Shape (n,).
     """
-    mean = logits.mean(dim=0)
-    rival = mean.scatter(1, labels[:, None], -torch.inf).argmax(dim=1, keepdim=True)
-    lead = mean.gather(1, rival) - mean.gather(1, labels[:, None])
+    mean = logits.mean(dim=0) if len(logits) > 1 else logits[0]
+    classes = torch.stack(deciding(mean, labels, targets), dim=1)
+    ahead, behind = mean.gather(1, classes).unbind(dim=1)
+    lead = ahead - behind
     if len(logits) > 1:
-        at = torch.cat([rival, labels[:, None]], dim=1).expand(len(logits), -1, -1)
-        best, own = logits.gather(2, at).unbind(dim=2)
-        lead = lead - errors * (best - own).std(dim=0, keepdim=True).T / len(logits) ** 0.5
-    return lead.squeeze(1)
+        best, own = logits.gather(2, classes.expand(len(logits), -1, -1)).unbind(dim=2)
+        lead = lead - errors * (best - own).std(dim=0) / len(logits) ** 0.5
+    return torch.where(torch.isnan(mean).any(dim=1), torch.nan, lead)
 
 
 def refuse_non_finite(logits: Tensor, *, first: int) -> None:

@@ -25,7 +25,8 @@ database = "sqlite:///curveboard.db"
 # The protocol that `curveboard evaluate` follows unless told otherwise (curveboard list protocols).
 protocol = "standard"
 
-# Adversarial examples by content hash; submitted models; protocols of your own; the built site.
+# Adversarial examples by content hash; submitted models; protocols of your own; the built site. Beside them,
+# datasets/, attacks/, measures/, architectures/, suites/ and norms/ may hold your own (docs/adding.md).
 artifacts = "artifacts"
 models = "models"
 protocols = "protocols"
@@ -56,6 +57,11 @@ class Workspace:
     public: Path
 
     @property
+    def datasets(self) -> Path:
+        """Folder of the workspace's own datasets: Python files, and ``<name>/dataset.toml`` each."""
+        return self.root / "datasets"
+
+    @property
     def locks(self) -> Path:
         """Folder of the lock files by which evaluators show that they live."""
         return self.root / ".locks"
@@ -80,7 +86,7 @@ class Workspace:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
             workspace = cls.load(root)
-            for folder in (workspace.artifacts, workspace.models, workspace.protocols):
+            for folder in (workspace.artifacts, workspace.models, workspace.protocols, workspace.datasets):
                 folder.mkdir(exist_ok=True)
         except FileExistsError:
             raise WorkspaceError(

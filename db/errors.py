@@ -5,6 +5,7 @@
     DatabaseError            an expected error: the command line prints it and exits with 1
     ├── RevisionError        the database is older or newer than this program
     └── UnavailableError     it cannot be opened, read or written (missing, locked, read-only, disk full)
+        └── GoneError        its server is away or restarting: worth another try
 """
 
 
@@ -18,3 +19,7 @@ class RevisionError(DatabaseError):
 
 class UnavailableError(DatabaseError):
     """The database cannot be reached or written."""
+
+
+class GoneError(UnavailableError):
+    """The database's server is away, or restarting."""

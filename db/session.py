@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import random
+import time
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError, SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
-from db.errors import DatabaseError, RevisionError, UnavailableError
+from db.errors import DatabaseError, GoneError, RevisionError, UnavailableError
 
 HEAD: Final = "0002"
 """The newest migration; a test holds it equal to alembic's head."""
 
 BUSY_SECONDS: Final = 60
 
-_ALONE: Final = 0x6375727665
+PATIENCE: Final = 120.0
+"""Seconds for which `Database.transact` waits for a server that went away: a restart takes less."""
+
+_AWAY: Final = (
+    "Connection refused",
+    "No such file or directory",
+    "server closed the connection",
+    "shutting down",
+    "starting up",
+)
+"""Pieces of what a driver says of a server that is away or on its way."""
+
+T = TypeVar("T")
+
+_WRITER: Final = 0x6375727665
 """The advisory lock's number: "curve" in ASCII."""
 
 
@@ -48,6 +65,7 @@ class Database:
                 "for PostgreSQL: pip install 'curveboard[postgresql]'."
             ) from error
         self._sessions = sessionmaker(self.engine, expire_on_commit=False)
+        weakref.finalize(self, self.engine.dispose)  # pooled connections are closed with it, or at the program's end
 
     def revision(self) -> str | None:
         """The migration the database stands at; None for an empty one."""
@@ -93,17 +111,53 @@ class Database:
                 session.rollback()
                 raise
 
+    def transact(self, work: Callable[[Session], T], *, patience: float | None = None) -> T:
+        """Do some work in a transaction, again if the server goes away meanwhile: it survives a restart.
+
+        A connection may break while a commit is on its way; whether it arrived cannot be known then. So ``work`` must
+        be safe to do twice: it looks at what is there before it writes.
+
+        Args:
+            work: Given a writing session; what it did is committed when it returns.
+            patience: Seconds to keep trying; `PATIENCE` by default.
+
+        Returns:
+            What ``work`` returned.
+
+        Raises:
+            UnavailableError: If the server has not come back by then.
+        """
+        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
+        pause = 0.1
+        while True:
+            try:
+                with self.write() as session:
+                    return work(session)
+            except GoneError:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise
+                time.sleep(min(pause * random.uniform(0.5, 1.5), left))  # noqa: S311 - spreads the returning crowd
+                pause = min(2 * pause, 5.0)
+
     def __str__(self) -> str:
         return self.url.render_as_string(hide_password=True)
 
 
-def alone(session: Session) -> None:
+def only_writer(session: Session) -> None:
     """Let no other writer that asks for this in until the transaction ends; for "insert what is not there yet".
 
     On SQLite every writer is alone from the start.
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ALONE})
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER})
+
+
+def server_time(session: Session) -> float:
+    """Seconds since 1970 by the database server's clock, which is one for all machines that use it."""
+    if session.get_bind().dialect.name == "postgresql":
+        return float(session.scalar(text("SELECT extract(epoch FROM clock_timestamp())")) or 0.0)
+    return time.time()  # a SQLite file is used by the machines that mount it
 
 
 @contextmanager
@@ -113,7 +167,8 @@ def translated(url: URL) -> Iterator[None]:
         yield
     except (OperationalError, DBAPIError) as error:
         where = url.render_as_string(hide_password=True)
-        raise UnavailableError(
+        kind = GoneError if _is_gone(error) else UnavailableError
+        raise kind(
             f"The database {where} cannot be used: {str(error.orig).strip()}. Nothing was changed; check that it "
             "exists, that you may write to it, that its disk has room, and that no other program holds it locked."
         ) from error
@@ -121,10 +176,23 @@ def translated(url: URL) -> Iterator[None]:
         raise DatabaseError(f"The database refused: {error}") from error
 
 
+def _is_gone(error: DBAPIError) -> bool:
+    """Whether the server is away, or is coming back: worth waiting for."""
+    if error.connection_invalidated:
+        return True
+    state = getattr(error.orig, "sqlstate", None)
+    if state is not None:  # 08: connection exceptions; 57P01 to 57P03: shutting down, crashed, starting up
+        return str(state).startswith("08") or state in {"57P01", "57P02", "57P03"}
+    # A refused connection has no state; one whose name, user or password is wrong is refused in words of the server.
+    words = str(error.orig)
+    return any(sign in words for sign in _AWAY)
+
+
 def _engine(url: URL) -> Engine:
-    # No pool: a connection a session costs little beside an evaluation, and none is left open behind anybody's back.
     if url.get_backend_name() != "sqlite":
-        return create_engine(url, poolclass=NullPool)
+        # A connection that the server has closed meanwhile is noticed before it is used.
+        return create_engine(url, pool_size=2, max_overflow=8, pool_pre_ping=True, pool_recycle=1800)
+    # No pool: to open a file costs nothing, and none is left open behind anybody's back.
     engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
 
     @event.listens_for(engine, "connect")

@@ -96,6 +96,7 @@ class Entry:
         training_method: For instance ``"PGD adversarial training"``.
         training_norm: The norm it was trained to be robust in.
         training_eps: The budget it was trained for.
+        training_run: Recipe, settings and seed of a model that the training zoo made.
         extra_data: Whether data beyond the dataset's training split was used.
         notes: Anything else worth saying.
         claims: Published figures.
@@ -121,6 +122,7 @@ class Entry:
     training_method: str = ""
     training_norm: str | None = None
     training_eps: float | None = None
+    training_run: Mapping[str, Any] = field(default_factory=dict)
     extra_data: bool = False
     notes: str = ""
     claims: tuple[Claim, ...] = ()
@@ -196,6 +198,7 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         training_method=training.text("method"),
         training_norm=norm or None,
         training_eps=training.number("eps"),
+        training_run=training.plain("run", dict),
         extra_data=bool(training.value("extra_data", bool)),
         notes=card.text("notes"),
         claims=tuple(_claim(claim) for claim in card.tables("claims")),
@@ -249,6 +252,7 @@ def card_table(entry: Entry) -> dict[str, Any]:
             method=entry.training_method,
             norm=entry.training_norm,
             eps=entry.training_eps,
+            run=entry.training_run,
             extra_data=entry.extra_data or None,
         ),
         weights=[kept(file=w.name, urls=w.urls, size=w.size, sha256=w.sha256, layout=w.layout) for w in entry.weights],

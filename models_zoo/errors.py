@@ -8,7 +8,9 @@
     ├── FetchError             a file could not be had from any of its addresses
     │   └── DigestError        a file is there, but it is not the file that was asked for
     ├── WeightsError           a weight file of an unsafe, damaged or unsuitable kind
-    └── CodeError              submitted code: not trusted, over its limits, or failed
+    ├── CodeError              submitted code: not trusted, over its limits, or failed
+    ├── TrainingError          a training run that cannot begin, or went wrong
+    └── OwnCodeError           a Python file of the workspace itself that cannot be imported
 
 Every message says what happened, the value seen, and what to do.
 """
@@ -66,3 +68,11 @@ class WeightsError(ZooError):
 
 class CodeError(ZooError):
     """Submitted code is not trusted, went over its limits, or failed."""
+
+
+class TrainingError(ZooError):
+    """A training run cannot begin (settings, data), or its loss is no longer finite."""
+
+
+class OwnCodeError(ZooError):
+    """A Python file of the workspace cannot be imported."""

@@ -14,12 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.clever import Preset, clever_estimates, fit_reverse_weibull
-from benchmark.threat import NORMS
 from perf import Benchmark, Options
 from perf.meter import Clock, Meter
 from perf.models import Workload, load
 from perf.process import cached_call
 from perf.tables import table
+
+NORMS = ("linf", "l2", "l1")
 
 MODELS: Final = ("advertorch-mnist-lenet-clean", "wong2018-mnist-linf0.1")
 ART: Final = "art"

@@ -12,13 +12,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.threat import NORMS, Norm
+from benchmark.threat import Norm
 from perf import Benchmark, Options
 from perf.contestant import AUTOATTACK, OURS, ROUNDING
 from perf.models import CIFAR_EPS, RESNET
 from perf.peers import PEERS, peers
 from perf.process import ContestantError, cached_call
 from perf.tables import table
+
+NORMS = ("linf", "l2", "l1")
 
 MODELS: Final = ("wong2018-mnist-linf0.1", "advertorch-mnist-lenet-clean", "advertorch-mnist-lenet-adv")
 SEEDS: Final = (0, 1, 2)

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UnknownNameError
-from benchmark.threat import NORMS, Norm, distances
+from benchmark.threat import Norm, distances
+
+NORMS = ("linf", "l2", "l1")
 
 Search = Callable[[nn.Module, Tensor, Tensor, Norm], Any]
 """``(model, x, y, norm) -> candidates``, a tensor of the shape of ``x``; the libraries are untyped."""

@@ -19,8 +19,8 @@ from benchmark import plugins
 from benchmark.board.ledger import Ledger, ledger
 from benchmark.cli import run
 from benchmark.data import get_dataset
-from benchmark.measures import Measure, Result
-from benchmark.results import Score
+from benchmark.measures import Measure, Needs, Result
+from benchmark.results import Output, Score
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.schema import Dataset, Model
@@ -68,8 +68,6 @@ class Line(Measure["Line.Settings"]):
     name = "line"
     version = 1
     title = "A measure for tests"
-    unit = "distance"
-    direction = "higher"
     chunk = 7
 
     @dataclass(frozen=True)
@@ -79,12 +77,28 @@ class Line(Measure["Line.Settings"]):
 
     Parameters = Settings
 
+    def needs(self, parameters):
+        return Needs(pool=True)
+
+    def outputs(self, parameters, dataset):
+        return [
+            Output("found", "scalar", "Found", unit="share"),
+            Output(
+                "distance",
+                "upper",
+                "Distance",
+                threat=parameters.norm,
+                array=f"distance_{parameters.norm}",
+            ),
+        ]
+
     def run(self, task, parameters):
         halvings = {"far": 1, "near": 12}[parameters.attack]
         found = on_the_way(task.model, task.x, task.y, task.pool, halvings=halvings)
         return Result(arrays={"first": np.full(len(task.x), task.first)}, adversarials=found)
 
-    def summarise(self, arrays, parameters):
+    def summarise(self, inputs, parameters):
+        arrays = inputs.arrays
         return [Score("found", float(np.isfinite(arrays[f"distance_{parameters.norm}"]).mean()), unit="share")]
 
 

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 import tempfile
-import uuid
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
-from sqlalchemy import create_engine, make_url
+from postgres import PrivateServer
 
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
@@ -66,42 +63,26 @@ def seeded_cache(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 
 @pytest.fixture(scope="session")
-def postgresql_url() -> Iterator[str]:
-    """A private PostgreSQL server of Debian's package, in a temporary folder, reached by a socket."""
-    programs = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not programs:
+def postgresql() -> Iterator[PrivateServer]:
+    """A private PostgreSQL server; not to be stopped."""
+    programs = PrivateServer.programs_here()
+    if programs is None:
         skip_loudly("there is no PostgreSQL server (Debian's package postgresql)")
     with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
-        yield from _serve(programs[-1], Path(folder))
-
-
-def _serve(programs: Path, folder: Path) -> Iterator[str]:
-    # The server refuses to run as root; Debian's package makes a user for it.
-    as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(folder, "postgres")
-        folder.chmod(0o700)
-
-    def call(*command: str | Path) -> None:
-        subprocess.run([*as_user, *map(str, command)], check=True, capture_output=True, cwd=folder)
-
-    data = folder / "data"
-    call(
-        programs / "initdb", "--pgdata", data, "--auth", "trust", "--username", "curveboard", "--no-sync", "-E", "UTF8"
-    )
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off -c synchronous_commit=off"
-    call(programs / "pg_ctl", "--pgdata", data, "--options", options, "--wait", "--log", folder / "log", "start")
-    try:
-        yield f"postgresql+psycopg://curveboard@/postgres?host={folder}"
-    finally:
-        call(programs / "pg_ctl", "--pgdata", data, "--mode", "immediate", "stop")
+        server = PrivateServer(programs, Path(folder))
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
 
 
 @pytest.fixture(scope="session")
-def postgresql_template(postgresql_url: str) -> str:
+def postgresql_template(postgresql: PrivateServer) -> str:
     """A migrated database on the private server, to be copied."""
-    _create(postgresql_url, "template_migrated")
-    upgrade(Database(_named(postgresql_url, "template_migrated")))
+    template = Database(postgresql.create("template_migrated"))
+    upgrade(template)
+    template.engine.dispose()  # a database in use cannot be copied
     return "template_migrated"
 
 
@@ -116,7 +97,7 @@ def empty_database(backend: str, request: pytest.FixtureRequest, tmp_path: Path)
     """A database without tables."""
     if backend == "sqlite":
         return Database(f"sqlite:///{tmp_path / 'test.db'}")
-    return Database(_create(request.getfixturevalue("postgresql_url"), f"test_{uuid.uuid4().hex}"))
+    return Database(request.getfixturevalue("postgresql").create())
 
 
 @pytest.fixture
@@ -134,21 +115,8 @@ def workspace(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> W
         upgrade(Database(made.database_url))
         return made
     template = request.getfixturevalue("postgresql_template")
-    url = _create(request.getfixturevalue("postgresql_url"), f"test_{uuid.uuid4().hex}", template)
+    url = request.getfixturevalue("postgresql").create(template=template)
     return Workspace.create(tmp_path / "board", database_url=url)
-
-
-def _create(server: str, name: str, template: str = "template1") -> str:
-    """Create a database on the server; returns its URL."""
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {template}")
-    engine.dispose()
-    return _named(server, name)
-
-
-def _named(server: str, name: str) -> str:
-    return make_url(server).set(database=name).render_as_string(hide_password=False)
 
 
 @pytest.fixture(scope="session")

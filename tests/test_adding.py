@@ -15,8 +15,8 @@ BLOCK = re.compile(r"<!-- (file|run): (\S+) -->\n```\w+\n(.*?)```", re.DOTALL)
 
 # Stands for having put the files into the packages' own folders.
 ADD = """
-import benchmark.attacks, benchmark.data, benchmark.measures, models_zoo.architectures
-for package in (benchmark.attacks, benchmark.data, benchmark.measures, models_zoo.architectures):
+import benchmark.attacks, benchmark.data.datasets, benchmark.measures, models_zoo.architectures
+for package in (benchmark.attacks, benchmark.data.datasets, benchmark.measures, models_zoo.architectures):
     package.__path__.append(package.__name__.replace(".", "/"))
 """
 
@@ -33,7 +33,7 @@ def place(tmp_path_factory) -> Path:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
-    fill(folder, "benchmark/datasets/stripes.py", DIGEST=digest(folder))
+    fill(folder, "benchmark/data/datasets/stripes.py", DIGEST=digest(folder))
     model = folder / "models" / "my-model"
     printed = script(folder, next(text for kind, name, text in blocks if (kind, name) == ("run", "weights")))
     (folder / "my-model.safetensors").rename(model / "my-model.safetensors")
@@ -65,7 +65,7 @@ def fill(folder: Path, name: str, **values: str) -> None:
 
 def digest(folder: Path) -> str:
     code = (
-        "from benchmark.data import manifest_digest\nfrom benchmark.data.stripes import read\n"
+        "from benchmark.data import manifest_digest\nfrom benchmark.data.datasets.stripes import read\n"
         "print(manifest_digest(*read(), levels=255))"
     )
     return script(folder, code).strip()

@@ -8,8 +8,9 @@ from scipy.optimize import brentq, linprog
 from benchmark.attacks import EFFORTS, attacks, get_attack
 from benchmark.attacks.engine.oracle import SAFETY
 from benchmark.errors import UnknownNameError
-from benchmark.threat import NORMS
 from benchmark.verification import verify
+
+NORMS = ("linf", "l2", "l1")
 
 N, CLASSES, SHAPE = 12, 3, (1, 4, 5)
 

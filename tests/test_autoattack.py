@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from benchmark.counting import CountingModel
 from benchmark.errors import InputError
-from benchmark.measures import Result, Task, autoattack, get_measure
+from benchmark.measures import Inputs, Result, Task, autoattack, get_measure
 from benchmark.measures.autoattack import AutoAttackParameters, inner_eps
-from benchmark.threat import DUAL, NORMS, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
 from benchmark.verification import verify
+
+NORMS = ("linf", "l2", "l1")
 
 AUTOATTACK = get_measure("autoattack")
 SIDE = 5
@@ -53,8 +55,8 @@ class Linear(nn.Module):
         with torch.no_grad():
             logits = self(x)
             gap = logits.gather(1, y[:, None]) - logits
-            dual = torch.stack([norms_of(w - self.weight, DUAL[norm]) for w in self.weight])[y]
-            return torch.where(dual > 0, gap / dual, torch.inf).amin(dim=1).clamp(min=0)
+            slope = torch.stack([norms_of(w - self.weight, dual(norm)) for w in self.weight])[y]
+            return torch.where(slope > 0, gap / slope, torch.inf).amin(dim=1).clamp(min=0)
 
 
 def images(n: int, seed: int = 0) -> Tensor:
@@ -69,7 +71,7 @@ def attack(model: nn.Module, x: Tensor, y: Tensor, **parameters: Any) -> tuple[R
     assert result.adversarials is not None
     verified = verify(model, x, y, result.adversarials).distances
     arrays = {**result.arrays, **{f"distance_{norm}": d.numpy() for norm, d in verified.items()}}
-    return result, {score.name: score.value for score in AUTOATTACK.summarise(arrays, p)}
+    return result, {score.name: score.value for score in AUTOATTACK.summarise(Inputs(arrays, y.numpy()), p)}
 
 
 def codes(result: Result) -> set[str]:
@@ -159,7 +161,7 @@ def test_claims_are_not_believed() -> None:
         "broken_by": np.array([b"apgd-ce", b"fab-t", b"", b""]),
         "distance_l2": np.array([0.1, np.inf, np.inf, 0.2]),  # re-verified: the second example does not hold
     }
-    scores = AUTOATTACK.summarise(arrays, AutoAttackParameters(norm="l2", eps=0.2))
+    scores = AUTOATTACK.summarise(Inputs(arrays, np.zeros(4, dtype=np.int64)), AutoAttackParameters(norm="l2", eps=0.2))
     assert scores[0].value == 0.5
     assert scores[0].low is not None
     assert scores[0].high is not None
@@ -220,7 +222,7 @@ class Flat(Linear):
     [
         (Probabilities(10), "softmax-outputs"),
         (Noisy(10), "randomised"),
-        (Optimising(10), "optimisation-in-forward"),
+        (Optimising(10), "inner-optimisation"),
         (Flat(10), "zero-gradients"),
     ],
 )
@@ -249,7 +251,8 @@ def test_the_inner_budget_differs_by_rounding_only() -> None:
     ("parameters", "message"),
     [
         ({"eps": 0.0}, "eps > 0, got 0.0"),
-        ({"norm": "l3"}, "got 'l3'"),
+        ({"norm": "l3"}, "no norm called 'l3'"),
+        ({"norm": "l0"}, "got 'l0'"),
         ({"version": "fast"}, "standard, plus, rand, got 'fast'"),
         ({"samples": 0}, "at least 1 sample, got 0"),
     ],

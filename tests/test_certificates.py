@@ -14,18 +14,21 @@ from torch.nn import functional
 from benchmark.attacks import get_attack
 from benchmark.certificates import METHODS, certificate, trace
 from benchmark.certificates.cross_lipschitz import GradientBounds, _bounds_of_network, _HiddenLayer
-from benchmark.certificates.crown import TOLERANCE, margin_rows
+from benchmark.certificates.crown import TOLERANCE
 from benchmark.certificates.gaussian_kernel import KernelClassifier, _bounds, _Pairs
 from benchmark.certificates.linear_region import hull_radius, linear_region, linear_region_all_norms
+from benchmark.certificates.rows import margin_rows
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
-from benchmark.measures import Task, get_measure
+from benchmark.measures import Inputs, Task, get_measure
 from benchmark.measures.certificate import CertificateParameters
-from benchmark.threat import DUAL, NORMS, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
 from benchmark.verification import verify
 from models_zoo import load_model, preprocessing
 from models_zoo.architectures import gaussian_kernel
+
+NORMS = ("linf", "l2", "l1")
 
 SHARP = ("crown", "cross-lipschitz", "linear-region", "best")
 """Methods that are exact on linear models; interval bounds are too, up to the tolerance of their bisection."""
@@ -46,7 +49,7 @@ def closed_form(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Tensor:
     w, b = model[1].weight.detach().double(), model[1].bias.detach().double()
     logits = x.flatten(1).double() @ w.T + b
     gaps = logits.gather(1, y[:, None]) - logits
-    lengths = torch.stack([norms_of(w[c] - w, DUAL[norm]) for c in y.tolist()])
+    lengths = torch.stack([norms_of(w[c] - w, dual(norm)) for c in y.tolist()])
     away = torch.where(lengths > 0, gaps / lengths.clamp(min=1e-30), torch.inf)
     return away.amin(dim=1).clamp(min=0)
 
@@ -290,25 +293,23 @@ class Softmax(nn.Module):
 
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
-    "a function": (Tanh(), "operation tanh"),
-    "a module": (nn.Sequential(nn.Flatten(), nn.LayerNorm(16)), "operation LayerNorm"),
-    "a product": (Product(), "operation mul"),
-    "probabilities": (Softmax(), "operation softmax"),
-    "randomness": (Random(), "is random"),
-    "control flow": (Branch(), "cannot be traced"),
-    "ceil mode": (nn.Sequential(nn.MaxPool2d(3, ceil_mode=True), nn.Flatten()), "MaxPool2d with these settings"),
-    "padding where values may be negative": (
-        nn.Sequential(nn.Conv2d(1, 1, 1), nn.MaxPool2d(3, padding=1), nn.Flatten()), "MaxPool2d with padding",
-    ),
-    "reflected padding": (
-        nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), nn.Flatten()), "operation Conv2d",
-    ),
+    "a function": (Tanh(), "operation tanh of Tanh"),
+    "a module": (nn.Sequential(nn.Flatten(), nn.LayerNorm(16)), "operation layer_norm of LayerNorm"),
+    "a product": (Product(), "operation mul of Product"),
+    "probabilities": (Softmax(), "operation softmax of Softmax"),
+    "randomness": (Random(), "of Random is random.*randn"),
+    "control flow": (Branch(), "Branch cannot be traced: it reads a value"),
     "statistics of the batch": (
-        nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation BatchNorm2d",
+        nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation batch_norm",
     ),
-    "a transformation": (preprocessing.build([{"kind": "bit_depth", "bits": 3}]), "clamp of BitDepth"),
-    "a transformation that leaves torch": (preprocessing.build([{"kind": "jpeg"}]), "Jpeg cannot be traced"),
+    "a transformation": (
+        nn.Sequential(preprocessing.build([{"kind": "bit_depth", "bits": 3}]), nn.Flatten()), "BitDepth cannot be traced",
+    ),
+    "a transformation that leaves torch": (
+        nn.Sequential(preprocessing.build([{"kind": "jpeg"}]), nn.Flatten()), "Jpeg cannot be traced",
+    ),
     "images as output": (nn.Sequential(nn.ReLU()), "logits are"),
+    "one logit": (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), r"one logit an image.*\(-s, s\)"),
 }  # fmt: skip
 
 
@@ -346,7 +347,7 @@ def test_the_measure_reports_radii_that_are_0_where_misclassified() -> None:
         assert radius[0] == 0
         correct = verify(model, x, y, x).correct.numpy()
         assert ((radius > 0) == correct).all()
-        scores = {s.name: s.value for s in measure.summarise({"radius": radius}, parameters)}
+        scores = {s.name: s.value for s in measure.summarise(Inputs({"radius": radius}, y.numpy()), parameters)}
         assert scores["mean_radius"] == pytest.approx(radius.mean())
 
 

@@ -13,9 +13,9 @@ import safetensors.numpy
 import torch
 from sqlalchemy import func, select
 
-from benchmark import evidence
 from benchmark.cli import run
 from benchmark.data import get_dataset
+from benchmark.evidence import store as evidence
 from benchmark.evidence.entering import contiguous
 from benchmark.evidence.store import EvidenceStore
 from benchmark.workspace import Workspace

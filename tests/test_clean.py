@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from scipy import stats
 from torch import Tensor, nn
 
 from benchmark.errors import InputError
-from benchmark.measures import Result, Task, get_measure
+from benchmark.measures import Inputs, Result, Task, get_measure
 from benchmark.measures.clean import CleanParameters
 
 CLEAN = get_measure("clean")
@@ -38,7 +39,7 @@ def test_accuracy_is_the_share_of_right_predictions_with_its_exact_interval() ->
     assert result.arrays["prediction"].tolist() == [0, 1, 2, 0]
     assert result.arrays["correct"].tolist() == [True, True, True, False]
     assert list(result.flags) == []
-    (score,) = CLEAN.summarise(result.arrays, CleanParameters())
+    (score,) = CLEAN.summarise(Inputs(result.arrays, np.array([0, 1, 2, 1])), CleanParameters())
     exact = stats.binomtest(3, 4).proportion_ci(0.95, method="exact")
     assert (score.name, score.value, score.direction) == ("accuracy", 0.75, "higher")
     assert score.low == pytest.approx(exact.low)

@@ -15,9 +15,11 @@ from benchmark.clever.targets import choose_targets
 from benchmark.counting import CountingModel
 from benchmark.errors import BenchmarkError, InputError, UnknownNameError, UnsupportedModelError
 from benchmark.jobs.protocol import parameters_of
-from benchmark.measures import Task, get_measure
-from benchmark.threat import DUAL, NORMS, norms_of
+from benchmark.measures import Inputs, Task, get_measure
+from benchmark.threat import dual, norms_of
 from models_zoo.preprocessing import build
+
+NORMS = ("linf", "l2", "l1")
 
 ORDER = {"linf": torch.inf, "l2": 2, "l1": 1}
 SMALL = {"batches": 12, "samples": 8}
@@ -42,8 +44,8 @@ def exact_distances(model, x, norm):
     weight, logits = model[1].weight.detach().double(), model(x).detach().double()
     own = logits.argmax(dim=1)
     margins = logits.gather(1, own[:, None]) - logits
-    dual = norms_of((weight[own][:, None] - weight).flatten(0, 1), DUAL[norm]).view_as(margins)
-    return torch.where(dual > 0, margins / dual, torch.inf)
+    slope = norms_of((weight[own][:, None] - weight).flatten(0, 1), dual(norm)).view_as(margins)
+    return torch.where(slope > 0, margins / slope, torch.inf)
 
 
 # --- known truth
@@ -185,7 +187,7 @@ def test_dual_norms_are_those_of_the_jacobian():
         jacobian = torch.autograd.functional.jacobian(lambda z: model(z[None])[0], x[i]).flatten(1)
         for t, target in enumerate((0, 4)):
             for q, norm in enumerate(NORMS):
-                truth = norms_of((jacobian[2] - jacobian[target])[None], DUAL[norm])
+                truth = norms_of((jacobian[2] - jacobian[target])[None], dual(norm))
                 assert found[t, q, i] == pytest.approx(truth.item(), rel=1e-5)
 
 
@@ -464,7 +466,7 @@ def test_the_measures_scores():
     y[0] = (y[0] + 1) % 5
     arrays = measure.run(Task(model, model, x, y), parameters).arrays
     truth = exact_distances(model, x[1:], "l2").amin(dim=1).numpy()
-    scores = {score.name: score for score in measure.summarise(arrays, parameters)}
+    scores = {score.name: score for score in measure.summarise(Inputs(arrays, y.numpy()), parameters)}
     assert scores["mean_score"].value == pytest.approx(truth.mean(), rel=1e-4)
     assert scores["mean_score"].low < truth.mean() < scores["mean_score"].high
     assert scores["scored"].value == pytest.approx(19 / 20)

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import integrate, stats
 
-from benchmark import threat
-from benchmark.curve import _NORMS, RobustnessCurve, dkw_half_width, proportion_interval
-from benchmark.errors import InputError
+from benchmark.curve import RobustnessCurve, dkw_half_width, proportion_interval
+from benchmark.errors import InputError, UnknownNameError
 from benchmark.results import Flag
+from benchmark.threat.budget import limit, within
 
 # Few distinct values, so that ties, zeros and censored samples are the rule.
 distance = st.one_of(st.sampled_from([0.0, 0.1, 0.25, 0.5, math.inf]), st.floats(0, 4))
@@ -30,7 +30,7 @@ def curve(values: typing.Any) -> RobustnessCurve:
 def test_a_curve_counts_ties_zeros_and_censored_samples_exactly() -> None:
     c = curve([0, 0.1, 0.1, 0.3, math.inf])
     assert c.robust_error(0.0) == 1 / 5  # the misclassified sample
-    assert c.robust_error(np.nextafter(0.1, 0)) == 1 / 5
+    assert c.robust_error(0.0999) == 1 / 5
     assert c.robust_error(0.1) == 3 / 5  # distance <= eps is broken
     assert c.robust_error(1e300) == 4 / 5  # a censored sample is never counted as broken
     assert c.robust_accuracy(0.1) == 2 / 5
@@ -49,7 +49,7 @@ def test_an_array_of_eps_gives_an_array_of_its_shape() -> None:
 @given(distances, budget)
 def test_robust_error_is_the_share_within_eps(values: list[float], eps: float) -> None:
     c = curve(values)
-    share = sum(d <= eps for d in values) / len(values)
+    share = sum(d <= limit(eps) for d in values) / len(values)
     assert c.robust_error(eps) == share
     assert c.steps().at(eps) == pytest.approx(share, abs=1e-15)
     assert c.robust_accuracy(eps) == pytest.approx(1 - share, abs=1e-15)
@@ -60,7 +60,39 @@ def test_steps_are_the_finite_distances_and_end_at_the_share_found(values: list[
     steps = curve(values).steps()
     assert steps.eps.tolist() == sorted({0.0} | {d for d in values if d < math.inf})
     assert steps.robust_error[-1] == pytest.approx(np.isfinite(values).mean())
-    np.testing.assert_allclose(steps.robust_accuracy, curve(values).robust_accuracy(steps.eps), atol=1e-15)
+    np.testing.assert_allclose(
+        steps.robust_accuracy, [np.mean(np.array(values) > eps) for eps in steps.eps], atol=1e-15
+    )
+
+
+def test_a_published_budget_allows_the_rounding_of_float32() -> None:
+    # An 8-level change of every 8-bit image, and a projection onto the ball in float32, are within 8/255.
+    levels = np.arange(248)
+    images = (levels / 255).astype(np.float32)
+    change = ((levels + 8) / 255).astype(np.float32).astype(float) - images
+    assert change.max() > 8 / 255
+    rng = np.random.default_rng(0)
+    x = rng.random(100_000, dtype=np.float32)
+    eps = np.float32(8 / 255)
+    projected = np.clip(np.clip(x + np.float32(1), x - eps, x + eps), 0, 1).astype(float) - x
+    assert projected.max() > 8 / 255
+    for distance in (change.max(), projected.max()):
+        assert curve([distance]).robust_accuracy(8 / 255) == 0
+        assert curve([distance]).steps().at(8 / 255) == 1
+        assert curve([distance]).thin(3, keep=[8 / 255]).at(8 / 255) == 1
+    for eps_small in (1 / 255, 1e-3):  # smaller budgets too
+        moved = (x + np.float32(eps_small)).astype(float) - x
+        assert curve([moved[x < 0.9].max()]).robust_accuracy(eps_small) == 0
+
+
+def test_the_tolerance_is_rounding_and_no_more() -> None:
+    assert curve([8 / 255 + 1e-6]).robust_accuracy(8 / 255) == 1
+    assert curve([0.5 * 1.0001]).robust_accuracy(0.5) == 1
+    assert curve([1e-9]).robust_accuracy(0) == 1  # at 0 only what is misclassified counts
+    assert curve([4.0]).robust_accuracy(3) == 1  # counts stay counts
+    assert within([0.0, 0.1, math.inf], 0.1).tolist() == [True, True, False]
+    eps = np.linspace(0, 3, 1000)
+    assert (np.diff(limit(eps)) > 0).all()
 
 
 @given(distances, st.floats(1e-3, 5))
@@ -150,7 +182,7 @@ def test_thinning_moves_no_step_keeps_published_points_and_states_its_error(
     assert len(thinned.eps) <= points + len(keep)
     for eps in keep:
         assert thinned.at(eps) == full.at(eps)
-    lag = full.robust_error - thinned.at(full.eps)
+    lag = full.robust_error - thinned.robust_error[np.searchsorted(thinned.eps, full.eps, side="right") - 1]
     assert lag.min() >= 0
     assert lag.max() == pytest.approx(thinned.error, abs=1e-15)
     assert thinned.error < 1 / (points - 2)
@@ -197,8 +229,6 @@ def test_what_is_no_distance_is_refused(values: list[typing.Any], message: str) 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     d = np.array([0.1, 0.2])
-    with pytest.raises(InputError, match="one of linf, l2, l1, got 'l3'"):
-        RobustnessCurve(d, "l3")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="2 distances but 1 origins"):
         RobustnessCurve(d, "l2", origin=("fab",))
     with pytest.raises(InputError, match=r"n = 2 distances, got \(3, 1, 2, 2\)"):
@@ -224,5 +254,6 @@ def test_arguments_out_of_range_are_refused() -> None:
         proportion_interval(3, 2)
 
 
-def test_the_norms_are_those_of_the_threat_models() -> None:
-    assert threat.NORMS == _NORMS
+def test_an_unknown_norm_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match="no norm called 'l3'"):
+        RobustnessCurve([0.1], "l3")

@@ -65,6 +65,51 @@ def test_no_test_image_is_in_the_training_split() -> None:
     assert not any(image.tobytes() in train for image in digits("test")[0])
 
 
+def test_a_split_is_a_dataset_of_its_own() -> None:
+    dataset = get_dataset("digits")
+    train = dataset.split("train")
+    assert (train.size, train.n_classes, train.at) == (1297, 10, "train")
+    assert train.digest != dataset.digest
+    np.testing.assert_array_equal(train.stored(3, 9), digits("train")[0][3:9])
+    assert torch.equal(train.split("test").load(5)[0], dataset.load(5)[0])
+    assert dataset.split("test") is dataset
+    assert dataset.split("train") is train  # so that it is read once
+    with pytest.raises(UnknownNameError, match=r"split of digits called 'trian'\. Did you mean 'train'"):
+        dataset.split("trian")
+
+
+def test_a_batch_is_the_range_asked_for() -> None:
+    dataset = get_dataset("digits")
+    x, y = dataset.load()
+    few, labels = dataset.batch(490, 510)
+    assert torch.equal(few, x[490:])
+    assert torch.equal(labels, y[490:])
+    assert [len(part) for part, _ in dataset.batches(7, rows=3)] == [3, 3, 1]
+    assert torch.equal(torch.cat([part for part, _ in dataset.batches(500, rows=77)]), x)
+    with pytest.raises(InputError, match="no range"):
+        dataset.batch(5, 4)
+
+
+def test_a_pool_is_spread_over_the_slice_and_bounded() -> None:
+    dataset = get_dataset("digits")
+    x, _ = dataset.load()
+    assert torch.equal(dataset.pool(500), x)
+    assert torch.equal(dataset.pool(500, most=3), x[[0, 250, 499]])
+    shape = (3, 224, 224)
+    large = dataclasses.replace(dataset, shape=shape, size=2000, read=lambda: (Blank((2000, *shape)), np.zeros(2000)))
+    assert large.pool(2000).nbytes <= 2**28
+
+
+class Blank:
+    """Black images that are made when they are asked for."""
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape, self.digest = shape, get_dataset("digits").digest
+
+    def __getitem__(self, which: slice) -> np.ndarray:
+        return np.zeros((len(range(self.shape[0])[which]), *self.shape[1:]), dtype=np.uint8)
+
+
 def test_the_digest_depends_on_every_part() -> None:
     images = np.arange(32, dtype=np.uint8).reshape(2, 1, 4, 4)
     labels = np.array([3, 4])

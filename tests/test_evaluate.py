@@ -24,7 +24,7 @@ from benchmark.jobs.job import Job, seed_of
 from benchmark.jobs.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
 from benchmark.jobs.record import ChunkResult, add_chunk
 from benchmark.measures import Measure, Result
-from benchmark.results import Flag, Score
+from benchmark.results import Flag, Output, Score
 from benchmark.workspace import Workspace
 from db.schema import Cell, Chunk, Evaluation, State
 from db.session import Database
@@ -62,8 +62,6 @@ class Fake(Measure["Fake.Settings"]):
     name = "fake"
     version = 1
     title = "A measure for tests"
-    unit = "distance"
-    direction = "higher"
     chunk = 3
     behave: ClassVar = staticmethod(lambda task: None)
     calls: ClassVar[list[int]] = []
@@ -74,6 +72,18 @@ class Fake(Measure["Fake.Settings"]):
 
     Parameters = Settings
 
+    def outputs(self, parameters, dataset):
+        return [
+            Output("found", "scalar", "Found", unit="share"),
+            Output(
+                "distance",
+                "upper",
+                "Distance",
+                threat=parameters.norm,
+                array=f"distance_{parameters.norm}",
+            ),
+        ]
+
     def run(self, task, parameters):
         self.calls.append(task.first)
         Fake.behave(task)
@@ -82,7 +92,8 @@ class Fake(Measure["Fake.Settings"]):
         flag = Flag("noise", f"first {task.first}", float(task.first))
         return Result(arrays={"first": np.full(len(task.x), task.first)}, adversarials=noise, flags=[flag])
 
-    def summarise(self, arrays, parameters):
+    def summarise(self, inputs, parameters):
+        arrays = inputs.arrays
         distances = arrays[f"distance_{parameters.norm}"]
         return [Score("found", float(np.isfinite(distances).mean()), unit="share", direction="none")]
 

@@ -18,8 +18,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from benchmark import evidence
 from benchmark.errors import EvidenceError
+from benchmark.evidence import store as evidence
 from benchmark.evidence.store import FORMAT, EvidenceStore, pack, unpack
 
 RNG = np.random.default_rng(0)

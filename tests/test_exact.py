@@ -12,7 +12,7 @@ from benchmark.certificates.exact import ExactNorm, exact
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
-from benchmark.measures import Task, get_measure
+from benchmark.measures import Inputs, Task, get_measure
 from benchmark.measures.exact import ExactParameters
 from benchmark.threat import norms_of
 from benchmark.verification import verify
@@ -169,4 +169,6 @@ def test_the_measure_starts_from_the_ledger_and_attacks_where_it_is_silent() -> 
     np.testing.assert_array_equal(verify(model, x, y, alone.adversarials).distances["linf"], alone.arrays["upper"])
     assert measure.samples(ExactParameters(samples=100), 500) == 100
     assert measure.samples(ExactParameters(samples=100), 40) == 40
-    assert {s.name: s.value for s in measure.summarise(alone.arrays, ExactParameters())}["solved"] == 1.0
+    assert {s.name: s.value for s in measure.summarise(Inputs(alone.arrays, y.numpy()), ExactParameters())}[
+        "solved"
+    ] == 1.0

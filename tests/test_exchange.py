@@ -8,7 +8,9 @@ from benchmark.attacks.engine.exchange import donate
 from benchmark.attacks.engine.linearised import descend
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best
-from benchmark.threat import NORMS, norms_of
+from benchmark.threat import norms_of
+
+NORMS = ("linf", "l2", "l1")
 
 
 class Halfspace(nn.Module):

@@ -27,8 +27,8 @@ import pytest
 from sqlalchemy import event, func, select
 from sqlalchemy.engine import Engine
 
-from benchmark import evidence
 from benchmark.cli import run
+from benchmark.evidence import store as evidence
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs import lease
 from benchmark.workspace import Workspace

@@ -14,6 +14,7 @@ from benchmark.board.credit import contributor, credit
 from benchmark.board.history import record_change, record_rows
 from benchmark.cli import run
 from benchmark.jobs.record import ChunkResult, add_chunk, finish
+from benchmark.results import Summary
 from db.queries import changes
 from db.schema import Cell, Change, Dataset, Evaluation, Model, Protocol, State
 from db.session import Database
@@ -84,7 +85,7 @@ class Bench:
                 backward_passes=passes,
             ),
         )
-        finish(row, [], [])
+        finish(row, Summary(), [])
         return record_change(self.session, row)
 
 

@@ -11,6 +11,7 @@ import os
 import warnings
 from pathlib import Path
 
+import onnxruntime
 import pytest
 import torch
 from torch import nn
@@ -43,10 +44,14 @@ def export(model: nn.Module, path: Path, *, opset: int | None = None, dynamo: bo
 
 def compare(pack: nn.Module, path: Path, first: int) -> None:
     program = load_program(path, path.name)
+    runtime = onnxruntime.InferenceSession(path) if path.suffix == ".onnx" else None
     for n in (1, 3):
         x = torch.rand(n, *IMAGE)
         with torch.no_grad():
             found, expected = program(x), pack(x)
+        if runtime is not None:  # beside torch, another reader of the same file
+            (theirs,) = runtime.run(None, {runtime.get_inputs()[0].name: x.numpy()})
+            assert abs(theirs - found.numpy()).max() <= 1e-4 * (1e-3 + abs(theirs).max())
         assert found.shape == expected.shape
         gap = (found - expected).abs() / (1e-3 + expected.abs().amax())
         wrong = sorted({first + int(i) // CLASSES for i in (gap > 1e-4).nonzero()[:, 1]})

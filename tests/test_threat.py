@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.optimize import brentq, linprog
 
-from benchmark import threat
-from benchmark.threat import DUAL, NORMS, cheapest_point, distances, in_box, norms_of, project_ball_
+from benchmark.threat import box, cheapest_point, distances, dual, in_box, norms_of, project_ball_
 
+NORMS = ("linf", "l2", "l1")
 ORDER = {"linf": np.inf, "l2": 2, "l1": 1}
 vectors = arrays(np.float32, (2, 6), elements=st.floats(-4, 4, width=32).map(lambda v: v if abs(v) > 1e-3 else 0.0))
 radii = arrays(np.float32, (2,), elements=st.floats(0, 6, width=32))
@@ -26,7 +26,7 @@ def test_norms_are_those_of_numpy_in_float64(norm):
 
 
 def test_dual_of_the_dual_is_the_norm():
-    assert all(DUAL[DUAL[norm]] == norm for norm in NORMS)
+    assert all(dual(dual(norm)) == norm for norm in NORMS)
 
 
 def test_box_has_no_tolerance():
@@ -113,8 +113,8 @@ def test_newtons_method_is_soon_done_whether_a_level_can_be_reached_or_not(norm,
     most = (gradient * torch.where(gradient > 0, high, low)).sum(dim=1)
     level = most * torch.tensor([-2.0, -1.0, -0.1, 1e-6, 0.1, 0.5, 0.999, 1.0, 2.0])
     asked = []
-    original = threat.dots
-    monkeypatch.setattr(threat, "dots", lambda a, b: asked.append(1) or original(a, b))
+    original = box.dots
+    monkeypatch.setattr(box, "dots", lambda a, b: asked.append(1) or original(a, b))
     point = cheapest_point(gradient, level, low, high, norm)
     assert 0 < len(asked) <= 2 * 20
     reached = (gradient * point).sum(dim=1)
@@ -157,7 +157,7 @@ def test_cheapest_point_in_l1_is_the_same_whether_a_few_coordinates_are_enough_o
     most = (gradient * torch.where(gradient > 0, high, low)).sum(dim=1)
     level = most * torch.tensor([0.01, 0.2, 0.6, 0.99, 1.0, 2.0])  # from a few coordinates to all and to too much
     few = cheapest_point(gradient, level, low, high, "l1")
-    torch.testing.assert_close(few, threat._fill_best_first(gradient, level, low, high, most=300))
+    torch.testing.assert_close(few, box.fill_best_first(gradient, level, low, high, most=300))
     changed = (few != 0).sum(dim=1).tolist()
     assert changed[0] < 20
     assert changed[3] > 200
@@ -176,8 +176,8 @@ def test_what_numpy_computes_on_the_cpu_torch_computes_elsewhere(norm, monkeypat
 
     expected = both()
     used = []
-    monkeypatch.setattr(threat, "light", lambda tensor: used.append(tensor) or tensor)
-    monkeypatch.setattr(threat, "dots", lambda a, b: used.append(a) or torch.linalg.vecdot(a, b))
+    monkeypatch.setattr(box, "as_array", lambda tensor: used.append(tensor) or tensor)
+    monkeypatch.setattr(box, "dots", lambda a, b: used.append(a) or torch.linalg.vecdot(a, b))
     torch.testing.assert_close(both(), expected)
     assert used
     assert all(isinstance(value, torch.Tensor) for value in used)

@@ -14,7 +14,7 @@ from benchmark.clever.jacobian import cotangents, dual_norms
 from benchmark.data import get_dataset
 from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Task, get_measure
-from benchmark.threat import NORMS, Norm
+from benchmark.threat import Norm
 from models_zoo import load_model
 from models_zoo.preprocessing import build
 
@@ -23,6 +23,8 @@ SPECS = (
     {"kind": "jpeg", "quality": 75},
     {"kind": "png"},
 )
+
+NORMS = ("linf", "l2", "l1")
 
 
 def behind(spec: dict[str, object]) -> nn.Module:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark.errors import InputError
+from benchmark.errors import InputError, UnsupportedModelError
+from benchmark.twin import batch_dependence, twin_of
 from benchmark.verification import REASONS, SLACK, verify
 
 NAN, INF = float("nan"), float("inf")
@@ -120,3 +121,155 @@ def test_the_global_random_state_is_left_alone():
     torch.manual_seed(3)
     verify(Threshold(), X, Y, image(0.75))
     assert torch.rand(1) == expected
+
+
+# every machine, batch and precision -----------------------------------------------------------------------------------
+
+
+class Net(nn.Module):
+    """A small random network whose hidden values are shifted by ``offset`` and whose last bias takes that back."""
+
+    def __init__(self, offset=0.0, masked=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.first = nn.Parameter(torch.randn(16, 64, generator=generator) / 4)
+        self.last = nn.Parameter(torch.randn(64, 5, generator=generator) / 8)
+        self.bias = nn.Parameter((-offset * self.last.double().sum(0)).float())
+        self.offset, self.masked = offset, masked
+
+    def forward(self, x):
+        logits = (x.flatten(1) @ self.first).relu().add(self.offset) @ self.last + self.bias
+        return torch.cat([logits, torch.full_like(logits[:, :1], -1e9).expand(-1, self.masked)], dim=1)
+
+
+def near_boundary(model, count=400, seed=0):
+    """Images, their labels, and candidates just beyond the boundary towards another image, by bisection."""
+    x = torch.rand(count, 1, 4, 4, generator=torch.Generator().manual_seed(seed))
+    exact = twin_of(model)
+    y = exact(x.double()).argmax(1)
+    other = exact(x.flip(0).double()).argmax(1) != y
+    x, far, y = x[other], x.flip(0)[other], y[other]
+    low, high = torch.zeros(len(x), 1, 1, 1), torch.ones(len(x), 1, 1, 1)
+    for _ in range(40):
+        middle = (low + high) / 2
+        there = (exact(torch.lerp(x, far, middle).double()).argmax(1) != y).view(-1, 1, 1, 1)
+        low, high = torch.where(there, low, middle), torch.where(there, middle, high)
+    beyond = (high * (1 + 10 ** torch.linspace(-7, -1, len(x)).view(-1, 1, 1, 1))).clamp(max=1)
+    return x, y, torch.lerp(x, far, beyond)
+
+
+@pytest.mark.parametrize(("offset", "copyable"), [(0.0, True), (0.0, False), (1000.0, True), (30000.0, True)])
+def test_what_is_believed_holds_alone_in_any_batch_and_in_float64(offset, copyable):
+    model = Net(offset).eval()
+    x, y, candidates = near_boundary(model)
+    exact = twin_of(model)
+    judged = model
+    if not copyable:
+        judged = Net(offset).eval()
+        judged.n_parameters = 1  # as of a model in another process
+        assert twin_of(judged) is None
+    held = verify(judged, x, y, candidates).holds
+    assert 0.1 < held.float().mean() < 1  # some are too near the boundary to tell
+    with torch.no_grad():
+        assert (exact(candidates.double()).argmax(1) != y)[held].all()
+        for size in (1, 3, 64, len(x)):
+            answers = torch.cat([model(part) for part in candidates.split(size)])
+            assert (answers.argmax(1) != y)[held].all()
+
+
+def test_far_from_the_boundary_everything_is_believed_whatever_is_hidden():
+    for model in (Net(), Net(1000.0), Net(masked=1)):
+        x = torch.rand(50, 1, 4, 4, generator=torch.Generator().manual_seed(1))
+        y = model(x).argmax(1)
+        clear = (model(x.flip(0)).argmax(1) != y) & (
+            model(x).topk(2, dim=1).values.diff(dim=1).abs()[:, 0] > 0.05
+        ).flip(0)
+        assert clear.sum() > 10
+        assert (verify(model, x, y, x.flip(0)).holds == clear)[clear].all()
+
+
+def test_a_class_that_is_never_predicted_changes_nothing():
+    plain, masked = Net().eval(), Net(masked=2).eval()
+    x, y, candidates = near_boundary(plain)
+    assert torch.equal(verify(plain, x, y, candidates).holds, verify(masked, x, y, candidates).holds)
+
+
+def test_randomness_is_seen_beside_a_masked_class():
+    class Noisy(Net):
+        def forward(self, x):
+            logits = super().forward(x)
+            return torch.cat([logits[:, :5] + 3e-4 * torch.randn_like(logits[:, :5]), logits[:, 5:]], dim=1)
+
+    x = torch.rand(10, 1, 4, 4)
+    assert verify(Noisy(masked=1), x, torch.zeros(10, dtype=torch.int64), x).randomised
+    assert not verify(Net(masked=1), x, torch.zeros(10, dtype=torch.int64), x).randomised
+
+
+def test_an_example_that_holds_in_its_batch_only_is_not_believed():
+    class Centred(Net):
+        def forward(self, x):
+            return super().forward(x - 0.5 * x.mean(0, keepdim=True))
+
+    model = Centred().eval()
+    x = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(2))
+    with torch.no_grad():
+        y = model(x).argmax(1)
+        held = verify(model, x, y, x.flip(0).roll(3, 0)).holds
+        alone = torch.cat([model(image[None]) for image in x.flip(0).roll(3, 0)]).argmax(1)
+    assert (alone != y)[held].all()
+    change, depends = batch_dependence(model, x[:4])
+    assert depends
+    assert change > 0.01
+    for offset in (0.0, 1000.0):
+        assert not batch_dependence(Net(offset).eval(), x[:4])[1]
+
+
+def test_a_single_output_is_refused():
+    class One(nn.Module):
+        def forward(self, x):
+            return x.flatten(1).sum(1, keepdim=True)
+
+    with pytest.raises(UnsupportedModelError, match="1 output"):
+        verify(One(), X, Y, image(0.75))
+
+
+# targets --------------------------------------------------------------------------------------------------------------
+
+
+class Bands(nn.Module):
+    """Classes 0, 1, 2 for means in [0, 1/3], [1/3, 2/3], [2/3, 1]: logits are minus the distance to the middle."""
+
+    def forward(self, x):
+        middles = torch.tensor([1 / 6, 1 / 2, 5 / 6], dtype=x.dtype)
+        return -(x.flatten(1).mean(1, keepdim=True) - middles).abs()
+
+
+def test_a_target_must_be_reached_itself():
+    x, y = torch.cat([image(0.1)] * 3), torch.tensor([0, 0, 0])
+    candidates = torch.cat([image(0.5), image(0.9), image(0.9)])
+    targets = torch.tensor([2, 2, 1])
+    assert verify(Bands(), x, y, candidates).holds.tolist() == [True, True, True]
+    verdict = verify(Bands(), x, y, candidates, targets=targets)
+    assert verdict.holds.tolist() == [False, True, False]
+    assert [REASONS[i] for i in verdict.reason] == [
+        "the target class is not reached",
+        "holds",
+        "the target class is not reached",
+    ]
+    assert verdict.distances["linf"].tolist() == [INF, pytest.approx(0.8), INF]
+
+
+def test_a_misclassified_image_is_at_its_target_only_if_that_is_its_class():
+    x, y = torch.cat([image(0.5), image(0.5)]), torch.tensor([0, 0])
+    verdict = verify(Bands(), x, y, torch.cat([image(0.9), image(0.9)]), targets=torch.tensor([1, 2]))
+    assert verdict.distances["linf"].tolist() == [0.0, pytest.approx(0.4)]
+    assert verdict.correct.tolist() == [False, False]
+
+
+@pytest.mark.parametrize(
+    ("targets", "message"),
+    [([0], "is its label"), ([3], "classes 0 to 2"), ([-1], "classes 0 to 2"), ([1, 1], "needed"), ([1.0], "needed")],
+)
+def test_a_wrong_target_is_named(targets, message):
+    with pytest.raises(InputError, match=message):
+        verify(Bands(), image(0.1), torch.tensor([0]), image(0.9), targets=torch.tensor(targets))

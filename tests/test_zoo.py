@@ -14,18 +14,18 @@ import pytest
 import tomli_w
 import torch
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmark.data import get_dataset
 from models_zoo import Entry, catalogue, get_entry, load_model
-from models_zoo.architectures import architectures, build, version_of
+from models_zoo.architectures import _installed, architectures, build, version_of
 from models_zoo.cards import MAX_CARD_BYTES, card_table, check_slug, parse_card
 from models_zoo.errors import CardError, DigestError, UnknownEntryError, WeightsError, ZooError
 from models_zoo.fetch import sha256_of
 from models_zoo.formats.weights import apply_layout, read_arrays
 from models_zoo.training import digits as digits_training
 
-DIGITS = tuple(digits_training.RECIPES)
+DIGITS = tuple(digits_training.MODELS)
 
 
 def clean_error(slug: str) -> float:
@@ -90,8 +90,7 @@ class TestPackagedModels:
 
     @pytest.mark.parametrize("slug", ["digits-16-16"])
     def test_training_again_gives_the_shipped_weights(self, slug: str) -> None:
-        recipe = digits_training.RECIPES[slug]
-        again = digits_training.train(recipe)
+        again = digits_training.train_embedded(slug)
         shipped = read_arrays(get_entry(slug).folder / f"{slug}.safetensors", f"{slug}.safetensors")
         for name, value in shipped.items():
             torch.testing.assert_close(again[name], value, rtol=1e-3, atol=1e-4)
@@ -101,7 +100,7 @@ class TestPackagedModels:
         expected = torch.rand(3)
         torch.manual_seed(5)
         threads = torch.get_num_threads()
-        digits_training.train(dataclasses.replace(digits_training.RECIPES["digits-16-16"], epochs=1))
+        digits_training.train_embedded("digits-16-16")
         load_model("digits-standard")
         assert torch.equal(torch.rand(3), expected)
         assert torch.get_num_threads() == threads
@@ -133,29 +132,6 @@ class TestPackagedModels:
             "sys.exit('torch' in sys.modules or any(m.split('.')[0] in ('benchmark', 'db') for m in sys.modules))"
         )
         assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-class TestTrainingLosses:
-    def test_the_cross_lipschitz_regulariser_is_the_sum_over_pairs(self) -> None:
-        torch.manual_seed(0)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Softplus(), nn.Linear(6, 3)).double()
-        x, y = torch.rand(5, 1, 2, 2, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1])
-        jacobian = torch.stack(
-            [torch.autograd.functional.jacobian(lambda z: network(z[None])[0], image) for image in x]
-        )
-        g = jacobian.flatten(2)  # (n, K, d)
-        pairs = sum((g[:, i] - g[:, j]).square().sum() for i in range(3) for j in range(3)) / (5 * 9)
-        plain = digits_training.cross_entropy(network, x, y, torch.Generator())
-        loss = digits_training.cross_lipschitz(network, x, y, torch.Generator(), weight=0.7)
-        torch.testing.assert_close(loss - plain, 0.7 * pairs)
-
-    @pytest.mark.parametrize("norm", ["linf", "l2"])
-    def test_adversarial_training_never_sees_an_easier_loss(self, norm: str) -> None:
-        model = load_model("digits-standard")
-        x, y = get_dataset("digits").load(50)
-        plain = digits_training.cross_entropy(model, x, y, torch.Generator())
-        attacked = digits_training.adversarial(model, x, y, torch.Generator().manual_seed(0), norm=norm, eps=0.1)
-        assert attacked > plain * 1.5
 
 
 class TestCatalogue:
@@ -288,13 +264,13 @@ class TestArchitectures:
         (facts / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
         (facts / "entry_points.txt").write_text("[curveboard.architectures]\ntheir_net = theirs\n")
         monkeypatch.syspath_prepend(str(tmp_path))
-        architectures.cache_clear()
+        _installed.cache_clear()
         try:
             assert version_of("their_net") == 7
             assert "theirs" not in sys.modules  # the version is read, not run
             assert build("their_net", {"classes": 3}).out_features == 3
         finally:
-            architectures.cache_clear()
+            _installed.cache_clear()
             sys.modules.pop("theirs", None)
 
     @pytest.mark.parametrize("arguments", [{"inputs": 64}, {"inputs": "x", "hidden": [], "outputs": 1}, {"beta": 2}])

@@ -8,20 +8,25 @@ To add an attack, add a file here (or an entry point of the group ``curveboard.a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, Protocol, cast
 
 from torch import Tensor, nn
 
+from benchmark import flags
+from benchmark.attacks.access import Access, limited
+from benchmark.errors import BenchmarkError, InputError
+from benchmark.isolation import isolated
 from benchmark.plugins import discover, look_up
 from benchmark.results import Flag
-from benchmark.threat import NORMS, Norm
+from benchmark.threat import Norm, get_norm, norm_names
+from benchmark.threat.goals import UNTARGETED, check_goal
 
 Effort = Literal["quick", "standard", "thorough"]
 """How much an attack may spend."""
 
-EFFORTS: tuple[Effort, ...] = ("quick", "standard", "thorough")
+EFFORTS: Final[tuple[Effort, ...]] = ("quick", "standard", "thorough")
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,15 @@ class AttackFunction(Protocol):
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, effort: Effort, seed: int, pool: Tensor | None
     ) -> AttackResult:
-        """Search the nearest adversarial example of each sample.
+        """Look for the nearest adversarial example of each sample.
+
+        An attack with targeted goals is also given ``targets``, int64, shape (n,), or None for the goal ``untargeted``.
 
         Args:
-            model: Classifier in eval mode, images in [0, 1] -> logits (n, k).
-            x: Images, shape (n, c, h, w), float32.
-            y: Labels, shape (n,), int64.
+            model: Classifier in eval mode, images in [0, 1] -> logits (n, k); with the access ``decisions`` -> labels
+                (n,), int64.
+            x: Images, shape (n, c, h, w), float32; the attack's own copy.
+            y: Labels, shape (n,), int64; the attack's own copy.
             norm: The norm whose distance is to be small.
             effort: How much to spend.
             seed: The same seed gives the same result on the same machine.
@@ -68,7 +76,9 @@ class Attack:
         title: What it is, in one line.
         paper: Its source, for instance ``"Croce & Hein 2020, arXiv:1907.02044"``.
         run: The function.
-        norms: The norms it attacks in.
+        norms: The norms it attacks in; all that are registered if it does not say.
+        goals: The goals it has; for others than ``untargeted`` its function takes ``targets``.
+        access: What it may use of the model; `run_attack` gives it no more.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
     """
 
@@ -76,9 +86,72 @@ class Attack:
     version: int
     title: str
     paper: str
-    run: AttackFunction
-    norms: tuple[Norm, ...] = NORMS
+    run: Callable[..., AttackResult]
+    norms: tuple[Norm, ...] = field(default_factory=norm_names)
+    goals: tuple[str, ...] = (UNTARGETED,)
+    access: Access = "gradients"
     default: bool = True
+
+    def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
+        """Refuse a threat that this attack does not have.
+
+        Raises:
+            UnknownNameError: If there is no such norm.
+            InputError: If the attack is not one in this norm, or not for this goal.
+        """
+        get_norm(norm)
+        if norm not in self.norms:
+            raise InputError(f"The attack {self.name!r} attacks in {', '.join(self.norms)}, not in {norm!r}.")
+        if check_goal(goal) not in self.goals:
+            raise InputError(f"The attack {self.name!r} has the goals {', '.join(self.goals)}, not {goal!r}.")
+
+
+def run_attack(
+    attack: Attack,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: Norm,
+    goal: str = UNTARGETED,
+    targets: Tensor | None = None,
+    effort: Effort = "standard",
+    seed: int = 0,
+    pool: Tensor | None = None,
+) -> AttackResult:
+    """Run an attack as it declares itself: on copies, with no more access than it states, in a threat that it has.
+
+    Args:
+        attack: The attack.
+        model: Classifier of images in [0, 1]; its parameters, buffers and mode are as before afterwards.
+        x: Images, shape (n, c, h, w), float32.
+        y: Labels, shape (n,), int64.
+        norm: The norm whose distance is to be small.
+        goal: What counts as success.
+        targets: The wanted class of each sample, shape (n,), int64, for a targeted goal.
+        effort: How much to spend.
+        seed: The same seed gives the same result on the same machine.
+        pool: Images of the same dataset to start from, shape (m, c, h, w).
+
+    Returns:
+        What the attack claims, with a flag where it changed the model. Nothing of it is verified.
+
+    Raises:
+        UnknownNameError | InputError: If the attack has no such threat, or returns something else than it must.
+        AccessError: If it asks for more of the model than its access gives.
+    """
+    attack.check(norm, goal)
+    if (targets is None) != (goal == UNTARGETED):
+        raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
+    options: dict[str, Any] = {} if targets is None else {"targets": targets.clone()}
+    with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
+        result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
+    if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
+        raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}.")
+    if own.changed:
+        message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
+        return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
+    return result
 
 
 def attacks() -> Mapping[str, Attack]:

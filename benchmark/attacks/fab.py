@@ -50,5 +50,6 @@ ATTACK = Attack(
     title="FAB-T: targeted Fast Adaptive Boundary attack, nine targets",
     paper="Croce & Hein 2020, arXiv:1907.02044",
     run=fab_t,
+    norms=tuple(_NAMES),
     default=False,
 )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, frozen
-from benchmark.threat import DUAL, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
+from benchmark.verification import needed_lead
 
 _TARGETS: Final[dict[Effort, int]] = {"quick": 1, "standard": 9, "thorough": 1000}
 """Most likely other classes that are tried."""
@@ -35,7 +36,7 @@ def hein(
     """
     best = x.clone()
     with frozen(model) as classifier:
-        oracle = Oracle(classifier, batch_size=500)
+        oracle = Oracle(classifier, batch_size=500, noise=needed_lead(classifier, x, y))
         logits = oracle.logits(x)
         targets = logits.scatter(1, y[:, None], -torch.inf).argsort(dim=1, descending=True)
         nearest = torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
@@ -67,7 +68,7 @@ def _onto_boundary(oracle: Oracle, x: Tensor, y: Tensor, *, gradient: Tensor, ga
         return _step(x.flatten(1), gradient, size, norm).view_as(x)
 
     # The step's size is its norm, were there no box: the linearisation's distance to the boundary.
-    unit = gap / norms_of(gradient, DUAL[norm]).clamp(min=1e-30)
+    unit = gap / norms_of(gradient, dual(norm)).clamp(min=1e-30)
     low, high = torch.zeros_like(gap), torch.full_like(gap, torch.inf)
     for power in _DOUBLINGS:
         size = unit * 2.0**power
@@ -108,5 +109,6 @@ ATTACK = Attack(
     title="Box-constrained linearisation, bisected onto the boundary",
     paper="Hein & Andriushchenko 2017, arXiv:1705.08475",
     run=hein,
+    norms=("linf", "l2", "l1"),
     default=False,
 )

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.oracle import keep_freed_memory
 from benchmark.clever.jacobian import cotangents, dual_norms, points_a_pass
-from benchmark.clever.presets import Preset, resolve
+from benchmark.clever.presets import NORMS, Preset, resolve
 from benchmark.clever.profile import Floats
 from benchmark.clever.sampling import draw, draws
 from benchmark.clever.scores import CleverEstimates, Order, Sampled, score
@@ -21,7 +21,7 @@ from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import Targets, choose_targets
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.modes import eval_mode
-from benchmark.threat import NORMS, Norm, in_box
+from benchmark.threat import Norm, in_box
 
 
 class Settings(TypedDict, total=False):

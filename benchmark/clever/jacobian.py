@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import InputError, UnsupportedModelError
-from benchmark.threat import DUAL, Norm, norms_of
+from benchmark.threat import Norm, dual, norms_of
 
 CPU_ELEMENTS: Final = 3 * 2**20
 """Numbers that a pass keeps for its backward passes on the CPU: with more they leave the caches."""
@@ -106,7 +106,7 @@ def dual_norms(model: nn.Module, points: Tensor, rows: Tensor, norms: Sequence[N
     """
     found = torch.stack(
         [
-            torch.stack([norms_of(gradient, DUAL[norm]) for norm in norms])
+            torch.stack([norms_of(gradient, dual(norm)) for norm in norms])
             for gradient in difference_gradients(model, points, rows)
         ]
     )

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from benchmark.errors import InputError, UnknownNameError
-from benchmark.threat import NORMS, Norm
+from benchmark.threat import Norm
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,9 @@ class Preset:
             if not 0 < radius < float("inf"):
                 raise InputError(f"The radius of the {norm} ball must be positive and finite, got {radius}.")
 
+
+NORMS: Final[tuple[Norm, ...]] = ("linf", "l2", "l1")
+"""The norms that CLEVER can be computed in: those with a uniform distribution in their ball (`sampling.unit_ball`)."""
 
 PAPER: Final = Preset("paper", 500, 1024, MappingProxyType(dict.fromkeys(NORMS, 5.0)), cap=True, clip=False)
 """Weng et al. 2018, arXiv:1801.10578, section 5: a ball of radius 5 in each norm's own metric."""

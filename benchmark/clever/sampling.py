@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmark.clever.presets import Preset
+from benchmark.errors import InputError
 from benchmark.threat import Norm
 
 _VALUES: Final = 2**20
@@ -74,6 +75,9 @@ def unit_ball(norm: Norm, size: int, dimension: int, generator: torch.Generator)
 
     Returns:
         Shape (size, dimension), float32.
+
+    Raises:
+        InputError: For a norm without such a distribution.
     """
     device = generator.device
     if norm == "linf":
@@ -82,6 +86,8 @@ def unit_ball(norm: Norm, size: int, dimension: int, generator: torch.Generator)
         directions = torch.randn(size, dimension, generator=generator, device=device)
         radii = torch.rand(size, 1, generator=generator, device=device).pow_(1 / dimension)
         return directions.mul_(radii / directions.norm(dim=1, keepdim=True))
+    if norm != "l1":
+        raise InputError(f"No points are drawn in the ball of the norm {norm!r}.")
     # A double exponential by inversion: u in (-1, 1) gives the sign and, with −log|u|, the size.
     u = torch.rand(size, dimension + 1, generator=generator, device=device).mul_(2).sub_(1)
     sizes = u.abs().clamp_min_(torch.finfo(u.dtype).tiny).log_().neg_()

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from benchmark.cli.options import Place, echo_json, json_option, place_options
+from benchmark.workspace import absolute_url
 
 if TYPE_CHECKING:
     from db.session import Database
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Upgrade and check the database's schema."""
+    """Upgrade, check and copy the database."""
 
 
 @command.command()
@@ -59,6 +61,26 @@ def check(place: Place, as_json: bool) -> None:
         click.echo("\n".join(found) or f"{database}: the tables are as the schema says.")
     if found:
         click.get_current_context().exit(4)
+
+
+@command.command()
+@click.argument("url")
+@place_options
+def copy(place: Place, url: str) -> None:
+    """Copy the workspace's database to URL, an empty database; both stay as they are.
+
+    From SQLite to PostgreSQL (postgresql+psycopg://user@host/name) or back. Then point curveboard.toml, or the
+    variable CURVEBOARD_DATABASE_URL, to it.
+    """
+    from db.copy import copy_database
+    from db.migrate import upgrade as migrate
+    from db.session import Database
+
+    target = Database(absolute_url(url, Path.cwd()))
+    if target.revision() is None:
+        migrate(target)
+    counts = copy_database(place.database, target, report=lambda name, rows: click.echo(f"{name:<20} {rows}"))
+    click.echo(f"{sum(counts.values())} rows are now in {target}.")
 
 
 def _unchecked(place: Place) -> Database:

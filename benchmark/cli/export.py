@@ -60,7 +60,7 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
                         "model": row.model.slug,
                         "row": row.status.value,
                         "measure": cells[key].measure,
-                        "parameters": json.dumps(cells[key].parameters, sort_keys=True),
+                        "parameters": dict(cells[key].parameters),
                         "samples": data.detail.samples,
                         "score": score.name,
                         "value": score.value,
@@ -76,11 +76,12 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
 
 def _distances(database: Database, board: Board) -> list[dict[str, Any]]:
     from benchmark.board.ledger import ledger
+    from benchmark.board.norms import ledger_norms
 
     found: list[dict[str, Any]] = []
     with database.read() as session:
         for row in board.rows:
-            for norm in ("linf", "l2", "l1"):
+            for norm in ledger_norms(session, dataset_id=board.dataset.id, model_id=row.model.id):
                 entry = ledger(session, model_id=row.model.id, dataset_id=board.dataset.id, norm=norm, n=board.n)
                 found.extend(
                     {"board": board.slug, "model": row.model.slug, "norm": norm, "sample": i, "distance": float(value)}
@@ -94,5 +95,6 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for k, v in row.items()})
     sys.stdout.write(buffer.getvalue())

@@ -97,8 +97,6 @@ def _measures(place: Place) -> list[dict[str, Any]]:
         {
             "name": measure.name,
             "version": measure.version,
-            "unit": measure.unit,
-            "better": measure.direction,
             "parameters": " ".join(field.name for field in dataclasses.fields(measure.Parameters)),
             "title": measure.title,
         }

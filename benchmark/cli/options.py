@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from benchmark import plugins
+from benchmark.errors import WorkspaceError
 from benchmark.workspace import Workspace, absolute_url, open_database
 
 if TYPE_CHECKING:
@@ -31,6 +33,13 @@ class Place:
         """The workspace; raises `WorkspaceError` when there is none."""
         return Workspace.find(self.folder)
 
+    def use_plugins(self) -> None:
+        """Have the plug-ins of the workspace found, if there is one; what is wrong with it is said when it is used."""
+        try:
+            plugins.use(self.workspace.root)
+        except WorkspaceError:
+            plugins.use(None)
+
     @property
     def database_url(self) -> str:
         """The URL given, or else the workspace's; absolute."""
@@ -42,6 +51,28 @@ class Place:
         return open_database(self.database_url)
 
 
+class NormName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a registered norm, or one of a few other words.
+
+    Args:
+        besides: Words that are taken as well.
+    """
+
+    name = "norm"
+
+    def __init__(self, *besides: str) -> None:
+        self.besides = besides
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name, or a usage error that lists the known ones."""
+        from benchmark.threat import norm_names
+
+        known = (*norm_names(), *self.besides)
+        if value not in known:
+            self.fail(f"{value!r} is not one of {', '.join(known)}.", param, ctx)
+        return str(value)
+
+
 def place_options(function: F) -> F:
     """Add ``--workspace`` and ``--database``; the command receives them as ``place``."""
 
@@ -51,7 +82,9 @@ def place_options(function: F) -> F:
     @click.option("--database", metavar="URL", help="Another database, by SQLAlchemy URL.")
     @functools.wraps(function)
     def wrapped(*args: Any, workspace: Path | None, database: str | None, **kwargs: Any) -> Any:
-        return function(*args, place=Place(workspace, database), **kwargs)
+        place = Place(workspace, database)
+        place.use_plugins()
+        return function(*args, place=place, **kwargs)
 
     return wrapped  # type: ignore[return-value]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli.options import Place, place_options
+from benchmark.cli.options import NormName, Place, place_options
 
 SUFFIXES = (".svg", ".pdf", ".png")
 
@@ -18,7 +18,7 @@ SUFFIXES = (".svg", ".pdf", ".png")
 @click.option(
     "--model", "-m", "models", multiple=True, metavar="MODEL", help="A model; may be repeated (default: all)."
 )
-@click.option("--norm", type=click.Choice(["linf", "l2", "l1", "union"]), default="linf", show_default=True)
+@click.option("--norm", type=NormName("union"), default="linf", show_default=True, help="A norm, or union.")
 @click.option(
     "--kind",
     type=click.Choice(["curves", "ranks", "band"]),

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 import torch
 
 from benchmark.certificates import certificate
-from benchmark.measures import Arrays, Measure, Result, Task
-from benchmark.results import Direction, Score
+from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.results import Output, Score
 from benchmark.threat import Norm
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +40,47 @@ class CertificateMeasure(Measure[CertificateParameters]):
     name: ClassVar[str] = "certificate"
     version: ClassVar[int] = 2
     title: ClassVar[str] = "Certified radius: no adversarial example is nearer"
-    unit: ClassVar[str] = "distance"
-    direction: ClassVar[Direction] = "higher"
     chunk: ClassVar[int] = 25
+    at_most: ClassVar[str] = "samples"
     Parameters = CertificateParameters
 
-    def samples(self, parameters: CertificateParameters, n: int) -> int:
-        """The first ``parameters.samples``."""
-        return min(n, parameters.samples)
+    def needs(self, parameters: CertificateParameters) -> Needs:
+        """The network's structure."""
+        return Needs(graph=True)
+
+    def outputs(self, parameters: CertificateParameters, dataset: Dataset) -> Sequence[Output]:
+        """Each sample's radius, their mean and median."""
+        norm = parameters.norm
+        return (
+            Output(
+                "radius",
+                "lower",
+                "Certified radius",
+                "No adversarial example is nearer, whatever the attack.",
+                unit="distance",
+                direction="higher",
+                threat=norm,
+                array="radius",
+            ),
+            Output(
+                "mean_radius",
+                "scalar",
+                "Mean radius",
+                "Mean certified radius.",
+                unit="distance",
+                direction="higher",
+                threat=norm,
+            ),
+            Output(
+                "median_radius",
+                "scalar",
+                "Median radius",
+                "Median certified radius.",
+                unit="distance",
+                direction="higher",
+                threat=norm,
+            ),
+        )
 
     def run(self, task: Task, parameters: CertificateParameters) -> Result:
         """Certify one chunk."""
@@ -53,9 +90,9 @@ class CertificateMeasure(Measure[CertificateParameters]):
             radius[task.model(task.x).argmax(dim=1) != task.y] = 0.0
         return Result(arrays={"radius": radius.cpu().numpy()})
 
-    def summarise(self, arrays: Arrays, parameters: CertificateParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: CertificateParameters) -> list[Score]:
         """Mean and median of the radii."""
-        radius = arrays["radius"]
+        radius = inputs.arrays["radius"]
         return [
             Score("mean_radius", float(np.mean(radius)), unit="distance", direction="higher"),
             Score("median_radius", float(np.median(radius)), unit="distance", direction="higher"),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,9 +15,12 @@ from benchmark.clever.scores import Order
 from benchmark.clever.targets import Targets
 from benchmark.curve import t_half_width
 from benchmark.errors import InputError
-from benchmark.measures import Arrays, Measure, Result, Task
-from benchmark.results import Flag, Score
+from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task
+from benchmark.results import Flag, Output, Score
 from benchmark.threat import Norm
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 CONFIDENCE: Final = 0.95
 
@@ -78,14 +82,42 @@ class Clever(Measure[CleverParameters]):
     version = 1
     title = "CLEVER: distance estimated from extreme values of sampled gradients (no bound)"
     paper = "Weng et al. 2018, arXiv:1801.10578"
-    unit = "distance"
-    direction = "higher"
     chunk = 50
+    at_most = "limit"
     Parameters = CleverParameters
 
-    def samples(self, parameters: CleverParameters, n: int) -> int:
-        """The first ``limit``: each costs thousands of Jacobians."""
-        return min(n, parameters.limit)
+    def needs(self, parameters: CleverParameters) -> Needs:
+        """Gradients."""
+        return Needs(gradients=True)
+
+    def outputs(self, parameters: CleverParameters, dataset: Dataset) -> Sequence[Output]:
+        """Each sample's score, their mean and median, and how far to trust them."""
+        norm = parameters.norm
+
+        def distance(name: str, title: str, text: str) -> Output:
+            return Output(name, "scalar", title, text, unit="distance", direction="higher", threat=norm)
+
+        def share(name: str, title: str, text: str) -> Output:
+            return Output(name, "scalar", title, text, unit="share", threat=norm)
+
+        return (
+            distance("mean_score", "CLEVER", "Mean estimated distance of the correctly classified images; no bound."),
+            distance("median_score", "Median CLEVER", "Median estimated distance; no bound."),
+            share("scored", "Scored", "Share of images that are classified correctly, and so have a score."),
+            share("poor_fit", "Poor fits", f"Share of fits with a Kolmogorov-Smirnov p-value below {POOR_FIT}."),
+            share("degenerate", "Degenerate fits", "Share of fits at constant gradients or without an end point."),
+            share("at_radius", "At the radius", "Share of scores that the sampling radius caps."),
+            Output(
+                "score",
+                "estimate",
+                "CLEVER score",
+                "Estimated distance to the nearest adversarial example; neither proven nor certified.",
+                unit="distance",
+                direction="higher",
+                threat=norm,
+                array="score",
+            ),
+        )
 
     def run(self, task: Task, parameters: CleverParameters) -> Result:
         """Score one chunk.
@@ -115,8 +147,9 @@ class Clever(Measure[CleverParameters]):
             arrays["score_by_radius"] = _by_radius(task, parameters)
         return Result(arrays, flags=_flags(arrays))
 
-    def summarise(self, arrays: Arrays, parameters: CleverParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: CleverParameters) -> list[Score]:
         """Mean score of the correctly classified samples with Student's interval, and how far to trust the scores."""
+        arrays = inputs.arrays
         correct = arrays["correct"]
         if not correct.any():
             return [Score("scored", 0.0, unit="share")]

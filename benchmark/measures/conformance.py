@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
 from benchmark.conformance import IMAGES, check_conformance
 from benchmark.errors import InputError
-from benchmark.measures import Arrays, Measure, Result, Task
-from benchmark.results import Flag, Score
+from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.results import Flag, Output, Score
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 UNITS: Final = {
     "accuracy": "share",
@@ -23,6 +27,7 @@ UNITS: Final = {
     "input_gradients": "share",
     "input_range": "share",
     "input_shape": "images",
+    "input_unchanged": "images",
     "logits": "distance",
     "parameters": "parameters",
     "seconds": "s/image",
@@ -42,14 +47,24 @@ class Conformance(Measure[ConformanceParameters]):
     name = "conformance"
     version = 1
     title = "Conformance: whether the model can be evaluated, and what is unusual about it"
-    unit = ""
-    direction = "none"
     chunk = IMAGES
+    per_sample = False
     Parameters = ConformanceParameters
 
     def samples(self, parameters: ConformanceParameters, n: int) -> int:
         """The first 500."""
         return min(n, IMAGES)
+
+    def needs(self, parameters: ConformanceParameters) -> Needs:
+        """Gradients."""
+        return Needs(gradients=True)
+
+    def outputs(self, parameters: ConformanceParameters, dataset: Dataset) -> Sequence[Output]:
+        """The value that each check saw."""
+        return [
+            Output(name, "scalar", name.replace("_", " ").capitalize(), f"What the check {name!r} saw.", unit=unit)
+            for name, unit in UNITS.items()
+        ]
 
     def run(self, task: Task, parameters: ConformanceParameters) -> Result:
         """Check the module.
@@ -64,15 +79,12 @@ class Conformance(Measure[ConformanceParameters]):
             raise InputError(" ".join(refused))
         return Result(
             arrays={check.name: np.full(len(task.x), check.value) for check in report.checks},
-            flags=[
-                Flag(check.name.replace("_", "-"), check.message, check.value)
-                for check in report.checks
-                if check.verdict == "flag"
-            ],
+            flags=[Flag(check.flag, check.message, check.value) for check in report.checks if check.verdict == "flag"],
         )
 
-    def summarise(self, arrays: Arrays, parameters: ConformanceParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: ConformanceParameters) -> list[Score]:
         """The value that each check saw."""
+        arrays = inputs.arrays
         return [Score(name, float(arrays[name][0]), unit=unit) for name, unit in UNITS.items() if name in arrays]
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.attacks import Effort, get_attack
-from benchmark.measures import Arrays, Measure, Method, Result, Task
-from benchmark.results import Score
-from benchmark.threat import Norm
+from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
+from benchmark.errors import InputError
+from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
+from benchmark.results import Output, Score
+from benchmark.threat import Norm, get_norm
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,11 @@ class CurveParameters:
     attack: str = "engine"
     effort: Effort = "standard"
 
+    def __post_init__(self) -> None:
+        get_norm(self.norm)
+        if self.effort not in EFFORTS:
+            raise InputError(f"An attack's effort is one of {', '.join(EFFORTS)}, got {self.effort!r}.")
+
 
 class Curve(Measure[CurveParameters]):
     """One attack's distances in one norm."""
@@ -33,31 +44,75 @@ class Curve(Measure[CurveParameters]):
     name = "curve"
     version = 1
     title = "Robustness curve: smallest adversarial distance of each sample"
-    unit = "distance"
-    direction = "higher"
     Parameters = CurveParameters
 
-    def parameter_version(self, parameters: CurveParameters) -> int:
+    def attack_version(self, parameters: CurveParameters) -> int:
         """The attack's version: a better attack is a new evaluation."""
         return get_attack(parameters.attack).version
 
     def method(self, parameters: CurveParameters) -> Method:
         """The attack's title and paper."""
         attack = get_attack(parameters.attack)
-        return Method(attack.title, attack.paper)
+        return Method(attack.title, attack.paper, contributor=attack.name)
+
+    def needs(self, parameters: CurveParameters) -> Needs:
+        """Gradients, and images to start from."""
+        return Needs(gradients=True, pool=True)
+
+    def outputs(self, parameters: CurveParameters, dataset: Dataset) -> Sequence[Output]:
+        """Each sample's distance, and what the distances come to."""
+        norm = parameters.norm
+        return (
+            Output(
+                "distance",
+                "upper",
+                "Distance",
+                "Smallest distance at which the attack found an adversarial example.",
+                unit="distance",
+                direction="higher",
+                threat=norm,
+                array=f"distance_{norm}",
+            ),
+            Output("found", "scalar", "Found", "Share of images with an adversarial example.", "share", threat=norm),
+            Output(
+                "median_distance",
+                "scalar",
+                "Median distance",
+                "Median distance of all images, 0 where misclassified.",
+                "distance",
+                "higher",
+                threat=norm,
+            ),
+            Output(
+                "mean_distance",
+                "scalar",
+                "Mean distance",
+                "Mean distance of the images with an adversarial example, 0 where misclassified.",
+                "distance",
+                "higher",
+                threat=norm,
+            ),
+        )
 
     def run(self, task: Task, parameters: CurveParameters) -> Result:
         """Attack one chunk."""
         attack = get_attack(parameters.attack)
-        found = attack.run(
-            task.model, task.x, task.y, norm=parameters.norm, effort=parameters.effort, seed=task.seed, pool=task.pool
+        found = run_attack(
+            attack,
+            task.model,
+            task.x,
+            task.y,
+            norm=parameters.norm,
+            effort=parameters.effort,
+            seed=task.seed,
+            pool=task.pool,
         )
         arrays = {"origin": np.array(found.origin, dtype="S16")} if found.origin else {}
         return Result(arrays, found.adversarials, found.flags)
 
-    def summarise(self, arrays: Arrays, parameters: CurveParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: CurveParameters) -> list[Score]:
         """Share found, median distance, and mean distance of the samples with an example (0 where misclassified)."""
-        distances = np.asarray(arrays[f"distance_{parameters.norm}"], dtype=np.float64)
+        distances = np.asarray(inputs.arrays[f"distance_{parameters.norm}"], dtype=np.float64)
         found = np.isfinite(distances)
         scores = [
             Score("found", float(found.mean()), unit="share"),

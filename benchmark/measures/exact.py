@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import torch
@@ -11,9 +12,12 @@ from torch import Tensor
 
 from benchmark.attacks import get_attack
 from benchmark.certificates.exact import ExactNorm, exact
-from benchmark.measures import Arrays, Measure, Result, Task
-from benchmark.results import Direction, Score
+from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.results import Kind, Output, Score
 from benchmark.verification import verify
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
 
 
 @dataclass(frozen=True)
@@ -44,14 +48,42 @@ class ExactMeasure(Measure[ExactParameters]):
     version: ClassVar[int] = 1
     title: ClassVar[str] = "Exact minimal distance (mixed-integer program)"
     paper: ClassVar[str] = "Tjeng et al. 2019, arXiv:1711.07356"
-    unit: ClassVar[str] = "distance"
-    direction: ClassVar[Direction] = "higher"
     chunk: ClassVar[int] = 10
+    at_most: ClassVar[str] = "samples"
     Parameters = ExactParameters
 
-    def samples(self, parameters: ExactParameters, n: int) -> int:
-        """The first ``parameters.samples``."""
-        return min(n, parameters.samples)
+    def needs(self, parameters: ExactParameters) -> Needs:
+        """The network's structure; the known distances make its box smaller."""
+        return Needs(gradients=True, graph=True, pool=True, ledger=True)
+
+    def outputs(self, parameters: ExactParameters, dataset: Dataset) -> Sequence[Output]:
+        """Both bounds of each sample, and how many were solved."""
+        norm = parameters.norm
+
+        def bound(name: str, kind: Kind, title: str, text: str, array: str = "") -> Output:
+            return Output(name, kind, title, text, "distance", "higher", threat=norm, array=array)
+
+        return (
+            Output(
+                "solved",
+                "scalar",
+                "Solved",
+                "Share of images whose minimal distance the solver proved.",
+                unit="share",
+                direction="higher",
+                threat=norm,
+            ),
+            bound("mean_lower", "scalar", "Mean lower bound", "Mean of the solver's lower bounds."),
+            bound("mean_upper", "scalar", "Mean upper bound", "Mean distance of the images with an example."),
+            bound("lower", "lower", "Lower bound", "No adversarial example is nearer: proven by the solver.", "lower"),
+            bound(
+                "distance",
+                "upper",
+                "Upper bound",
+                "Distance of the nearest adversarial example of the solver.",
+                f"distance_{norm}",
+            ),
+        )
 
     def run(self, task: Task, parameters: ExactParameters) -> Result:
         """Solve one chunk, within the ledger's distances or, without a ledger, a quick attack's."""
@@ -83,8 +115,9 @@ class ExactMeasure(Measure[ExactParameters]):
         arrays = {"lower": answer.lower.numpy(), "upper": upper.numpy(), "solved": answer.solved.numpy()}
         return Result(arrays=arrays, adversarials=examples)
 
-    def summarise(self, arrays: Arrays, parameters: ExactParameters) -> list[Score]:
+    def summarise(self, inputs: Inputs, parameters: ExactParameters) -> list[Score]:
         """Share solved, and the mean of each bound (the upper one over the samples that have one)."""
+        arrays = inputs.arrays
         lower, upper = arrays["lower"], arrays["upper"]
         found = np.isfinite(upper)
         scores = [

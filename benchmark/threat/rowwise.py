@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 
-def light(tensor: Tensor) -> Any:
+def as_array(tensor: Tensor) -> Any:
     """On the CPU the tensor's memory as a numpy array, elsewhere the tensor itself."""
     return tensor.numpy() if tensor.device.type == "cpu" else tensor
 
 
-def tensor(array: Any) -> Tensor:
-    """The tensor that has the memory of what `light` gave, or of what was computed from it."""
+def as_tensor(array: Any) -> Tensor:
+    """The tensor that has the memory of what `as_array` gave, or of what was computed from it."""
     return array if isinstance(array, Tensor) else torch.from_numpy(array)
 
 
@@ -29,5 +29,5 @@ def where(condition: Any, *choices: Any) -> Any:
 
 
 def dots(a: Tensor, b: Tensor) -> Any:
-    """Inner product of each row of one matrix with that of the other, shapes (n, d) -> (n,), light."""
+    """Inner product of each row of one matrix with that of the other, shapes (n, d) -> (n,), as of `as_array`."""
     return np.vecdot(a.numpy(), b.numpy()) if a.device.type == "cpu" else torch.linalg.vecdot(a, b)

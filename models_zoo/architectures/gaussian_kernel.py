@@ -54,3 +54,9 @@ def build(*, inputs: int, centres: int, outputs: int, gamma: float) -> nn.Module
     if not gamma > 0:
         raise ValueError(f"gamma is {gamma}; the kernel exp(-gamma ‖x - c‖²) needs a positive one")
     return GaussianKernelClassifier(inputs=inputs, centres=centres, outputs=outputs, gamma=gamma)
+
+
+def initialise(network: nn.Module, x: Tensor) -> None:
+    """Put the centres on the first training images, flat; the weights start at 0."""
+    centres = network.get_parameter("centres")
+    centres.data.copy_(x[: len(centres)].flatten(1))

@@ -38,7 +38,7 @@ def random_search(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, generat
     current = rows.best.clone()
     score = torch.full_like(rows.distance, -torch.inf)
     for k in range(steps):
-        touched = _patches(rows, cosine(_SHARE, k, steps), generator)
+        touched = patches(rows, cosine(_SHARE, k, steps), generator)
         if norm == "linf":
             radius = (rows.distance * (1 - cosine(_SHRINK, k, steps)))[:, None]
             # A smaller ball: the point moves into it first, and its margin must be found again.
@@ -58,7 +58,7 @@ def random_search(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, generat
         current = torch.where(better[:, None], rows.delta, current)
 
 
-def _patches(rows: Rows, share: float, generator: torch.Generator) -> Tensor:
+def patches(rows: Rows, share: float, generator: torch.Generator) -> Tensor:
     """For each row one random rectangle of the image, all channels, of about a share of its area; bool, (m, d)."""
     height, width = rows.shape[-2:] if len(rows.shape) > 1 else (1, rows.shape[-1])
     m, device = len(rows.x), rows.x.device

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
 from benchmark.threat import Norm, cheapest_point
-from benchmark.threat.rowwise import dots, light, tensor
+from benchmark.threat.rowwise import as_array, as_tensor, dots
 
 _MEMORY = 0.6
 """Weight of the earlier steps' gradients."""
@@ -25,8 +25,8 @@ _SHARES = (1.0, 0.5, 0.2, 0.05)
 
 def _level(rows: Rows, margin: Tensor, gradient: Tensor) -> Tensor:
     """The value that the linearised margin's gradient must reach, in total, for a margin of zero; shape (m,)."""
-    reached, lead = dots(gradient, rows.delta), light(margin)
-    return tensor(reached - lead + 1e-6 * (abs(reached) + abs(lead)))
+    reached, lead = dots(gradient, rows.delta), as_array(margin)
+    return as_tensor(reached - lead + 1e-6 * (abs(reached) + abs(lead)))
 
 
 def linearise(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int) -> None:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
 from benchmark.modes import eval_mode
+from benchmark.twin import twin_of
 from benchmark.verification import SLACK, mean_lead
 
 SAFETY: Final = 1.25 * SLACK
-"""Lead over the label, relative to the largest logit, from which an attack calls an image adversarial.
+"""Lead over the label, relative to the larger of the two logits, from which an attack calls an image adversarial.
 
 A little more than verification asks for, since logits differ in their last bits with the batch an image is in.
 """
@@ -67,6 +68,9 @@ class _Float32(nn.Module):
         logits: Tensor = self.model(x)
         return logits.float()
 
+    def double_twin(self) -> nn.Module | None:
+        return twin_of(self.model)
+
 
 def keep_freed_memory() -> None:
     """Have the C library keep what one pass frees for the next one, which else faults every page of it in again.
@@ -117,14 +121,24 @@ class Oracle:
         repeats: Calls averaged an image: 1, or more for a randomised model (expectation over transformation).
         probabilities: Whether the model returns probabilities; margins are then taken between their logarithms, since
             gradients of saturated probabilities vanish.
+        noise: Lead, in logits, that an image must have besides: what rounding inside the model can take off.
         non_finite: Gradients met so far with NaN or infinite entries.
     """
 
-    def __init__(self, model: nn.Module, *, batch_size: int, repeats: int = 1, probabilities: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        batch_size: int,
+        repeats: int = 1,
+        probabilities: bool = False,
+        noise: float = 0.0,
+    ) -> None:
         self.model = model
         self.batch_size = batch_size
         self.repeats = repeats
         self.probabilities = probabilities
+        self.noise = noise
         self.non_finite = 0
 
     def logits(self, x: Tensor) -> Tensor:
@@ -207,7 +221,8 @@ class Oracle:
         lead, rival = (logits - logits.gather(1, label)).scatter_(1, label, -torch.inf).max(dim=1)
         if len(calls) > 1:
             lead = mean_lead(torch.stack(calls), y)
-        return lead.sub_(logits.abs().amax(dim=1), alpha=SAFETY).nan_to_num_(nan=-torch.inf), rival
+        size = torch.maximum(logits.gather(1, rival[:, None]).abs_(), logits.gather(1, label).abs_()).squeeze(1)
+        return lead.sub_(size, alpha=SAFETY).sub_(self.noise).nan_to_num_(nan=-torch.inf), rival
 
     def _slope(self, logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
         """Derivative by the logits, shape (n, k), of the rival's lead over the label."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.threat import Norm, norms_of
-from benchmark.threat.rowwise import light, where
+from benchmark.threat.rowwise import as_array, where
 
 
 class Rows:
@@ -88,11 +88,11 @@ class Rows:
             The norm of each current perturbation, shape (m,).
         """
         size = norms_of(self.delta, norm)
-        lead, length, distance = light(margin), light(size), light(self.distance)
+        lead, length, distance = as_array(margin), as_array(size), as_array(self.distance)
         (nearer,) = where((lead > 0) & (length < distance))
         if len(nearer):
             distance[nearer] = length[nearer]
-            light(self.best)[nearer] = light(self.delta)[nearer]
+            as_array(self.best)[nearer] = as_array(self.delta)[nearer]
         return size
 
 

@@ -7,246 +7,50 @@ finishes every example by a polish that can only shorten it. Method and figures:
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial, reduce
 from itertools import cycle, islice
-from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
+from benchmark.attacks.engine.budget import (
+    BLIND,
+    BUDGETS,
+    CLEAR,
+    EOT_REPEATS,
+    FEWEST_CHECKED,
+    FOLLOWED,
+    INSIDE,
+    KICK,
+    LARGEST_POOL,
+    LONGER,
+    MISLED,
+    NOISE,
+    PRIMAL_DUAL,
+    PROMISING,
+    TRIED,
+    WORTHWHILE,
+    Budget,
+)
 from benchmark.attacks.engine.convolutions import faster_convolutions
+from benchmark.attacks.engine.corners import corner_of, random_corner
 from benchmark.attacks.engine.exchange import donate
 from benchmark.attacks.engine.gradient_free import random_search, single_step
 from benchmark.attacks.engine.linearised import descend, linearise, polish
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.primal_dual import primal_dual
-from benchmark.attacks.engine.reliability import TOLERATED, Checks, look_at_outputs, reliability_flags
+from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags, share_of
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
+from benchmark.attacks.engine.state import FAMILIES, Search
+from benchmark.flags import zero_gradients_are_many
+from benchmark.modes import same_draws
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
-from benchmark.verification import REPEATS, same_draws, verify
-
-FAMILIES: Final = (
-    "linearised",
-    "neighbour",
-    "shrinking",
-    "primal-dual",
-    "descent",
-    "polish",
-    "single-step",
-    "gradient-free",
-    "aimed",
-    "exchange",
-    "kick",
-)
-
-LARGEST_POOL: Final = 1000
-"""Images of the pool that are looked at for starts: evenly spread over it."""
-
-EOT_REPEATS: Final = 10
-"""Calls averaged an image when a randomised model is attacked (expectation over transformation)."""
-
-CLEAR: Final = 6
-"""Standard errors by which a randomised model's lead must exceed zero, so that on other draws it does by three."""
-
-
-@dataclass(frozen=True)
-class Budget:
-    """Steps of each family at one effort.
-
-    Attributes:
-        linearise: Linearisations from the clean image.
-        neighbours: Starts near images of other classes.
-        shrink: Steps of each shrinking search.
-        search: Steps of each search from the clean image or a noisy one (l2, l1).
-        noisy: Searches from noisy images.
-        settle: Steps of the descent along the boundary that follows each of these.
-        rivals: Of the likeliest other classes those that shrinking searches from the clean image aim at (linf).
-        targets: Other classes that descents from the clean image aim at.
-        aim: Steps of each of them before the two nearest go on.
-        finished: How many of a sample's searches, these and the aimed ones, go on.
-        descent: Steps of each descent that is to be finished.
-        refine: Steps of each shrinking search from an example that is near already.
-        rounds: Most rounds of going on from each sample's best.
-        left: Samples, a tenth of all at most, for which alone no further round is made: passes of few images cost more.
-        donors: Perturbations of other samples that each sample tries in a round.
-        kicks: Descents from the kicked best in a round.
-        polish: Linearisations of the final polish.
-        checked: Most samples on which the gradient-free search and the single step are run as checks.
-        random: Steps of the gradient-free search.
-    """
-
-    linearise: int
-    neighbours: int
-    shrink: int
-    search: int
-    noisy: int
-    settle: int
-    rivals: int
-    targets: int
-    aim: int
-    finished: int
-    descent: int
-    refine: int
-    rounds: int
-    left: int
-    donors: int
-    kicks: int
-    polish: int
-    checked: int
-    random: int
-
-
-BUDGETS: Final[dict[Effort, Budget]] = {
-    "quick": Budget(
-        linearise=5,
-        neighbours=1,
-        shrink=30,
-        search=40,
-        noisy=1,
-        settle=10,
-        rivals=2,
-        targets=3,
-        aim=8,
-        finished=3,
-        descent=15,
-        refine=20,
-        rounds=1,
-        left=16,
-        donors=16,
-        kicks=4,
-        polish=2,
-        checked=5,
-        random=100,
-    ),
-    "standard": Budget(
-        linearise=5,
-        neighbours=1,
-        shrink=50,
-        search=45,
-        noisy=3,
-        settle=10,
-        rivals=2,
-        targets=6,
-        aim=8,
-        finished=4,
-        descent=20,
-        refine=30,
-        rounds=10,
-        left=16,
-        donors=24,
-        kicks=6,
-        polish=3,
-        checked=10,
-        random=200,
-    ),
-    "thorough": Budget(
-        linearise=10,
-        neighbours=8,
-        shrink=100,
-        search=250,
-        noisy=7,
-        settle=30,
-        rivals=3,
-        targets=9,
-        aim=15,
-        finished=8,
-        descent=30,
-        refine=50,
-        rounds=30,
-        left=0,
-        donors=48,
-        kicks=18,
-        polish=9,
-        checked=50,
-        random=1000,
-    ),
-}
-
-PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] = {
-    "l2": ((0.3, 1.0), (0.3, 1.0)),
-    "l1": ((0.3, 0.05), (1.0, 0.1)),
-}
-"""First step and weight of the norm of the primal–dual search from the clean image, and of those from noisy ones."""
-
-NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
-"""Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
-
-KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.5), "l2": (4.5, 0.8), "l1": (4.5, 1.0)}
-"""Length of the noise that a kick adds, in units of the perturbation's (both in l2, whatever the norm), and the share
-of the budget's kicks that are made: in linf they gain a tenth as much, in l2 a round does more beside them."""
-
-WORTHWHILE: Final = 2e-3
-"""Share of its distance that a sample must gain in a round to go on."""
-
-FEWEST_CHECKED: Final = 3
-"""Samples on which the checks are run at least; else at most a fifth of them, so that few samples stay cheap."""
-
-
-class Search:
-    """One run of the engine on samples that the model classifies correctly.
-
-    Attributes:
-        oracle: The model.
-        x: Images, shape (n, c, h, w).
-        y: Labels, shape (n,).
-        norm: The norm to be small.
-        scale: How far the label leads on each clean image, shape (n,).
-        best: The nearest examples so far.
-        start: What was known before the searches from other images: for the check without gradients.
-    """
-
-    def __init__(
-        self, oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, scale: Tensor, generator: torch.Generator
-    ) -> None:
-        self.oracle, self.x, self.y, self.norm, self.scale = oracle, x, y, norm, scale
-        self.best = Best.empty(x, norm)
-        self.start = Best.empty(x, norm)
-        self.everyone = torch.arange(len(x), device=x.device)
-        self.generator = generator
-
-    def run(self, family: str, rows: Rows, search: Callable[[Oracle, Rows, Norm], None]) -> None:
-        """Run a family's searches and keep what they found."""
-        if not len(rows.sample):
-            return
-        search(self.oracle, rows, self.norm)
-        self.best.merge(rows, FAMILIES.index(family))
-
-    def found(self) -> Tensor:
-        """Indices of the samples with an example."""
-        return torch.isfinite(self.best.distance).nonzero().squeeze(1)
-
-    def rows(self, sample: Tensor) -> Rows:
-        """One row for each of some samples, from the clean image."""
-        return Rows(sample, self.x, self.y)
-
-    def clean(self, target: Tensor | None = None) -> Rows:
-        """One row a sample, from the clean image, aimed at a target class (n,) if there is one."""
-        return Rows(self.everyone, self.x, self.y, target=target)
-
-    def ranked(self) -> Tensor:
-        """The other classes of each sample, likeliest first, shape (n, k - 1)."""
-        logits = self.oracle.logits(self.x).scatter(1, self.y[:, None], -torch.inf)
-        return logits.argsort(dim=1, descending=True)[:, :-1]
-
-    def resume(self, sample: Tensor) -> Rows:
-        """One row for each of some samples, from its best example."""
-        rows = self.rows(sample)
-        rows.delta.copy_(self.best.delta[sample])
-        rows.best.copy_(rows.delta)
-        rows.distance.copy_(self.best.distance[sample])
-        return rows
-
-    def known(self) -> Tensor:
-        """The best distance of each sample, or the median one where none is known; shape (n,)."""
-        found = torch.isfinite(self.best.distance)
-        typical = self.best.distance[found].median() if bool(found.any()) else torch.ones((), device=self.x.device)
-        return torch.where(found, self.best.distance, typical)
+from benchmark.verification import REPEATS, needed_lead, verify
 
 
 def engine(
@@ -260,6 +64,7 @@ def engine(
             batch_size=find_batch_size(classifier, x),
             repeats=EOT_REPEATS if outputs.randomised else 1,
             probabilities=outputs.probabilities,
+            noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
         margin = oracle.margins(x, y)
         attacked = (margin <= 0).nonzero().squeeze(1)
@@ -270,7 +75,8 @@ def engine(
         def search_with(seed: int) -> tuple[Search, Checks]:
             generator = torch.Generator(x.device).manual_seed(seed)
             search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
-            return search, _run(search, x if pool is None else pool, BUDGETS[effort])
+            run = _run if outputs.gradients else _run_blindly
+            return search, run(search, x if pool is None else pool, BUDGETS[effort])
 
         with faster_convolutions(classifier, x):
             search, checks = search_with(seed)
@@ -299,10 +105,18 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
         _two_phases(search, near, budget)
     else:
         _from_clean(search, budget)
-    _improve(search, budget)
-    checks = _check(search, budget)
+    misled = _improve(search, budget)
+    checks = replace(_check(search, budget), misled=misled)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
     return checks
+
+
+def _run_blindly(search: Search, pool: Tensor, budget: Budget) -> Checks:
+    """For a model without gradients: random search alone, from the boundary on the way to other images."""
+    near = _neighbours(search, pool, budget)
+    random = partial(random_search, steps=BLIND * budget.random, generator=search.generator)
+    search.run("gradient-free", near.nearest(1), random)
+    return Checks(unbroken=len(search.x) - len(search.found()), attacked=len(search.x))
 
 
 def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
@@ -333,7 +147,7 @@ def _insist(search: Search, randomised: bool) -> None:
     """
     lost = search.found()
     for delta in (search.best.delta.clone(), search.start.delta):
-        for power in range(10 if len(lost) else 0):
+        for power in range(20 if len(lost) else 0):
             push = 1 + (0.02 if randomised else 1e-6) * (2**power - 1)
             lost = lost[~_holds(search, lost, delta[lost] * push, randomised)]
             if not len(lost):
@@ -380,9 +194,9 @@ def _check(search: Search, budget: Budget) -> Checks:
     found = search.found()
     _, gradient = search.oracle.gradients(search.x, search.y)
     zero = float((gradient == 0).all(dim=1).float().mean())
-    blind = zero > TOLERATED  # the search without gradients is then all there is
+    blind = zero_gradients_are_many(zero)  # the search without gradients is then all there is
     few = min(budget.checked, max(FEWEST_CHECKED, len(found) // 5))
-    count, steps = (len(found), 5 * budget.random) if blind else (few, budget.random)
+    count, steps = (len(found), BLIND * budget.random) if blind else (few, budget.random)
     some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
     single = search.rows(some)
@@ -402,16 +216,20 @@ def _check(search: Search, budget: Budget) -> Checks:
     )
 
 
-def _improve(search: Search, budget: Budget) -> None:
+def _improve(search: Search, budget: Budget) -> float:
     """Go on from each sample's best, round by round; a sample that a round has not helped leaves.
 
     A round descends from the best, from the perturbations of other samples, and from the best after a random kick:
     iterated local search (Lourenço, Martin & Stützle 2003, arXiv:math/0102188), which ends far nearer than as many
-    independent searches.
+    independent searches. In linf it also goes on from corners.
+
+    Returns:
+        Share of the samples that long random searches brought 0.5 % nearer; 0 where no short one promised it.
     """
     active = search.found()
     finish = partial(descend, steps=budget.descent)
-    for _ in range(budget.rounds):
+    promise = 0.0
+    for k in range(budget.rounds):
         before = search.best.distance[active].clone()
         rows = search.resume(active)
         if search.norm == "l2":  # where descents alone end up to 0.6 % farther, on networks that are not robust
@@ -419,11 +237,48 @@ def _improve(search: Search, budget: Budget) -> None:
             search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
         search.run("descent", rows, finish)
         search.run("exchange", _donated(search, active, budget), finish)
+        if search.norm == "linf":
+            _corners(search, active, 0)
+            gains = _corners(search, active, budget.flips)
+            promise = promise if k else share_of(gains < 1 - WORTHWHILE)
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
             search.run("kick", _kicked(search, active), finish)
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
         if len(active) <= min(budget.left, len(search.found()) // 10):
             break
+    return _where_gradients_mislead(search, budget) if promise > PROMISING else 0.0
+
+
+def _where_gradients_mislead(search: Search, budget: Budget) -> float:
+    """Long random searches from the best corner, then gradients, for whom that helps; a few samples try first.
+
+    Returns:
+        Share of the samples that are 0.5 % nearer for it.
+    """
+    everyone = search.found()
+    start = search.best.distance[everyone].clone()
+    tried = everyone[::TRIED]
+    if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= TOLERATED:
+        return 0.0
+    active = everyone
+    for _ in range(budget.restarts):
+        active = active[_corners(search, active, LONGER * budget.flips) < 1 - WORTHWHILE]
+        if not len(active):
+            break
+    return share_of(search.best.distance[everyone] < start * (1 - MISLED))
+
+
+def _corners(search: Search, sample: Tensor, steps: int) -> Tensor:
+    """Go on from the corner of a slightly smaller ball, by random search first; each distance ÷ what it was, (m,)."""
+    before = search.best.distance[sample].clone()
+    rows = search.resume(sample)
+    radius = rows.distance * INSIDE
+    rows.delta = corner_of(rows.delta).mul_(radius[:, None])
+    if steps:
+        search.run("corner", rows, partial(random_corner, radius=radius, steps=steps, generator=search.generator))
+    step, rate = (0.3, 0.01), (0.03, 0.001)
+    search.run("corner", rows, partial(shrink, steps=FOLLOWED, step=step, rate=rate, radius=radius))
+    return search.best.distance[sample] / before
 
 
 def _donated(search: Search, sample: Tensor, budget: Budget) -> Rows:
@@ -489,8 +344,9 @@ def _aim(search: Search, budget: Budget) -> Rows:
 
 ATTACK = Attack(
     name="engine",
-    version=2,
+    version=3,
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,
+    norms=tuple(KICK),
 )

@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
 from benchmark.threat import Norm, norms_of, project_ball_
-from benchmark.threat.rowwise import dots, tensor
+from benchmark.threat.rowwise import as_tensor, dots
 
 _SPARSITY = (0.02, 0.002)  # share of the coordinates that a step in l1 moves, at the start and the end
 
@@ -85,7 +85,7 @@ def sparse_ascent(rows: Rows, gradient: Tensor, count: int) -> Tensor:
     slope = room.gt_(1e-4).mul_(gradient)  # 1.0 or 0.0: torch.where takes ten times as long
     size = slope.abs()
     step = size.ge_(_largest(size, count)).mul_(slope.sign_())
-    return step.div_(tensor(dots(step, step))[:, None].clamp_(min=count))  # more than `count` where gradients tie
+    return step.div_(as_tensor(dots(step, step))[:, None].clamp_(min=count))  # more than `count` where gradients tie
 
 
 def _largest(values: Tensor, count: int) -> Tensor:

@@ -7,9 +7,7 @@ from torch import Tensor
 
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
-from benchmark.threat import Norm
-
-_ORDER: dict[Norm, float] = {"linf": torch.inf, "l2": 2.0, "l1": 1.0}
+from benchmark.threat import Norm, get_norm
 
 
 def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: Norm, *, count: int) -> Tensor:
@@ -26,7 +24,7 @@ def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: N
     Returns:
         Indices into the pool, nearest first, shape (n, count), -1 where there is none.
     """
-    distance = torch.cdist(x.flatten(1), pool.flatten(1), p=_ORDER[norm])
+    distance = get_norm(norm).pairwise(x, pool)
     distance.masked_fill_(predicted[None, :] == y[:, None], torch.inf)
     near = distance.topk(min(count, len(pool)), dim=1, largest=False)
     return near.indices.masked_fill(torch.isinf(near.values), -1)

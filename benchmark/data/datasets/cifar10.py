@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 
-from benchmark.data import Dataset, Images, Labels, files_digest
+from benchmark.data import Dataset, Images, Labels, Split, files_digest
 from benchmark.errors import InputError
 from models_zoo.fetch import RemoteFile, fetch
 
@@ -18,34 +20,38 @@ ARCHIVE: Final = RemoteFile(
     size=170052171,
     sha256="c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
 )
-MEMBER: Final = "cifar-10-batches-bin/test_batch.bin"
+TEST: Final = ("cifar-10-batches-bin/test_batch.bin",)
+TRAIN: Final = tuple(f"cifar-10-batches-bin/data_batch_{k}.bin" for k in range(1, 6))
 RECORD: Final = 1 + 3 * 32 * 32
 """Bytes a record: the label, then the red, green and blue planes."""
 
 
-def read() -> tuple[Images, Labels]:
-    """The test images, downloaded once and verified."""
-    return read_archive(fetch(ARCHIVE))
+def read(members: Sequence[str]) -> tuple[Images, Labels]:
+    """The images of some batches, in order; the archive is downloaded once and verified."""
+    return read_archive(fetch(ARCHIVE), members)
 
 
-def read_archive(path: Path) -> tuple[Images, Labels]:
-    """Images and labels of the test batch in an archive; nothing is unpacked to the disk.
+def read_archive(path: Path, members: Sequence[str] = TEST) -> tuple[Images, Labels]:
+    """Images and labels of some batches in an archive; nothing is unpacked to the disk.
 
     Returns:
         Images, shape (n, 3, 32, 32), uint8; labels, shape (n,), int64.
 
     Raises:
-        InputError: If the archive holds no such batch of whole records.
+        InputError: If the archive lacks a batch, or one is not of whole records.
     """
+    contents = {}
     try:
         with tarfile.open(path) as archive:
-            member = archive.extractfile(MEMBER)
-            content = member.read() if member is not None else b""
+            for name in members:
+                member = archive.extractfile(name)
+                contents[name] = member.read() if member is not None else b""
     except (tarfile.TarError, KeyError, EOFError, OSError) as error:
-        raise InputError(f"{path} is no archive of CIFAR-10 with {MEMBER} ({error}).") from error
-    if not content or len(content) % RECORD:
-        raise InputError(f"{MEMBER} in {path} has {len(content)} bytes, no multiple of {RECORD}.")
-    records = np.frombuffer(content, dtype=np.uint8).reshape(-1, RECORD)
+        raise InputError(f"{path} is no archive of CIFAR-10 with {', '.join(members)} ({error}).") from error
+    for name, content in contents.items():
+        if not content or len(content) % RECORD:
+            raise InputError(f"{name} in {path} has {len(content)} bytes, no multiple of {RECORD}.")
+    records = np.frombuffer(b"".join(contents.values()), dtype=np.uint8).reshape(-1, RECORD)
     return records[:, 1:].reshape(-1, 3, 32, 32), records[:, 0].astype(np.int64)
 
 
@@ -60,6 +66,7 @@ DATASET: Final = Dataset(
     eps={"linf": (8 / 255,), "l2": (0.5, 1.0), "l1": (12.0,)},
     licence="",
     source="Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html",
-    read=read,
+    read=partial(read, TEST),
     files=(ARCHIVE,),
+    splits={"train": Split(50000, files_digest((ARCHIVE,), "train"), partial(read, TRAIN), (ARCHIVE,))},
 )

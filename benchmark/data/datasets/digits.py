@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from benchmark.data import Dataset
+from benchmark.data import Dataset, Split
 from models_zoo.data import digits
 
 DATASET: Final = Dataset(
@@ -20,4 +20,9 @@ DATASET: Final = Dataset(
     licence="CC-BY-4.0",
     source="Alpaydin & Kaynak 1998, UCI Machine Learning Repository, https://doi.org/10.24432/C50P49",
     read=partial(digits, "test"),
+    splits={
+        "train": Split(
+            1297, "9407c89d8ab94b3cac1c89a060978fb184e9b5e26f898732463c8ff7239f2926", partial(digits, "train")
+        )
+    },
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from benchmark.data import Dataset
+from benchmark.data import Dataset, Split
 from models_zoo.data import MNIST_FILES, mnist
 
 DATASET: Final = Dataset(
@@ -21,4 +21,12 @@ DATASET: Final = Dataset(
     source="LeCun, Cortes & Burges 1998, http://yann.lecun.com/exdb/mnist/",
     read=partial(mnist, "test"),
     files=MNIST_FILES["test"],
+    splits={
+        "train": Split(
+            60000,
+            "ee6165ac2c6106f3d4f0be9879887cc55cd2dee1742d302acc79358ae205e505",
+            partial(mnist, "train"),
+            MNIST_FILES["train"],
+        )
+    },
 )

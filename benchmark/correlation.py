@@ -1,0 +1,166 @@
+"""Does one figure of the models tell another? Rank correlations over the rows of a board. No torch.
+
+`kendall`, `pearson` and `spearman` compare two figures over all rows, with bootstrap intervals; `grouped` and
+`conditional` ask the same where training settings are known (Jiang et al., ICLR 2020; Kim et al., NeurIPS 2023): a
+measure that merely tells methods apart says nothing within a method.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+from benchmark.errors import InputError
+
+Floats = NDArray[np.float64]
+
+RESAMPLES: Final = 1000
+FEWEST: Final = 3
+"""Rows below which a correlation means nothing."""
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation over models.
+
+    Attributes:
+        value: In [−1, 1]; NaN where it is not defined (fewer than three models, or a figure that never varies).
+        low: Lower end of the percentile bootstrap interval over models; NaN likewise.
+        high: Upper end.
+        models: How many models have both figures.
+    """
+
+    value: float
+    low: float
+    high: float
+    models: int
+
+
+def kendall(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Correlation:
+    """Kendall's τ-b, which allows for ties; models that lack a figure (NaN) are left out.
+
+    Args:
+        x: One figure of each model, shape (m,).
+        y: The other, shape (m,).
+        confidence: Of the interval.
+        seed: Of the bootstrap.
+
+    Raises:
+        InputError: If the lengths differ.
+    """
+    return _correlation(lambda a, b: float(stats.kendalltau(a, b).statistic), x, y, confidence, seed)
+
+
+def spearman(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Correlation:
+    """Spearman's rank correlation; see `kendall`."""
+    return _correlation(lambda a, b: _linear(stats.rankdata(a), stats.rankdata(b)), x, y, confidence, seed)
+
+
+def pearson(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Correlation:
+    """Pearson's linear correlation; see `kendall`."""
+    return _correlation(_linear, x, y, confidence, seed)
+
+
+def _linear(a: Floats, b: Floats) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    scale = np.sqrt((a @ a) * (b @ b))
+    return float(a @ b / scale) if scale > 0 else np.nan
+
+
+def _correlation(
+    statistic: Callable[[Floats, Floats], float], x: ArrayLike, y: ArrayLike, confidence: float, seed: int
+) -> Correlation:
+    a, b = _paired(x, y)
+    n = len(a)
+    if n < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Correlation(np.nan, np.nan, np.nan, n)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(0, n, size=(RESAMPLES, n))
+    found = np.array([statistic(a[i], b[i]) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0])
+    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Correlation(statistic(a, b), float(low), float(high), n)
+
+
+def _paired(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1:
+        raise InputError(f"Two figures of the same models are needed; got shapes {a.shape} and {b.shape}.")
+    both = np.isfinite(a) & np.isfinite(b)
+    return a[both], b[both]
+
+
+def signs(x: Floats, y: Floats) -> float:
+    """τ of Kim et al.: the mean of sgn(Δx)·sgn(Δy) over pairs of models; a tie counts 0. NaN for a single model."""
+    if len(x) < 2:
+        return np.nan
+    first, second = np.triu_indices(len(x), k=1)
+    return float(np.mean(np.sign(x[first] - x[second]) * np.sign(y[first] - y[second])))
+
+
+@dataclass(frozen=True)
+class Grouped:
+    """Whether a measure tells a figure when one training setting alone varies.
+
+    Attributes:
+        psi: Setting -> ψ, the mean of τ over the groups of models that differ in that setting alone; NaN without one.
+        mean: Ψ, the mean of the ψ that are defined.
+        groups: Setting -> how many groups there are.
+    """
+
+    psi: Mapping[str, float]
+    mean: float
+    groups: Mapping[str, int]
+
+
+def grouped(x: ArrayLike, y: ArrayLike, settings: Sequence[Mapping[str, str]]) -> Grouped:
+    """Ψ, the granulated Kendall coefficient.
+
+    Args:
+        x: The measure of each model, shape (m,).
+        y: What it should tell, for instance the robust generalisation gap, shape (m,).
+        settings: For each model the value of every training setting.
+
+    Raises:
+        InputError: If the lengths differ, or the models do not all have the same settings.
+    """
+    a, b, table = _with_settings(x, y, settings)
+    psi: dict[str, float] = {}
+    counts: dict[str, int] = {}
+    for name in table[0] if table else ():
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)
+        for i, row in enumerate(table):
+            groups[tuple(value for key, value in row.items() if key != name)].append(i)
+        found = [signs(a[members], b[members]) for members in groups.values() if len(members) > 1]
+        psi[name], counts[name] = (float(np.mean(found)) if found else np.nan), len(found)
+    known = [value for value in psi.values() if np.isfinite(value)]
+    return Grouped(psi, float(np.mean(known)) if known else np.nan, counts)
+
+
+def conditional(x: ArrayLike, y: ArrayLike, settings: Sequence[Mapping[str, str]]) -> dict[str, float]:
+    """π: for each setting the mean of τ over the groups of models that share its value; see `grouped`."""
+    a, b, table = _with_settings(x, y, settings)
+    found: dict[str, float] = {}
+    for name in table[0] if table else ():
+        values = {value: [i for i, row in enumerate(table) if row[name] == value] for value in {r[name] for r in table}}
+        taus = [signs(a[members], b[members]) for members in values.values() if len(members) > 1]
+        found[name] = float(np.mean(taus)) if taus else np.nan
+    return found
+
+
+def _with_settings(
+    x: ArrayLike, y: ArrayLike, settings: Sequence[Mapping[str, str]]
+) -> tuple[Floats, Floats, list[dict[str, str]]]:
+    a, b = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+    if not a.shape == b.shape == (len(settings),):
+        raise InputError(f"{len(settings)} models' settings for figures of shapes {a.shape} and {b.shape}.")
+    if any(set(row) != set(settings[0]) for row in itertools.islice(settings, 1, None)):
+        raise InputError("The models do not all have the same training settings; compare those of one grid.")
+    both = np.isfinite(a) & np.isfinite(b)
+    return a[both], b[both], [dict(row) for row, kept in zip(settings, both, strict=True) if kept]

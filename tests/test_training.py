@@ -1,0 +1,450 @@
+"""The training zoo: each recipe's loss against its definition, and a loop that a kill cannot change."""
+
+import dataclasses
+import json
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from benchmark.attacks import get_attack
+from benchmark.cli import run as curveboard
+from benchmark.data import get_dataset
+from benchmark.errors import UnknownNameError
+from models_zoo import architectures
+from models_zoo.cards import read_card
+from models_zoo.errors import TrainingError
+from models_zoo.loading import load_entry
+from models_zoo.training.awp import perturbed_weights
+from models_zoo.training.finish import finished, write_submission
+from models_zoo.training.grid import make_run, read_grid
+from models_zoo.training.inner import ascend, steepest
+from models_zoo.training.loop import CHECKPOINT, Run, train
+from models_zoo.training.recipe import Step, get_recipe, recipes
+from models_zoo.training.samples import augmented, held_out, training_samples
+from models_zoo.training.settings import Settings, from_values
+
+QUICK = {"epochs": 2, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3, "schedule": "cosine", "augmentation": "none"}
+MLP = {"inputs": 64, "hidden": [32], "outputs": 10}
+
+
+def quick(recipe="standard", *, parameters=None, seed=0, architecture="mlp", arguments=MLP, **settings) -> Run:
+    return make_run(
+        recipe=recipe,
+        dataset="digits",
+        architecture=architecture,
+        arguments=arguments,
+        parameters=parameters or {},
+        settings=QUICK | {"validation": 0, "keep": "last"} | settings,
+        seed=seed,
+    )
+
+
+def small_network(seed=0, classes=3) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Flatten(), nn.Linear(4, 6), nn.Softplus(), nn.Linear(6, classes)).double()
+
+
+def small_step(network, n=5, classes=3) -> Step:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(n, 1, 2, 2, dtype=torch.float64, generator=generator)
+    return Step(network, x, torch.arange(n) % classes, generator)
+
+
+class TestLosses:
+    def test_the_cross_lipschitz_regulariser_is_the_mean_over_pairs(self):
+        network = small_network()
+        step = small_step(network)
+        jacobian = torch.stack(
+            [torch.autograd.functional.jacobian(lambda z: network(z[None])[0], image) for image in step.x]
+        )
+        g = jacobian.flatten(2)  # (n, K, d)
+        pairs = sum((g[:, i] - g[:, j]).square().sum() for i in range(3) for j in range(3)) / (5 * 9)
+        recipe = get_recipe("cross-lipschitz")
+        loss = recipe.objective(step, step.x, recipe.Parameters(weight=0.7))
+        torch.testing.assert_close(loss - functional.cross_entropy(network(step.x), step.y), 0.7 * pairs)
+
+    def test_cross_lipschitz_with_adversarial_training_mixes_both_halves(self):
+        network = small_network().float()
+        step = small_step(network)
+        step = dataclasses.replace(step, x=step.x.float())
+        recipe = get_recipe("cross-lipschitz")
+        parameters = recipe.Parameters(weight=0.0, adversarial=True)
+        perturbed = recipe.perturb(step, parameters)
+        found = get_attack("hein").run(network, step.x, step.y, norm="l2", effort="quick", seed=0, pool=None)
+        torch.testing.assert_close(perturbed, found.adversarials)
+        halves = [functional.cross_entropy(network(x), step.y) for x in (step.x, perturbed)]
+        torch.testing.assert_close(recipe.objective(step, perturbed, parameters), sum(halves) / 2)
+
+    def test_trades_is_cross_entropy_and_divergence(self):
+        step = small_step(small_network())
+        perturbed = (step.x + 0.1).clamp(0, 1)
+        p, q = step.network(step.x).softmax(1), step.network(perturbed).softmax(1)
+        by_hand = functional.cross_entropy(step.network(step.x), step.y) + 6 * (p * (p / q).log()).sum(1).mean()
+        recipe = get_recipe("trades")
+        torch.testing.assert_close(recipe.objective(step, perturbed, recipe.Parameters()), by_hand)
+
+    def test_mart_is_its_equation(self):
+        step = small_step(small_network())
+        perturbed = (step.x + 0.1).clamp(0, 1)
+        p, q = step.network(step.x).softmax(1), step.network(perturbed).softmax(1)
+        rows = torch.arange(5)
+        others = q.clone()
+        others[rows, step.y] = 0
+        boosted = -(q[rows, step.y].log()).mean() - (1.0001 - others.amax(1)).log().mean()
+        aware = ((p * (p / q).log()).sum(1) * (1.0000001 - p[rows, step.y])).mean()
+        recipe = get_recipe("mart")
+        torch.testing.assert_close(recipe.objective(step, perturbed, recipe.Parameters()), boosted + 5 * aware)
+
+    @pytest.mark.parametrize("name", ["pgd-at", "trades", "mart", "fast-at"])
+    @pytest.mark.parametrize("norm", ["linf", "l2"])
+    def test_an_inner_maximisation_stays_in_the_ball_and_makes_the_loss_larger(self, name, norm):
+        recipe = get_recipe(name)
+        parameters = recipe.Parameters(norm=norm, eps=0.1, step=0.03)
+        step = small_step(small_network())
+        perturbed = recipe.perturb(step, parameters)
+        delta = (perturbed - step.x).flatten(1)
+        size = delta.abs().amax(1) if norm == "linf" else delta.norm(dim=1)
+        assert float(size.max()) <= 0.1 + 1e-12
+        assert float(perturbed.min()) >= 0
+        assert float(perturbed.max()) <= 1
+        clean = functional.cross_entropy(step.network(step.x), step.y)
+        assert functional.cross_entropy(step.network(perturbed), step.y) > clean
+        assert step.network.training
+
+    @pytest.mark.parametrize(("norm", "dual"), [("linf", 1), ("l2", 2)])
+    def test_ascent_on_a_linear_loss_ends_at_the_balls_best_point(self, norm, dual):
+        weight = torch.tensor([[3.0, -1.0], [0.5, 2.0]])
+        x = torch.full((1, 1, 2, 2), 0.5)
+        found = ascend(
+            lambda z: (z[0, 0] * weight).sum(), x, torch.zeros_like(x), norm=norm, eps=0.1, step=0.05, steps=20
+        )
+        gain = float(((found - x)[0, 0] * weight).sum())
+        assert gain == pytest.approx(0.1 * float(weight.norm(p=dual)), rel=1e-4)
+
+    def test_a_steepest_step_has_norm_one(self):
+        gradient = torch.randn(4, 1, 3, 3)
+        assert steepest(gradient, "linf").abs().eq(1).all()
+        torch.testing.assert_close(steepest(gradient, "l2").flatten(1).norm(dim=1), torch.ones(4))
+
+
+class TestWeightPerturbation:
+    def test_each_layer_moves_by_gamma_of_its_norm_uphill_and_comes_back(self):
+        network = small_network()
+        step = small_step(network)
+
+        def loss():
+            return functional.cross_entropy(network(step.x), step.y)
+
+        before = {name: value.clone() for name, value in network.state_dict().items()}
+        clean = float(loss().detach())
+        with perturbed_weights(network, loss, 0.05):
+            for name, value in network.named_parameters():
+                moved = float((value.detach() - before[name]).norm() / before[name].norm())
+                assert moved == pytest.approx(0.05 if value.ndim > 1 else 0, abs=1e-9)
+            assert float(loss().detach()) > clean
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(value, before[name], rtol=0, atol=1e-12)
+
+    def test_running_statistics_are_not_touched(self):
+        network = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.LazyLinear(3))
+        x = torch.rand(8, 1, 6, 6)
+        network(x)
+        before = network[1].running_mean.clone()
+        with perturbed_weights(network, lambda: network(x).square().mean(), 0.1):
+            assert torch.equal(network[1].running_mean, before)
+
+
+class TestSamples:
+    def test_the_training_split_is_not_the_test_split(self):
+        samples = training_samples(get_dataset("digits"))
+        assert len(samples) == 1297
+        x, _ = samples.take(torch.arange(3), dtype=torch.float64, device=torch.device("cpu"))
+        assert x.shape == (3, 1, 8, 8)
+        assert set((x * 16).flatten().tolist()) <= set(range(17))
+
+    def test_validation_samples_are_left_out_of_training(self):
+        samples = training_samples(get_dataset("digits"))
+        kept, out = held_out(samples, 200)
+        assert (len(kept), len(out)) == (1097, 200)
+        rows = {image.numpy().tobytes() for image in out.images}
+        assert sum(image.numpy().tobytes() in rows for image in kept.images) <= 3  # the digits hold a few twins
+        with pytest.raises(TrainingError, match="validation is 1297 of 1297"):
+            held_out(samples, 1297)
+
+    def test_augmentation_shifts_by_up_to_an_eighth_and_mirrors(self):
+        x = torch.zeros(400, 1, 16, 16)
+        x[:, 0, 8, 4] = 1
+        found = augmented(x, torch.Generator().manual_seed(0), flip=True)
+        assert found.sum(dim=(1, 2, 3)).eq(1).all()
+        rows, columns = found[:, 0].flatten(1).argmax(1) // 16, found[:, 0].flatten(1).argmax(1) % 16
+        assert set(rows.tolist()) == {6, 7, 8, 9, 10}
+        assert set(columns.tolist()) == {2, 3, 4, 5, 6} | {9, 10, 11, 12, 13}
+        still = augmented(x, torch.Generator().manual_seed(0), flip=False)
+        assert set((still[:, 0].flatten(1).argmax(1) % 16).tolist()) == {2, 3, 4, 5, 6}
+
+
+class TestLoop:
+    @pytest.mark.parametrize("name", list(recipes()))
+    def test_every_recipe_learns(self, name):
+        recipe = get_recipe(name)
+        fields = {field.name for field in dataclasses.fields(recipe.Parameters)}
+        ball = {"eps": 0.05, "step": 0.02, "steps": 3} if "eps" in fields else {}
+        weight = {"weight": 0.001} if "weight" in fields else {}
+        trained = train(quick(name, parameters=ball | weight, epochs=8, lr=1e-2, augmentation="none", dropout=None))
+        assert trained.epochs[-1].loss < trained.epochs[0].loss
+        assert trained.epochs[-1].accuracy > 0.5
+        assert trained.notes == ()
+
+    def test_killed_and_resumed_it_ends_in_the_same_bytes(self, tmp_path):
+        run = quick(
+            "pgd-at", parameters={"eps": 0.1}, epochs=4, dropout=0.3, augmentation="crop", validation=100, awp=0.01
+        )
+        whole = train(run)
+
+        class KillError(Exception):
+            pass
+
+        def dies(epoch):
+            if epoch.number == 2:
+                raise KillError
+
+        with pytest.raises(KillError):
+            train(run, folder=tmp_path, report=dies)
+        assert (tmp_path / CHECKPOINT).exists()
+        seen = []
+        again = train(run, folder=tmp_path, report=seen.append)
+        assert [epoch.number for epoch in seen] == [3, 4]
+        assert all(torch.equal(again.state[name], value) for name, value in whole.state.items())
+        assert [e.loss for e in again.epochs] == [e.loss for e in whole.epochs]
+
+    def test_another_seed_gives_other_weights(self):
+        first, second = train(quick(epochs=1)), train(quick(epochs=1, seed=1))
+        assert not torch.equal(first.state["1.weight"], second.state["1.weight"])
+
+    def test_a_checkpoint_of_another_run_is_refused(self, tmp_path):
+        with pytest.raises(RuntimeError):
+            train(quick(), folder=tmp_path, report=lambda _: (_ for _ in ()).throw(RuntimeError))
+        with pytest.raises(TrainingError, match="checkpoint of another run"):
+            train(quick(lr=1e-3), folder=tmp_path)
+        (tmp_path / CHECKPOINT).write_bytes(b"no checkpoint")
+        with pytest.raises(TrainingError, match="cannot be read"):
+            train(quick(), folder=tmp_path)
+
+    def test_a_loss_that_is_no_number_ends_the_run_and_says_where(self):
+        with pytest.raises(TrainingError, match=r"became (nan|inf) in epoch 1, step \d+\. Lower lr"):
+            train(quick(optimiser="sgd", lr=1e30, epochs=1))
+
+    def test_a_diverged_run_says_so(self):
+        trained = train(quick(optimiser="sgd", lr=300.0, momentum=0.0, schedule="constant", epochs=2))
+        assert "diverged" in trained.notes[0]
+
+    def test_early_stopping_keeps_the_best_epoch(self):
+        # The learning rate is far too large from the third epoch on: what follows is worse.
+        run = quick(
+            optimiser="sgd",
+            lr=0.05,
+            schedule="steps",
+            milestones=(0.5,),
+            gamma=1e4,
+            epochs=4,
+            validation=200,
+            keep="best",
+        )
+        trained = train(run)
+        accuracies = [epoch.validation for epoch in trained.epochs]
+        assert trained.kept == 1 + accuracies.index(max(accuracies)) <= 2
+        last = train(dataclasses.replace(run, settings=dataclasses.replace(run.settings, keep="last")))
+        assert last.kept == 4
+
+    def test_catastrophic_overfitting_is_noticed(self):
+        epochs = [0.6, 0.7, 0.1]
+        from models_zoo.training.loop import Epoch, _notes
+
+        log = [Epoch(i, 3, 1.0, 0.9, 0.9, robust, 0.0) for i, robust in enumerate(epochs, 1)]
+        assert "catastrophic overfitting" in _notes(log, 10)[0]
+        assert _notes(log[:2], 10) == []
+
+    def test_a_dataset_without_a_training_split_is_named(self, monkeypatch):
+        def none(self, name):
+            raise UnknownNameError("split", name, ["test"])
+
+        monkeypatch.setattr(type(get_dataset("digits")), "split", none)
+        with pytest.raises(TrainingError, match="'digits' has no training split"):
+            training_samples(get_dataset("digits"))
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        ("values", "message"),
+        [
+            ({"epochs": 0}, "epochs is 0; it is at least 1"),
+            ({"lr": -1}, "lr is -1"),
+            ({"lr": "fast"}, "settings: lr is 'fast'; it is a float"),
+            ({"optimiser": "adam"}, "optimiser is 'adam'; it is one of sgd, adamw"),
+            ({"keep": "best"}, "early stopping needs some"),
+            ({"milestones": [0.9, 0.5]}, "rising shares"),
+            ({"dropout": 1.0}, "dropout is 1.0"),
+            ({"epoch": 3}, "has no setting 'epoch'; it has epochs"),
+        ],
+    )
+    def test_what_cannot_be_is_refused(self, values, message):
+        with pytest.raises(TrainingError, match=message.replace("(", r"\(")):
+            from_values(Settings, values, where="settings")
+
+    def test_the_learning_rate_follows_its_schedule(self):
+        from models_zoo.training.loop import _rates
+
+        steps = _rates(Settings(schedule="steps", milestones=(0.5, 0.75), gamma=0.1), 100)
+        assert [round(steps(i), 6) for i in (0, 49, 50, 74, 75, 99)] == [1, 1, 0.1, 0.1, 0.01, 0.01]
+        cosine = _rates(Settings(schedule="cosine"), 100)
+        assert [cosine(i) for i in (0, 50, 100)] == pytest.approx([1, 0.5, 0])
+
+    def test_published_defaults(self):
+        trades, mart, madry = (get_recipe(name) for name in ("trades", "mart", "pgd-at"))
+        assert (trades.Parameters().beta, trades.Parameters().eps, trades.settings.lr) == (6.0, 0.031, 0.1)
+        assert (mart.Parameters().beta, mart.settings.lr, mart.settings.weight_decay) == (5.0, 0.01, 3.5e-3)
+        assert (madry.Parameters().eps, madry.Parameters().step) == (8 / 255, 2 / 255)
+
+
+class TestArchitectures:
+    def test_resnet_32_has_its_published_size(self):
+        network = architectures.build("resnet_cifar", {"depth": 32})
+        weights = sum(p.numel() for p in network.parameters())
+        assert 460_000 < weights < 470_000  # the paper: 0.46 million
+        assert network.eval()(torch.rand(2, 3, 32, 32)).shape == (2, 10)
+        assert architectures.build("resnet_cifar", {"depth": 8, "channels": 1}).eval()(
+            torch.rand(1, 1, 8, 8)
+        ).shape == (1, 10)
+
+    def test_a_resnet_is_trained_with_cross_lipschitz(self):
+        run = quick(
+            "cross-lipschitz",
+            parameters={"weight": 1e-4},
+            architecture="resnet_cifar",
+            arguments={"depth": 8, "width": 4, "channels": 1},
+            epochs=2,
+        )
+        trained = train(run)
+        assert trained.epochs[-1].loss < trained.epochs[0].loss
+
+
+class TestSubmission:
+    def test_the_card_says_how_it_was_trained(self, tmp_path):
+        run = quick("pgd-at", parameters={"eps": 0.1, "norm": "l2"}, epochs=8, lr=1e-2, seed=3)
+        trained = train(run)
+        write_submission(run, trained, tmp_path, slug="at-s3")
+        entry = read_card(tmp_path / "model.toml")
+        assert (entry.training_norm, entry.training_eps) == ("l2", 0.1)
+        assert entry.training_method == "PGD adversarial training"
+        assert entry.training_run["seed"] == 3
+        assert entry.training_run["settings"]["epochs"] == 8
+        x, y = get_dataset("digits").load(200)
+        assert (load_entry(entry)(x).argmax(1) == y).double().mean() > 0.5
+        assert finished(run, tmp_path)
+        assert not finished(dataclasses.replace(run, seed=4), tmp_path)
+        log = json.loads((tmp_path / "training.json").read_text())
+        assert math.isfinite(log["epochs"][0]["loss"])
+
+
+GRID = """
+name = "grid"
+dataset = "digits"
+seeds = [0, 1]
+
+[settings]
+epochs = 1
+batch_size = 64
+optimiser = "adamw"
+lr = 2e-3
+augmentation = "none"
+
+[[choices.architecture]]
+label = "w8"
+architecture = "mlp"
+arguments = { inputs = 64, hidden = [8], outputs = 10 }
+
+[[choices.method]]
+label = "std"
+recipe = "standard"
+
+[[choices.method]]
+label = "at"
+recipe = "pgd-at"
+parameters = { eps = 0.1, step = 0.03, steps = 2 }
+settings = { lr = 4e-3 }
+"""
+
+
+class TestGrid:
+    def test_a_grid_is_every_combination(self, tmp_path):
+        path = tmp_path / "grid.toml"
+        path.write_text(GRID)
+        grid = read_grid(path)
+        assert list(grid.runs) == ["grid-w8-std-s0", "grid-w8-std-s1", "grid-w8-at-s0", "grid-w8-at-s1"]
+        assert grid.runs["grid-w8-at-s1"].settings.lr == 4e-3
+        assert grid.runs["grid-w8-std-s0"].settings.lr == 2e-3
+        assert grid.labels["grid-w8-at-s1"] == {"architecture": "w8", "method": "at", "seed": "1"}
+
+    @pytest.mark.parametrize(
+        ("old", "new", "message"),
+        [
+            ('dataset = "digits"', "", "needs a dataset"),
+            ("seeds = [0, 1]", "seeds = []", "seeds is"),
+            ("epochs = 1", "epoch = 1", "no setting 'epoch'"),
+            ('recipe = "standard"', 'recipee = "standard"', "no field 'recipee'"),
+            ('label = "at"', 'label = "std"', "two runs"),
+            ("[settings]", "[settings", "cannot be read"),
+        ],
+    )
+    def test_a_faulty_grid_is_refused_with_the_place(self, tmp_path, old, new, message):
+        path = tmp_path / "grid.toml"
+        path.write_text(GRID.replace(old, new, 1))
+        with pytest.raises(TrainingError, match=message):
+            read_grid(path)
+
+    def test_the_command_trains_what_is_missing(self, tmp_path, capsys):
+        path = tmp_path / "grid.toml"
+        path.write_text(GRID.replace("seeds = [0, 1]", "seeds = [0]"))
+        out = tmp_path / "out"
+        assert curveboard(["train", "--grid", str(path), "-o", str(out)]) == 0
+        assert "2 runs, 2 to train" in capsys.readouterr().out
+        stamps = {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")}
+        assert len(stamps) == 2
+        assert curveboard(["train", "--grid", str(path), "-o", str(out)]) == 0
+        assert "0 to train" in capsys.readouterr().out
+        assert {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")} == stamps
+
+
+class TestCommand:
+    def arguments(self, out: Path, *more: str) -> list[str]:
+        return [
+            *("train", "standard", "--dataset", "digits", "--architecture", "mlp"),
+            *("--arguments", json.dumps(MLP), "-o", str(out), *more),
+        ]
+
+    def test_a_run_ends_in_a_folder_that_can_be_submitted(self, tmp_path, capsys):
+        assert curveboard(self.arguments(tmp_path, "--set", "epochs=2", "--set", "lr=0.05")) == 0
+        printed = capsys.readouterr().out
+        assert "epoch 2/2" in printed
+        folder = tmp_path / "digits-mlp-standard-s0"
+        assert f"curveboard submit {folder}" in printed
+        assert curveboard(["submit", "--dry-run", str(folder)]) == 0
+
+    @pytest.mark.parametrize(
+        ("more", "message"),
+        [
+            (["--set", "epochs=none"], "epochs is 'none'; it is a int"),
+            (["--set", "lr"], "has no value"),
+            (["--arguments", "{"], "no JSON"),
+            (["--arguments", '{"widht": 3}'], "cannot be built with"),
+        ],
+    )
+    def test_bad_options_are_one_line(self, tmp_path, capsys, more, message):
+        assert curveboard(self.arguments(tmp_path, *more)) != 0
+        error = capsys.readouterr().err
+        assert message in error
+        assert "Traceback" not in error
