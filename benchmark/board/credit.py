@@ -17,7 +17,7 @@ from benchmark.board.norms import ledger_norms
 from benchmark.threat.budget import within
 from db.schema import Array, Cell, Chunk, Dataset, Evaluation, State
 
-ALONE: Final = 0.01
+CLEARLY: Final = 0.01
 """A contributor alone decided a sample if the others' distances are all larger by more than this share."""
 
 Distances = NDArray[np.float64]
@@ -25,7 +25,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True)
-class Credit:
+class Contribution:
     """What one contributor added to the curves of one norm, summed or averaged over all models of a dataset.
 
     Attributes:
@@ -34,7 +34,7 @@ class Credit:
         models: On how many models it was run.
         samples: On how many samples in all.
         decided: Samples that it alone decided: without it their smallest known distance would be larger by more than
-            `ALONE`.
+            `CLEARLY`.
         shared: Samples whose smallest distance it found, but another contributor too, or nearly.
         found: Samples for which nothing but it found any adversarial example.
         area: By how much it lowered the area under the robust-accuracy curve, up to the norm's largest published eps
@@ -60,10 +60,16 @@ class Credit:
     backward_passes: int
 
 
-def contributor(measure: str, parameters: Mapping[str, Any]) -> str:
-    """Who is credited for an evaluation: the attack it ran, the author of a challenge, or else the measure itself."""
-    if measure == "challenge":
-        return f"challenge: {parameters.get('author') or 'anonymous'}"
+def contributor(measure: str, parameters: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> str:
+    """Who is credited for an evaluation.
+
+    Whom its measure named when it ran; else the attack, or the author, among its parameters; else the measure itself.
+    """
+    named = (provenance or {}).get("method", {}).get("contributor")
+    if named:
+        return str(named)
+    if "author" in parameters:
+        return f"{measure}: {parameters['author'] or 'anonymous'}"
     return str(parameters.get("attack") or measure)
 
 
@@ -75,7 +81,7 @@ def credit(
     protocol_id: int | None = None,
     model_ids: Sequence[int] | None = None,
     as_of: datetime | None = None,
-) -> list[Credit]:
+) -> list[Contribution]:
     """The credit of every contributor, by norm, the most decisive first.
 
     Args:
@@ -117,11 +123,11 @@ class _Tally:
         for eps, drop in share.drops.items():
             self.drops[eps] += drop
 
-    def credit(self, name: str, norm: str) -> Credit:
+    def credit(self, name: str, norm: str) -> Contribution:
         samples, decided, shared, found = (int(count) for count in self.counts)
         drops = {eps: drop / self.models for eps, drop in self.drops.items()}
         seconds, forward, backward = self.cost
-        return Credit(
+        return Contribution(
             name,
             norm,
             self.models,
@@ -144,7 +150,7 @@ class Share:
     Attributes:
         samples: Samples it looked at.
         nearest: Samples whose smallest distance it found; of equals the contributor that comes first.
-        alone: Samples whose distance would be larger by more than `ALONE` without it.
+        alone: Samples whose distance would be larger by more than `CLEARLY` without it.
         shared: Samples whose smallest distance it found, and another contributor too, or nearly.
         found: Samples for which nothing but it found any adversarial example.
         area: By how much it lowered the mean of min(distance, bound).
@@ -185,7 +191,7 @@ def shares(
     for row, name in enumerate(best):
         without = np.where(full > 0, np.delete(table, row, axis=0).min(axis=0, initial=np.inf), 0.0)
         mine = broken & (table[row] == full)
-        alone = mine & (without > full * (1 + ALONE))
+        alone = mine & (without > full * (1 + CLEARLY))
         asked = broken & looked[row]
         yield (
             name,

@@ -60,7 +60,7 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
                         "model": row.model.slug,
                         "row": row.status.value,
                         "measure": cells[key].measure,
-                        "parameters": json.dumps(cells[key].parameters, sort_keys=True),
+                        "parameters": dict(cells[key].parameters),
                         "samples": data.detail.samples,
                         "score": score.name,
                         "value": score.value,
@@ -95,5 +95,6 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for k, v in row.items()})
     sys.stdout.write(buffer.getvalue())

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from db.queries.records import EvaluationDetail, FlagInfo, ScoreInfo, TableInfo
-from db.schema import Array, Chunk, Evaluation, Flag, Score, SummaryTable
+from db.schema import Array, Chunk, Evaluation, Flag, Score, State, SummaryTable
 
 
 @dataclass(frozen=True)
@@ -92,12 +92,12 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
         .order_by(Flag.id)
     ):
         flags[flag.evaluation_id].append(FlagInfo(*flag[1:]))
-    tables: dict[int, list[TableInfo]] = defaultdict(list)
-    for table in session.scalars(
-        select(SummaryTable).where(SummaryTable.evaluation_id.in_(evaluation_ids)).order_by(SummaryTable.id)
+    tables: dict[int, dict[str, TableInfo]] = defaultdict(dict)
+    stored = select(SummaryTable.evaluation_id, SummaryTable.name, SummaryTable.data, SummaryTable.confidence)
+    for key, name, values, confidence in session.execute(
+        stored.where(SummaryTable.evaluation_id.in_(evaluation_ids)).order_by(SummaryTable.id)
     ):
-        values, low, high = table.data
-        tables[table.evaluation_id].append(TableInfo(table.name, values, low, high, table.confidence))
+        tables[key][name] = TableInfo(values, confidence)
     costs = {
         row.evaluation_id: tuple(row[1:])
         for row in session.execute(
@@ -128,6 +128,18 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
             backward_passes=int(backward),
             scores=tuple(scores[key]),
             flags=tuple(flags[key]),
-            tables=tuple(tables[key]),
+            tables=tables[key],
         )
     return details
+
+
+def largest_distance(session: Session, dataset_id: int, name: str) -> float:
+    """The largest finite value of the arrays of that name, of all finished evaluations on a dataset; 0 without any."""
+    query = (
+        select(Array.data)
+        .join(Chunk, Array.chunk_id == Chunk.id)
+        .join(Evaluation, Chunk.evaluation_id == Evaluation.id)
+        .where(Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE, Array.name == name)
+    )
+    finite = (values[np.isfinite(values)] for values in session.scalars(query))
+    return max((float(values.max()) for values in finite if len(values)), default=0.0)
