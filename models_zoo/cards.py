@@ -22,6 +22,9 @@ from models_zoo.fetch import RemoteFile
 Form = Literal["weights", "pt2", "onnx", "code"]
 """How a model comes: weights for a registered architecture, a program without code, or Python code."""
 
+READERS: Final[Mapping[str, str]] = {"onnx": "models_zoo.formats.onnx", "pt2": "models_zoo.formats.pt2"}
+"""The readers of programs, whose versions take part in the digest."""
+
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
 MAX_CARD_BYTES: Final = 64 * 1024
 MAX_TEXT: Final = 500
@@ -144,6 +147,8 @@ class Entry:
             else None,
             "factory": self.factory,
         }
+        if self.form in READERS:  # what a program computes depends on who reads it
+            facts["reader"] = literal_version(READERS[self.form])
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -88,6 +88,7 @@ MAY_IMPORT = {
         "benchmark.statistics",
         "benchmark.evidence.store",
         "benchmark.errors",
+        "benchmark.plugins",
         "benchmark.results",
         "benchmark.threat",
     },

@@ -151,7 +151,8 @@ def test_a_dry_run_answers_and_changes_nothing(board, tmp_path, capsys):
 
 def test_what_lowers_nothing_changes_nothing(board, tmp_path, capsys):
     x, y = get_dataset("digits").load(boards.N)
-    far = boards.on_the_way(boards.load_model("digits-standard"), x, y, x, halvings=0).numpy()
+    pool = get_dataset("digits").pool(500)
+    far = boards.on_the_way(boards.load_model("digits-standard"), x, y, pool, halvings=0).numpy()
     count = evaluations(board)
     said = answer(board, saved(tmp_path / "far.npz", np.arange(boards.N), far), capsys)
     assert said["merged"] == 0

@@ -73,8 +73,8 @@ def test_a_sound_model_passes_every_check(sound: nn.Module, images: Tensor, labe
     report = check_conformance(sound, images, labels, classes=10, claimed_accuracy=0.92)
     assert report.verdict == "pass"
     names = (
-        "parameters size input_shape classes seconds inner_optimisation finite_outputs extreme_inputs logits "
-        "deterministic batch_independent input_gradients accuracy input_range claimed_accuracy"
+        "parameters size input_shape classes seconds inner_optimisation finite_outputs input_unchanged "
+        "extreme_inputs logits deterministic batch_independent input_gradients accuracy input_range claimed_accuracy"
     )
     assert verdicts(report) == dict.fromkeys(names.split(), "pass")
     assert all(check.message for check in report.checks)
@@ -154,7 +154,7 @@ def test_the_measure_stores_what_the_report_says(sound: nn.Module, images: Tenso
     module = Changed(sound, lambda m, x: m(x).softmax(1))
     parameters = measure.Parameters()
     result = measure.run(Task(model=module, module=module, x=images, y=labels), parameters)
-    assert [flag.code for flag in result.flags] == ["logits"]
+    assert [flag.code for flag in result.flags] == ["softmax-outputs"]
     assert all(array.shape == (200,) for array in result.arrays.values())
     scores = {score.name: score.value for score in measure.summarise(Inputs(result.arrays, labels.numpy()), parameters)}
     report = check_conformance(module, images, labels, classes=10)

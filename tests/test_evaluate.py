@@ -451,7 +451,7 @@ def test_a_measure_that_changes_what_it_is_given_changes_nothing(fake, workspace
     honest = contents(workspace)
 
     def meddle(task):
-        task.x += 0.3
+        task.x.add_(0.3)
         task.y.zero_()
         with torch.no_grad():
             for parameter in task.module.parameters():

@@ -428,8 +428,8 @@ class TestDocumentation:
             assert f"| {check['name'].replace('_', ' ')} |" in self.TEXT
 
     def test_every_operation_of_a_program_is_listed(self) -> None:
-        from models_zoo.formats.onnx_file import OPERATORS
-        from models_zoo.formats.pt2 import ATEN, FUNCTIONS
+        from models_zoo.formats.onnx.operators import OPERATORS
+        from models_zoo.formats.pt2.tables import ATEN, FUNCTIONS
 
         listed = self.TEXT.partition("## Operations that a program may use")[2]
         names = {word.strip("`") for word in listed.split() if word.startswith("`") and word.endswith("`")}

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.data.corruptions import EXTRA
 from benchmark.data.corruptions.references import PUBLISHED, SUITES_OF
 from benchmark.data.corruptions.scores import Reference, corruption_errors
 from benchmark.errors import InputError
@@ -85,7 +84,7 @@ class Corruptions(Measure[CorruptionParameters]):
         """The grid, its margins and means; mCE only where there is a reference."""
         suite = grid_suite(parameters.suite, dataset)
         names, severities = suite.axes
-        extra = [name for name in names.labels if name in EXTRA]
+        extra = [name for name in names.labels if name not in standard(suite)]
         over = f"{len(standard(suite))} corruptions" + (f" (without {', '.join(extra)})" if extra else "")
         text = "Share of images classified correctly in each cell."
         found = [
@@ -110,6 +109,13 @@ class Corruptions(Measure[CorruptionParameters]):
                     f"As mCE, of errors less the clean error; {by}.",
                     "lower",
                     "",
+                ),
+                scalar(
+                    "undefined_ce",
+                    "Corruptions without CE",
+                    f"Those under which {parameters.whose} makes no error: they have no CE, and there is no mCE.",
+                    "none",
+                    "corruptions",
                 ),
             ]
         return found
@@ -156,6 +162,8 @@ class Corruptions(Measure[CorruptionParameters]):
             errors = dict(zip(names, (1 - correct).mean(axis=0), strict=True))
             ce = corruption_errors(errors, base.reference)
             tables["ce"] = Table(np.array([ce[name] for name in names]))
+            undefined = sum(not mean > 0 for mean in (np.mean(base.reference.errors.get(name, 0)) for name in chosen))
+            scores.append(Score("undefined_ce", float(undefined), unit="corruptions"))
             scores += base.scores((1 - by_corruption)[:, rows], 1 - clean, names, rows)
         return Summary(scores, tables)
 

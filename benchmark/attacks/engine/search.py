@@ -14,8 +14,10 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor, nn
 
+from benchmark import flags
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.budget import (
+    BLIND,
     BUDGETS,
     CLEAR,
     EOT_REPEATS,
@@ -29,6 +31,7 @@ from benchmark.attacks.engine.budget import (
     NOISE,
     PRIMAL_DUAL,
     PROMISING,
+    TRIED,
     WORTHWHILE,
     Budget,
 )
@@ -39,11 +42,12 @@ from benchmark.attacks.engine.gradient_free import random_search, single_step
 from benchmark.attacks.engine.linearised import descend, linearise, polish
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.primal_dual import primal_dual
-from benchmark.attacks.engine.reliability import TOLERATED, Checks, look_at_outputs, reliability_flags, share_of
+from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags, share_of
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.attacks.engine.state import FAMILIES, Search
+from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
@@ -72,7 +76,8 @@ def engine(
         def search_with(seed: int) -> tuple[Search, Checks]:
             generator = torch.Generator(x.device).manual_seed(seed)
             search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
-            return search, _run(search, x if pool is None else pool, BUDGETS[effort])
+            run = _run if outputs.gradients else _run_blindly
+            return search, run(search, x if pool is None else pool, BUDGETS[effort])
 
         with faster_convolutions(classifier, x):
             search, checks = search_with(seed)
@@ -105,6 +110,14 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     checks = replace(_check(search, budget), misled=misled)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
     return checks
+
+
+def _run_blindly(search: Search, pool: Tensor, budget: Budget) -> Checks:
+    """For a model without gradients: random search alone, from the boundary on the way to other images."""
+    near = _neighbours(search, pool, budget)
+    random = partial(random_search, steps=BLIND * budget.random, generator=search.generator)
+    search.run("gradient-free", near.nearest(1), random)
+    return Checks(unbroken=len(search.x) - len(search.found()), attacked=len(search.x))
 
 
 def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
@@ -182,9 +195,9 @@ def _check(search: Search, budget: Budget) -> Checks:
     found = search.found()
     _, gradient = search.oracle.gradients(search.x, search.y)
     zero = float((gradient == 0).all(dim=1).float().mean())
-    blind = zero > TOLERATED  # the search without gradients is then all there is
+    blind = zero_gradients_are_many(zero)  # the search without gradients is then all there is
     few = min(budget.checked, max(FEWEST_CHECKED, len(found) // 5))
-    count, steps = (len(found), 5 * budget.random) if blind else (few, budget.random)
+    count, steps = (len(found), BLIND * budget.random) if blind else (few, budget.random)
     some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
     single = search.rows(some)
@@ -238,14 +251,17 @@ def _improve(search: Search, budget: Budget) -> float:
 
 
 def _where_gradients_mislead(search: Search, budget: Budget) -> float:
-    """Long random searches from the best corner, then gradients, for whom that helps again and again.
+    """Long random searches from the best corner, then gradients, for whom that helps; a few samples try first.
 
     Returns:
         Share of the samples that are 0.5 % nearer for it.
     """
-    active = search.found()
-    start = search.best.distance[active].clone()
-    everyone = active
+    everyone = search.found()
+    start = search.best.distance[everyone].clone()
+    tried = everyone[::TRIED]
+    if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= flags.MANY:
+        return 0.0
+    active = everyone
     for _ in range(budget.restarts):
         active = active[_corners(search, active, LONGER * budget.flips) < 1 - WORTHWHILE]
         if not len(active):
@@ -329,7 +345,7 @@ def _aim(search: Search, budget: Budget) -> Rows:
 
 ATTACK = Attack(
     name="engine",
-    version=2,
+    version=3,
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,
