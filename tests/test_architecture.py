@@ -62,7 +62,7 @@ MAY_IMPORT = {
     "benchmark.cli": {"benchmark", "models_zoo", "db", "sitegen"},
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
-    "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "benchmark.jobs", "db"},
+    "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "db"},
     "benchmark.evidence.store": {"benchmark.errors"},
     "benchmark.board": LIBRARY | DATA | {"benchmark.board", "db"},
     "benchmark.workspace": {"benchmark.errors", "db"},
