@@ -28,6 +28,7 @@ from benchmark.curve import (
     t_half_width,
 )
 from benchmark.errors import InputError
+from benchmark.threat.budget import limit
 
 _MOST_LEADS: Final = 128
 """Leads of one curve over another that are resampled; of more, the smallest are merged first."""
@@ -150,7 +151,7 @@ def union(curves: Iterable[RobustnessCurve], eps: Mapping[str, float], *, confid
         raise InputError(f"The union needs a curve for each of its norms; there is none for {missing or 'any norm'}.")
     if len({len(curve) for curve in chosen}) > 1:
         raise InputError(f"The curves of a union have the same samples; these have {[len(c) for c in chosen]}.")
-    robust = np.all([curve.distances > check_eps(eps[curve.norm]) for curve in chosen], axis=0)
+    robust = np.all([curve.distances > limit(check_eps(eps[curve.norm])) for curve in chosen], axis=0)
     low, high = proportion_interval(robust.sum(), len(robust), confidence=confidence)
     return Union(robust, float(robust.mean()), Interval(float(low), float(high), confidence))
 
@@ -233,7 +234,7 @@ def rank_intervals(
     """
     matrix = check_distances(distances, ndim=2)
     grid = np.atleast_1d(check_eps(eps))
-    counts = np.array([np.count_nonzero(row > grid[:, None], axis=1) for row in matrix])
+    counts = np.array([np.count_nonzero(row > limit(grid)[:, None], axis=1) for row in matrix])
     drawn = np.stack([resampled_counts(row, grid, resamples=resamples, seed=seed) for row in matrix])
     return ranks_of_counts(counts, drawn, eps=grid, confidence=confidence)
 
@@ -253,7 +254,7 @@ def resampled_counts(distances: ArrayLike, eps: ArrayLike, *, resamples: int = 5
     Returns:
         Shape (g, resamples).
     """
-    robust = check_distances(distances, ndim=1) > np.atleast_1d(check_eps(eps))[:, None]
+    robust = check_distances(distances, ndim=1) > limit(np.atleast_1d(check_eps(eps)))[:, None]
     drawn = robust.astype(np.float32) @ _resampling(robust.shape[1], resamples, seed).T
     return drawn.astype(np.int32)  # exact: whole numbers below 2**24
 
