@@ -57,7 +57,6 @@ from benchmark.attacks import Attack, AttackResult
 
 
 def fade(model, x, y, *, norm, effort, seed, pool):
-    assert len(pool) == 8
     return AttackResult(1 - x)
 
 
