@@ -31,9 +31,6 @@ INNER_OPTIMISATION: Final = "inner-optimisation"
 GRADIENT_FREE_STRONGER: Final = "gradient-free-stronger"
 """A search without gradients comes nearer than those with."""
 
-GRADIENTS_MISLEAD: Final = "gradients-mislead"
-"""In linf a random search among the ball's corners goes on where gradients end."""
-
 SINGLE_STEP_STRONGER: Final = "single-step-stronger"
 """A single gradient step comes nearer than whole searches."""
 

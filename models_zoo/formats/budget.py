@@ -18,7 +18,7 @@ MAX_NODES: Final = 20_000
 MAX_NUMBERS: Final = 1 << 28
 """Most numbers that one tensor may hold for one image: 1 GiB in float32."""
 
-MAX_WORK: Final = 2e12
+MAX_WORK: Final = 1e12
 """Most floating-point operations for one image; the largest published classifiers need about half of that."""
 
 MAX_FOLDED_WORK: Final = 1e11

@@ -14,6 +14,7 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor, nn
 
+from benchmark import flags
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.budget import (
     BLIND,
@@ -163,7 +164,7 @@ def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> T
     rows = search.rows(sample)
     rows.delta = delta
     images = rows.images()
-    holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
+    holds = verify(search.oracle.model, search.x[sample], rows.y, images, safety=2).holds.to(delta.device)
     if randomised:
         holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
     kept = sample[holds]
@@ -258,7 +259,7 @@ def _where_gradients_mislead(search: Search, budget: Budget) -> float:
     everyone = search.found()
     start = search.best.distance[everyone].clone()
     tried = everyone[::TRIED]
-    if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= TOLERATED:
+    if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= flags.MANY:
         return 0.0
     active = everyone
     for _ in range(budget.restarts):

@@ -166,7 +166,7 @@ class Reader:
                 found[attribute.name] = value.decode() if isinstance(value, bytes) else value
             else:
                 raise WeightsError(
-                    f"{self.name}: the operator {node.op_type} has the attribute {attribute.name[:80]!r} of a kind that "
-                    "is not supported."
+                    f"{self.name}: the operator {node.op_type} has the attribute {attribute.name[:80]!r} of a kind "
+                    "that is not supported."
                 )
         return found

@@ -124,7 +124,7 @@ def _expand(call: Call) -> Any:
 
     wanted = [t if fixed(s, 1) else s for s, t in zip(shape, sizes, strict=True)]
     for s, t in zip(shape, sizes, strict=True):
-        if not (fixed(s, 1) or fixed(t, 1) or s == t or t == call.builder.declared):
+        if not (fixed(s, 1) or fixed(t, 1) or t in (s, call.builder.declared)):
             raise WeightsError(f"it expands an axis of size {s} to {t}.")
     if wanted == call.shape(0):
         return call.value(0)

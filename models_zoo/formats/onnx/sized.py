@@ -58,9 +58,8 @@ def _slice(call: Call) -> Any:
         at = call.axis(axis, values.ndim)
         if isinstance(start, Size) or isinstance(end, Size):
             raise WeightsError("it slices a shape by the number of images.")
-        if step < 0 and end < -values.shape[at]:
-            end = None
-        values = values[(slice(None),) * at + (slice(start, end, step),)]
+        until = None if step < 0 and end < -values.shape[at] else end
+        values = values[(slice(None),) * at + (slice(start, until, step),)]
     return values
 
 

@@ -80,8 +80,8 @@ class Reader:
         if len(outputs) != 1 or "user_output" not in outputs[0]:
             kinds = ", ".join(next(iter(output)) for output in outputs)
             raise WeightsError(
-                f"{name} gives {kinds[:200]}; a classifier gives its logits alone, and changes neither its images nor "
-                "itself. Export the model in eval mode: torch.export.export(model.eval(), …)."
+                f"{name} gives {kinds[:200]!r}; a classifier gives its logits alone, and changes neither its "
+                "images nor itself. Export the model in eval mode: torch.export.export(model.eval(), …)."
             )
         self.arrays: dict[str, Tensor] = {}
         self.input = self._read_inputs()
@@ -258,7 +258,9 @@ class Reader:
             if isinstance(size, Size) or isinstance(share, Size) or count > MOST_PIECES * max(share, 1):
                 raise WeightsError(f"it makes {count} tensors of one, or one for each image.")
 
-    def _call(self, target: str, operation: str, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _call(  # noqa: PLR0911 - a table
+        self, target: str, operation: str, args: list[Any], kwargs: dict[str, Any]
+    ) -> Any:
         """Apply one operation, if it is in the tables."""
         if operation not in FUNCTIONS and operation not in ATEN:
             raise WeightsError(

@@ -301,7 +301,7 @@ def _claims(facts: RowFacts, clean: Share | None) -> list[ClaimLine]:
 
 
 def _claim(facts: RowFacts, claim: Mapping[str, Any], clean: Share | None) -> ClaimLine:
-    name, threat, eps = str(claim.get("name", "")), claim.get("norm"), claim.get("eps")
+    name, threat, eps = str(claim.get("name", "")), str(claim.get("norm") or ""), claim.get("eps")
     value = float(claim.get("value", 0.0))
     ours: Share | None = None
     if name == "clean_accuracy":

@@ -251,7 +251,7 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "slug": built.slug,
         "title": built.title,
         "letter": view.letter(built.slug),
-        "clean": asdict(record.clean) if record.clean else None,
+        "unharmed": asdict(record.clean) if record.clean else None,
         "arch": record.architecture,
         "method": card.get("training_method") or "",
         "threat": _trained_for(card),

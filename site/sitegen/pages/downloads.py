@@ -210,7 +210,7 @@ def _insert_board(connection: sqlite3.Connection, view: BoardView, rows: Sequenc
     marks = ", ".join("?" * len(names))
     connection.executemany(f"INSERT INTO models VALUES ({marks})", [[row[n] for n in names] for row in rows])  # noqa: S608
     connection.executemany("INSERT INTO robust_accuracy VALUES (?, ?, ?, ?, ?, ?)", _points(view))
-    figures = [
+    figures: list[tuple[str, str, str | None, str, float]] = [
         (view.board.slug, built.slug, threat, name, value)
         for built in view.everyone
         for threat, found in built.record.threats.items()

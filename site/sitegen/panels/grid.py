@@ -91,7 +91,9 @@ def table_json(found: Found) -> dict[str, Any]:
 
 
 def _plain(values: NDArray[np.float64]) -> Any:
-    return np.where(np.isfinite(values), values.astype(object), None).tolist()
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
 
 
 def _maps(found: Found) -> list[HeatMap]:
@@ -106,7 +108,7 @@ def _maps(found: Found) -> list[HeatMap]:
     front = output.axes[:-2]
     made = []
     for place in product(*(range(len(axis.labels)) for axis in front)):
-        data = whole[(slice(None), *place)]
+        data = np.stack([part[place] for part in whole])
         told = ", ".join(f"{axis.name} {axis.labels[k]}" for axis, k in zip(front, place, strict=True))
         made.append(_map(found, f"{title}: {told}" if told else title, data, ends))
     return made

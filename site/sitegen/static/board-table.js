@@ -33,7 +33,7 @@ window.CB.boardTable = (board) => {
     found.push(
       ["median", "Median", "The ε at which half of the images are broken.", ...figure((i) => data.median[i] ?? Infinity)],
       ["decided", "Decided %", "How much of the curve is settled between proof and attack.", ...share((i) => data.decided[i])],
-      ["clean", "At ε = 0", "Images that are classified correctly without any attack.", ...share((i) => of(i).clean?.value)],
+      ["unharmed", "At ε = 0", "Images that are classified correctly without any attack.", ...share((i) => of(i).unharmed?.value)],
       ["method", "Training", "", ...text((i) => of(i).method)], ["threat", "Trained for", "", ...text((i) => of(i).threat)],
       ["arch", "Architecture", "", ...text((i) => of(i).arch)], ["year", "Year", "", ...figure4((i) => of(i).year)], ["venue", "Venue", "", ...text((i) => of(i).venue)],
       ["extra", "Extra data", "Whether it was trained on more than the dataset's own images.", ...text((i) => of(i).extra ? "yes" : "no")],
