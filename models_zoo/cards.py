@@ -137,7 +137,7 @@ class Entry:
         from models_zoo.architectures import version_of
         from models_zoo.versions import literal_version
 
-        facts = {
+        facts: dict[str, Any] = {
             "form": self.form,
             "weights": [[w.sha256, w.layout] for w in self.weights],
             "architecture": [self.architecture, version_of(self.architecture)] if self.architecture else None,
