@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from benchmark.attacks import attacks
 from benchmark.data import Dataset
-from benchmark.data.corruptions.references import STANDARD
+from benchmark.data.corruptions.references import standard_reference
 from benchmark.data.suites import Sequences, Suite, suites
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Measure, get_measure
@@ -83,10 +83,12 @@ def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, A
         if settings.get(name) == "*":
             fitting = (suite.on(dataset) for suite in suites().values() if isinstance(suite, kind) and suite.default)
             choices[name] = [suite.name for suite in fitting if not suite.unavailable()]
-    if settings.get("reference") == "standard":
-        choices["reference"] = [STANDARD.get(dataset.labels_of, "")]
     for values in itertools.product(*choices.values()):
-        yield settings | dict(zip(choices, values, strict=True))
+        chosen_settings = settings | dict(zip(choices, values, strict=True))
+        if settings.get("reference") == "standard":
+            suite = chosen_settings.get("suite", "")
+            chosen_settings["reference"] = standard_reference(suite, dataset.labels_of)
+        yield chosen_settings
 
 
 def parameters_of(measure: Measure[Any], settings: Mapping[str, Any], *, where: str) -> Any:
