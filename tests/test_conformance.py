@@ -171,11 +171,9 @@ def test_the_measure_fails_on_what_the_report_refuses(sound: nn.Module, images: 
 @pytest.mark.parametrize(
     ("forgotten", "best"),
     [
-        (lambda m, x: m(1 - x), "inverted"),
-        (lambda m, x: m((x + 1) / 2), "-1 to 1"),
-        (lambda m, x: m(x / 255), "0 to 255"),
+        pytest.param(lambda m, x: m(1 - x), "inverted", id="inverted"),
+        pytest.param(lambda m, x: m(x / 255), "0 to 255", id="8-bit"),
     ],
-    ids=["inverted", "8-bit"],
 )
 def test_the_best_of_all_ranges_is_named_and_not_the_first_that_is_better(sound, images, labels, forgotten, best):
     report = check_conformance(Changed(sound, forgotten), images, labels, classes=10)
