@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
+from db.errors import DatabaseError
 from db.schema import Base
 from db.session import Database, translated
 
@@ -41,8 +44,27 @@ def upgrade(database: Database) -> None:
                 cursor.close()
             finally:
                 raw.close()
-        with database.engine.begin() as connection:
+        with database.engine.connect() as connection, _keys_unchecked(connection), connection.begin():
             command.upgrade(_config(connection), "head")
+            if connection.dialect.name == "sqlite":
+                broken = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchall()
+                if broken:  # the transaction is undone
+                    raise DatabaseError(f"After the migration {len(broken)} rows would refer to rows that are missing.")
+
+
+@contextmanager
+def _keys_unchecked(connection: Connection) -> Iterator[None]:
+    """SQLite changes a column by making its table anew, and would delete what refers to the old one."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    raw = connection.connection.cursor()
+    raw.execute("PRAGMA foreign_keys = OFF")
+    try:
+        yield
+    finally:
+        raw.execute("PRAGMA foreign_keys = ON")
+        raw.close()
 
 
 def differences(database: Database) -> list[Any]:

@@ -50,6 +50,8 @@ class State(StrEnum):
     FAILED = "failed"
     UNSUPPORTED = "unsupported"
     """The measure does not apply to the model; the reason says why."""
+    WITHDRAWN = "withdrawn"
+    """Retracted by the maintainer, for the reason; it has left the ledger."""
 
 
 class ArrayBlob(TypeDecorator[NDArray[Any]]):
@@ -114,6 +116,8 @@ class Model(Base):
     card: Mapped[dict[str, Any]]
     """The card as JSON: authors, paper, year, licence, architecture, claims …"""
     added_at: Mapped[datetime]
+    withdrawn: Mapped[str | None] = mapped_column(Text)
+    """Why the maintainer withdrew it; None while it stands."""
 
 
 class Dataset(Base):
@@ -178,11 +182,16 @@ class Evaluation(Base):
     """How many of the slice are measured: fewer than ``n`` for a measure too dear for all."""
     measure: Mapped[str] = mapped_column(String(80))
     version: Mapped[int]
+    """The measure's version."""
+    attack_version: Mapped[int] = mapped_column(default=0)
+    """Version of the attack or method that the parameters name; 0 if they name none."""
     parameters: Mapped[dict[str, Any]]
-    norm: Mapped[str | None] = mapped_column(String(8))
+    norm: Mapped[str | None] = mapped_column(String(40))
     seed: Mapped[int]
+    content: Mapped[dict[str, Any]] = mapped_column(default=dict)
+    """What determines the result of a sample (`benchmark.board.job.Job.content`); ``content_key`` is its digest."""
     content_key: Mapped[str] = mapped_column(String(64), default="", index=True)
-    """The key without the slice: evaluations that share it may take over each other's chunks."""
+    """Digest of ``content``: evaluations that share it may take over each other's chunks."""
     outputs: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
     """The outputs that its measure declared (`benchmark.results.Output`), as JSON."""
     state: Mapped[State] = mapped_column(

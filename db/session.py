@@ -35,7 +35,7 @@ _AWAY: Final = (
 
 T = TypeVar("T")
 
-_ALONE: Final = 0x6375727665
+_WRITER: Final = 0x6375727665
 """The advisory lock's number: "curve" in ASCII."""
 
 
@@ -144,13 +144,13 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
 
-def alone(session: Session) -> None:
+def only_writer(session: Session) -> None:
     """Let no other writer that asks for this in until the transaction ends; for "insert what is not there yet".
 
     On SQLite every writer is alone from the start.
     """
     if session.get_bind().dialect.name == "postgresql":
-        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ALONE})
+        session.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER})
 
 
 def server_time(session: Session) -> float:

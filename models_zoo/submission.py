@@ -42,9 +42,9 @@ def stage(source: Path, target: Path, *, trust_code: bool = False) -> Entry:
     card = source / CARD
     if (source / "config.json").is_file() and not card.exists():
         raise CardError(
-            f"{source} is a folder as Hugging Face gives them (config.json) and has no card. Write one beside its weights "
-            f"with `curveboard submit --init {source}`, name the file in it (model.safetensors or pytorch_model.bin) and "
-            "the architecture that config.json speaks of; or export the model as .pt2."
+            f"{source} is a folder as Hugging Face gives them (config.json) and has no card. Write one beside its "
+            f"weights with `curveboard submit --init {source}`, name the file in it (model.safetensors or "
+            "pytorch_model.bin) and the architecture that config.json speaks of; or export the model as .pt2."
         )
     if card.is_symlink() or not card.is_file():
         raise CardError(

@@ -17,7 +17,7 @@ from benchmark.cli import run
 from benchmark.data import get_dataset
 from benchmark.evidence.check import Report, Subject, check, choose
 from benchmark.evidence.gc import collect
-from benchmark.evidence.proofs import needs
+from benchmark.evidence.proofs import proofs_of
 from benchmark.evidence.store import EvidenceStore
 from benchmark.verification import SLACK
 from benchmark.workspace import Workspace
@@ -204,10 +204,10 @@ class Random(torch.nn.Module):
 def checked(board, model) -> Report:
     x, y = get_dataset("digits").load(boards.N)
     with Database(board.database_url).read() as session:
-        needed = needs(session, model_id=1, dataset_id=1)
+        proofs = proofs_of(session, model_id=1, dataset_id=1)
     found = Report()
     chosen = np.arange(500) < boards.N
-    check(Subject("m", model, x, y), needed, EvidenceStore(board.artifacts), found, chosen=chosen)
+    check(Subject("m", model, x, y), proofs, EvidenceStore(board.artifacts), found, chosen=chosen)
     return found
 
 
@@ -250,7 +250,7 @@ def test_evidence_that_no_ledger_needs_is_pruned_and_the_board_still_verifies(bo
     outdo(board)
     older(board)
     ledgers, before = boards.all_distances(board), size(board)
-    needed = examples_needed(board)
+    proofs = examples_needed(board)
     capsys.readouterr()
     assert run(["gc", "-w", str(board.root), "--dry-run", "--json"]) == 0
     promised = json.loads(capsys.readouterr().out)
@@ -261,7 +261,7 @@ def test_evidence_that_no_ledger_needs_is_pruned_and_the_board_still_verifies(bo
     assert done["bytes"] == before - size(board) > 0
     assert boards.all_distances(board) == ledgers
     code, said = report(board, capsys)
-    assert (code, said["examples"]) == (0, needed)
+    assert (code, said["examples"]) == (0, proofs)
 
 
 def examples_needed(workspace: Workspace) -> int:
@@ -269,7 +269,7 @@ def examples_needed(workspace: Workspace) -> int:
         return sum(
             int(samples.sum())
             for model_id in session.scalars(select(Model.id))
-            for samples in needs(session, model_id=model_id, dataset_id=1).samples.values()
+            for samples in proofs_of(session, model_id=model_id, dataset_id=1).samples.values()
         )
 
 
@@ -373,8 +373,10 @@ def test_examples_of_one_model_lower_another_and_the_source_is_named(board, caps
     assert run(["history", boards.MODELS[0], "-w", str(board.root)]) == 0
     assert f"from {boards.MODELS[1]})" in capsys.readouterr().out
     with Database(board.database_url).read() as session:
-        named = session.scalars(select(Array).where(Array.name == "source")).all()
-        assert {str(slug) for array in named for slug in array.data} == {boards.MODELS[1]}
+        recorded = session.scalars(select(Evaluation.provenance).where(Evaluation.measure == "transfer")).all()
+    origins = [slug for provenance in recorded for slug in provenance["origins"].values()]
+    assert len(origins) == sum(sum(wins.values()) for wins in said["wins"].values())
+    assert set(origins) == {boards.MODELS[1]}
     assert verify(board) == 0
 
 

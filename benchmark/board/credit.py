@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,14 +11,15 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmark.board.ledger import Contribution, contributions, merged
 from benchmark.board.norms import ledger_norms
 from benchmark.threat.budget import within
-from db.schema import Array, Cell, Chunk, Dataset, Evaluation, State
+from db.schema import Cell, Chunk, Dataset, Evaluation, State
 
-ALONE: Final = 0.01
+CLEARLY: Final = 0.01
 """A contributor alone decided a sample if the others' distances are all larger by more than this share."""
 
 Distances = NDArray[np.float64]
@@ -25,7 +27,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True)
-class Credit:
+class AttackCredit:
     """What one contributor added to the curves of one norm, summed or averaged over all models of a dataset.
 
     Attributes:
@@ -34,7 +36,7 @@ class Credit:
         models: On how many models it was run.
         samples: On how many samples in all.
         decided: Samples that it alone decided: without it their smallest known distance would be larger by more than
-            `ALONE`.
+            `CLEARLY`.
         shared: Samples whose smallest distance it found, but another contributor too, or nearly.
         found: Samples for which nothing but it found any adversarial example.
         area: By how much it lowered the area under the robust-accuracy curve, up to the norm's largest published eps
@@ -60,10 +62,16 @@ class Credit:
     backward_passes: int
 
 
-def contributor(measure: str, parameters: Mapping[str, Any]) -> str:
-    """Who is credited for an evaluation: the attack it ran, the author of a challenge, or else the measure itself."""
-    if measure == "challenge":
-        return f"challenge: {parameters.get('author') or 'anonymous'}"
+def contributor(measure: str, parameters: Mapping[str, Any], provenance: Mapping[str, Any] | None = None) -> str:
+    """Who is credited for an evaluation.
+
+    Whom its measure named when it ran; else the attack, or the author, among its parameters; else the measure itself.
+    """
+    named = (provenance or {}).get("method", {}).get("contributor")
+    if named:
+        return str(named)
+    if "author" in parameters:
+        return f"{measure}: {parameters['author'] or 'anonymous'}"
     return str(parameters.get("attack") or measure)
 
 
@@ -75,7 +83,7 @@ def credit(
     protocol_id: int | None = None,
     model_ids: Sequence[int] | None = None,
     as_of: datetime | None = None,
-) -> list[Credit]:
+) -> list[AttackCredit]:
     """The credit of every contributor, by norm, the most decisive first.
 
     Args:
@@ -117,11 +125,11 @@ class _Tally:
         for eps, drop in share.drops.items():
             self.drops[eps] += drop
 
-    def credit(self, name: str, norm: str) -> Credit:
+    def credit(self, name: str, norm: str) -> AttackCredit:
         samples, decided, shared, found = (int(count) for count in self.counts)
         drops = {eps: drop / self.models for eps, drop in self.drops.items()}
         seconds, forward, backward = self.cost
-        return Credit(
+        return AttackCredit(
             name,
             norm,
             self.models,
@@ -144,7 +152,7 @@ class Share:
     Attributes:
         samples: Samples it looked at.
         nearest: Samples whose smallest distance it found; of equals the contributor that comes first.
-        alone: Samples whose distance would be larger by more than `ALONE` without it.
+        alone: Samples whose distance would be larger by more than `CLEARLY` without it.
         shared: Samples whose smallest distance it found, and another contributor too, or nearly.
         found: Samples for which nothing but it found any adversarial example.
         area: By how much it lowered the mean of min(distance, bound).
@@ -185,7 +193,7 @@ def shares(
     for row, name in enumerate(best):
         without = np.where(full > 0, np.delete(table, row, axis=0).min(axis=0, initial=np.inf), 0.0)
         mine = broken & (table[row] == full)
-        alone = mine & (without > full * (1 + ALONE))
+        alone = mine & (without > full * (1 + CLEARLY))
         asked = broken & looked[row]
         yield (
             name,
@@ -206,56 +214,43 @@ def _best(
     session: Session, *, model_id: int, dataset_id: int, norm: str, n: int, as_of: datetime | None
 ) -> dict[str, tuple[Distances, NDArray[np.bool_]]]:
     """For each contributor the smallest distance it found, and where it looked; a misclassified image is nobody's."""
-    query = (
-        select(Evaluation.measure, Evaluation.parameters, Chunk.start, Array.data)
-        .join(Chunk, Chunk.evaluation_id == Evaluation.id)
-        .join(Array, Array.chunk_id == Chunk.id)
-        .where(
-            Evaluation.model_id == model_id,
-            Evaluation.dataset_id == dataset_id,
-            Evaluation.state == State.DONE,
-            Array.name == f"distance_{norm}",
-            Chunk.start < n,
-        )
-        .order_by(Evaluation.id, Chunk.start)
-    )
-    if as_of is not None:
-        query = query.where(Evaluation.finished_at <= as_of)
-    best: dict[str, tuple[Distances, NDArray[np.bool_]]] = {}
-    misclassified = np.zeros(n, dtype=np.bool_)
-    for measure, parameters, start, data in session.execute(query):
-        name = contributor(measure, parameters)
-        distances, covered = best.setdefault(name, (np.full(n, np.inf), np.zeros(n, dtype=np.bool_)))
-        part = slice(start, min(start + len(data), n))
-        values = data[: part.stop - part.start]
-        distances[part] = np.minimum(distances[part], values)
-        covered[part] = True
-        misclassified[part] |= values == 0
-    for distances, _ in best.values():
-        distances[misclassified] = 0.0
-    return best
+    parts: dict[str, list[Contribution]] = defaultdict(list)
+    found = contributions(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n, as_of=as_of)
+    for evaluation, part in found:
+        parts[contributor(evaluation.measure, evaluation.parameters, evaluation.provenance)].append(part)
+    ledgers = {name: merged(own, n) for name, own in parts.items()}
+    misclassified = merged(itertools.chain.from_iterable(parts.values()), n).distances == 0
+    return {
+        name: (np.where(misclassified, 0.0, own.distances), own.covered)
+        for name, own in sorted(ledgers.items(), key=lambda item: parts[item[0]][0].evaluation_id)
+    }
 
 
 def _costs(session: Session, dataset_id: int, as_of: datetime | None) -> Mapping[tuple[int, str], NDArray[np.float64]]:
-    """Seconds, forward and backward passes by model and contributor."""
+    """Seconds, forward and backward passes by model and contributor; what slices share counts once."""
     query = (
         select(
-            Evaluation.model_id,
-            Evaluation.measure,
-            Evaluation.parameters,
-            func.sum(Chunk.seconds),
-            func.sum(Chunk.forward_passes),
-            func.sum(Chunk.backward_passes),
+            Evaluation,
+            Chunk.start,
+            Chunk.stop,
+            Chunk.seconds,
+            Chunk.forward_passes,
+            Chunk.backward_passes,
         )
         .join(Chunk, Chunk.evaluation_id == Evaluation.id)
         .where(Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE)
-        .group_by(Evaluation.id)
+        .order_by(Evaluation.n.desc(), Evaluation.id)
     )
     if as_of is not None:
         query = query.where(Evaluation.finished_at <= as_of)
     costs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
-    for model_id, measure, parameters, *cost in session.execute(query):
-        costs[model_id, contributor(measure, parameters)] += np.array(cost, dtype=np.float64)
+    counted: dict[str, set[int]] = defaultdict(set)
+    for evaluation, start, stop, *cost in session.execute(query):
+        samples = counted[evaluation.content_key or evaluation.key]
+        share = len(set(range(start, stop)) - samples) / (stop - start)
+        samples.update(range(start, stop))
+        name = contributor(evaluation.measure, evaluation.parameters, evaluation.provenance)
+        costs[evaluation.model_id, name] += share * np.array(cost, dtype=np.float64)
     return costs
 
 

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 import numpy as np
-from sqlalchemy import Integer, cast, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from benchmark.board.credit import contributor
@@ -22,14 +22,12 @@ from benchmark.board.ledger import Ledger, ledger
 from benchmark.board.norms import ledger_norms
 from benchmark.threat import norm_names
 from benchmark.threat.budget import within
+from db.queries.completeness import SETTLED, missing
 from db.schema import Array, Cell, Change, Chunk, Dataset, Evaluation, Model, Protocol, State
 
 MODEL_ADDED: Final = "model-added"
-KINDS: Final = {"challenge": "challenge-accepted", "transfer": "transfer-lowered"}
-"""Kind of entry by measure; any other measure's is ``distances-lowered``."""
-
-SETTLED: Final = (State.DONE, State.UNSUPPORTED)
-"""States in which a cell wants nothing more."""
+LOWERED: Final = "distances-lowered"
+"""Kind of entry when an evaluation lowered distances, unless its measure names another (`Method.change`)."""
 
 Accuracies = dict[str, dict[float, float]]
 """Norm -> published eps -> robust accuracy."""
@@ -104,8 +102,9 @@ def record_rows(session: Session, *, model_id: int | None = None) -> list[Change
 def _record_lowered(session: Session, evaluation: Evaluation) -> Change | None:
     model_id, dataset_id = evaluation.model_id, evaluation.dataset_id
     published = {b: field for b, field in _published(session, dataset_id).items() if model_id in field}
-    is_guest = evaluation.measure in KINDS
-    if not published and not is_guest:
+    kind = _kind(evaluation)
+    brought = kind != LOWERED  # by somebody, or from another model: told even while the row is on no board
+    if not published and not brought:
         return None  # part of the row's first evaluation: its entry comes when the row is complete
     n = evaluation.dataset.size
     ledgers = {
@@ -117,31 +116,36 @@ def _record_lowered(session: Session, evaluation: Evaluation) -> Change | None:
     }
     lowered = {norm: _lowered(before, after) for norm, (before, after) in ledgers.items()}
     lowered = {norm: found for norm, found in lowered.items() if found["lowered"] + found["new"]}
-    if not lowered and evaluation.measure != "challenge":
+    if not lowered:
         return None
     boards = []
     for board, field in published.items():
         norms = dict(_moves(evaluation, board, _of_newest(session, field), ledgers))
         if norms:
             boards.append(_board_detail(board, norms, rows=len(_of_newest(session, field))))
-    if not boards and not is_guest:
+    if not boards and not brought:
         return None
     change = Change(
         at=evaluation.finished_at or datetime.now(UTC),
-        kind=KINDS.get(evaluation.measure, "distances-lowered"),
+        kind=kind,
         model_id=model_id,
         dataset_id=dataset_id,
         evaluation_id=evaluation.id,
         detail={
-            "by": contributor(evaluation.measure, evaluation.parameters),
+            "by": contributor(evaluation.measure, evaluation.parameters, evaluation.provenance),
             "measure": evaluation.measure,
             "norms": lowered,
             "boards": boards,
-        },
+        }
+        | ({"sources": evaluation.provenance["sources"]} if "sources" in evaluation.provenance else {}),
     )
     session.add(change)
     session.flush()
     return change
+
+
+def _kind(evaluation: Evaluation) -> str:
+    return str(evaluation.provenance.get("method", {}).get("change") or LOWERED)
 
 
 def _moves(
@@ -219,18 +223,24 @@ def _of_newest(session: Session, field: Mapping[int, Accuracies]) -> dict[int, A
 
 
 def _complete_rows(session: Session, model_id: int | None) -> list[tuple[int, int, Board]]:
-    unsettled = func.sum(cast(Evaluation.state.not_in(SETTLED), Integer))
     query = (
-        select(Cell.model_id, Cell.dataset_id, Protocol.name, Protocol.version, Cell.n)
+        select(Cell.model_id, Cell.dataset_id, Cell.protocol_id, Cell.n, Evaluation)
         .join(Evaluation, Cell.evaluation_id == Evaluation.id)
-        .join(Protocol, Cell.protocol_id == Protocol.id)
-        .group_by(Cell.model_id, Cell.dataset_id, Protocol.name, Protocol.version, Cell.n)
-        .having(unsettled == 0)
-        .order_by(Cell.model_id, Cell.dataset_id, Protocol.name, Protocol.version, Cell.n)
+        .order_by(Cell.model_id, Cell.dataset_id, Cell.protocol_id, Cell.n, Evaluation.id)
     )
     if model_id is not None:
         query = query.where(Cell.model_id == model_id)
-    return [(model, dataset, Board(name, version, n)) for model, dataset, name, version, n in session.execute(query)]
+    rows: dict[tuple[int, int, int, int], list[Evaluation]] = {}
+    for *row, evaluation in session.execute(query):
+        rows.setdefault((row[0], row[1], row[2], row[3]), []).append(evaluation)
+    found = []
+    for (model, dataset, protocol_id, n), planned in rows.items():
+        if any(evaluation.state not in SETTLED for evaluation in planned):
+            continue
+        protocol = session.get_one(Protocol, protocol_id)
+        if not missing(protocol.spec, session.get_one(Dataset, dataset).card.get("eps", {}), planned):
+            found.append((model, dataset, Board(protocol.name, protocol.version, n)))
+    return found
 
 
 def _published_eps(dataset: Dataset) -> dict[str, list[float]]:

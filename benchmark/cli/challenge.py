@@ -10,7 +10,8 @@ import click
 from benchmark.cli.options import NormName, Place, echo_json, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.evidence.challenge import Answer, Verdict
+    from benchmark.evidence.challenge import Verdict
+    from benchmark.jobs.brought import Answer
 
 SHOWN = 40
 """Verdicts printed one by one; ``--json`` gives all."""
@@ -47,14 +48,13 @@ def command(
     it. Whatever lowers a distance, in any norm, joins the board. Exit code 4 when no example holds; nothing is changed
     then.
     """
-    from benchmark.cli.evaluate import check_device
+    from benchmark.cli.evaluate import check_device, setting_of
     from benchmark.data import get_dataset
     from benchmark.errors import InputError
-    from benchmark.evidence.challenge import Credentials, challenge
+    from benchmark.evidence.challenge import Credentials
     from benchmark.evidence.challenge_file import read_file
-    from benchmark.evidence.store import EvidenceStore
+    from benchmark.jobs.brought import challenge
     from models_zoo import get_entry
-    from models_zoo.loading import load_entry
 
     credentials = Credentials(norm, author, paper)
     entry = get_entry(model, [place.workspace.models])
@@ -63,14 +63,11 @@ def command(
     data = get_dataset(entry.dataset)
     check_device(device)
     answer = challenge(
-        place.database,
-        EvidenceStore(place.workspace.artifacts),
+        setting_of(place, device),
         entry=entry,
-        model=load_entry(entry, device=device),
         dataset=data,
         file=read_file(file, data),
         credentials=credentials,
-        device=device,
         dry_run=dry_run,
     )
     if as_json:

@@ -83,10 +83,9 @@ def _suite(dataset: str, name: str | None) -> GeneratedSuite:
     made = [s.on(base) for s in suites().values() if isinstance(s, GeneratedSuite)]
     fitting = [s for s in made if not s.unavailable()]
     if not fitting:
-        raise InputError(f"No suite is meant for images of shape {base.shape}: {made[0].unavailable()}")
-    # Greys of MNIST's size fit CIFAR's constants too; MNIST-C is theirs.
-    grey = base.shape[0] == 1
-    return min(fitting, key=lambda s: (s.family == "mnist") != grey)
+        reasons = " ".join(suite.unavailable() for suite in made)
+        raise InputError(f"No suite is meant for images of shape {base.shape}. {reasons}")
+    return fitting[0]
 
 
 def _generated() -> list[str]:

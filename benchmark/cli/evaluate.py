@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -10,12 +10,28 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
+    from benchmark.board.job import Job
     from benchmark.data import Dataset
-    from benchmark.jobs.executors.local import Outcome
+    from benchmark.errors import InputError
+    from benchmark.jobs.executors import Outcome, Setting
     from benchmark.jobs.plan import Estimate, Plan, Rerun
     from benchmark.jobs.protocol import Protocol
     from benchmark.workspace import Workspace
     from models_zoo import Entry
+
+
+class Limit(click.ParamType):  # type: ignore[type-arg]
+    """A number of samples from 1 on, or ``all``."""
+
+    name = "limit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        """The number, or ``"all"``."""
+        if value == "all":
+            return "all"
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is neither a whole number from 1 on nor 'all'.", param, ctx)
+        return int(value)
 
 
 @click.command()
@@ -23,14 +39,21 @@ if TYPE_CHECKING:
 @click.option("--dataset", "-d", metavar="DATASET", help="Only models of this dataset.")
 @click.option("--protocol", "protocol_name", metavar="NAME", help="The protocol (default: the workspace's).")
 @click.option("--attack", metavar="NAME", help="Only this attack's jobs.")
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Evaluate the first N samples.")
+@click.option("--measure", metavar="NAME", help="Only this measure's jobs.")
+@click.option(
+    "--limit",
+    type=Limit(),
+    metavar="N|all",
+    help="Evaluate the first N samples (default: as many as its board has, or all).",
+)
 @click.option("--device", default="cpu", metavar="cpu|cuda", help="Where the models run.", show_default=True)
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed of every job.", show_default=True)
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Print the jobs, with the reason and cost of each; run nothing."
 )
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True)
-@click.option("--jobs", "-j", "workers", default=1, type=click.IntRange(min=1), help="Worker processes.")
+@click.option("--jobs", "-j", "workers", default=1, type=click.IntRange(min=1), help="Jobs at a time.")
+@click.option("--on", "executor", default="local", metavar="EXECUTOR", help="What runs the jobs.", show_default=True)
 @place_options
 @json_option
 def command(
@@ -40,12 +63,14 @@ def command(
     dataset: str | None,
     protocol_name: str | None,
     attack: str | None,
-    limit: int | None,
+    measure: str | None,
+    limit: int | str | None,
     device: str,
     seed: int,
     plan_only: bool,
     rerun: Rerun,
     workers: int,
+    executor: str,
     as_json: bool,
 ) -> None:
     """Run what the protocol wants and the database lacks.
@@ -53,45 +78,57 @@ def command(
     Every result is committed in chunks: interrupt or kill it at any moment and run it again, and it takes up where it
     was. Exit code 3 when a job failed; the others' results stand.
     """
-    from benchmark.board.dataset_facts import store_dataset_facts
     from benchmark.data import get_dataset
-    from benchmark.jobs.plan import make_plan, wanted_jobs
+    from benchmark.jobs.executors import get_executor
+    from benchmark.jobs.plan import asked_for, make_plan, wanted_jobs
     from benchmark.jobs.protocol import get_protocol
+    from models_zoo import catalogue
 
-    database = place.database
-    workspace = place.workspace
+    database, workspace = place.database, place.workspace
     check_device(device)
-    if attack is not None:
-        _check_attack(attack)
+    _check_names(attack, measure)
+    get_executor(executor)
     protocol = get_protocol(protocol_name or workspace.protocol, [workspace.protocols])
     entries = _entries(workspace, slugs, dataset)
     datasets = {name: get_dataset(name) for name in sorted({entry.dataset for entry in entries})}
-    wanted = list(wanted_jobs(protocol, entries, datasets, limit=limit, seed=seed, attack=attack))
+    models = {slug: entry.digest for slug, entry in catalogue([workspace.models]).items()}
+    limits = _limits(place, protocol, datasets, limit, quiet=as_json)
+    wanted = list(wanted_jobs(protocol, entries, datasets, limits=limits, seed=seed, models=models))
+    asked = asked_for(wanted, attack=attack, measure=measure)
+    if wanted and not asked:
+        raise _not_asked(protocol, wanted, attack=attack, measure=measure)
     with database.read() as session:
-        plan = make_plan(session, wanted, rerun=rerun)
+        plan = make_plan(session, asked, rerun=rerun)
     _print_failed(plan)
     if plan_only or not as_json:
         _print_plan(place, plan, as_json=as_json)
     if plan_only:
         return
-    outcome = _run(
-        place,
-        plan,
-        protocol=protocol,
-        entries=entries,
-        datasets=datasets,
-        device=device,
-        workers=workers,
-        rerun=rerun,
-        replace=attack is None,
-    )
-    if not outcome.stopped:
-        store_dataset_facts(database, report=lambda text: click.echo(text, err=True))
+    ids = _register(place, protocol, entries, datasets, wanted)
+    setting = setting_of(place, device, rerun=rerun, workers=workers)
+    outcome = _run(plan, ids, setting, executor)
+    _store_facts(place, as_json=as_json)
     _print_outcome(outcome, plan, as_json=as_json)
     if outcome.stopped:
         click.get_current_context().exit(130)
-    if outcome.failed or plan.failed:
+    if outcome.failed or outcome.waiting or plan.failed:
         click.get_current_context().exit(3)
+
+
+def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int = 1) -> Setting:
+    """Where and how jobs of the workspace run."""
+    from benchmark.jobs.executors import Setting
+
+    workspace = place.workspace
+    return Setting(
+        database_url=place.database_url,
+        artifacts=workspace.artifacts,
+        models=workspace.models,
+        locks=workspace.locks,
+        device=device,
+        rerun=rerun,
+        workers=workers,
+    )
 
 
 def check_device(device: str) -> None:
@@ -107,14 +144,44 @@ def check_device(device: str) -> None:
         raise InputError(f"The device {device!r} cannot be used: {first} Give --device cpu, or cuda.") from None
 
 
-def _check_attack(name: str) -> None:
+def _check_names(attack: str | None, measure: str | None) -> None:
     from benchmark.attacks import attacks
     from benchmark.errors import UnknownNameError
-    from benchmark.measures import measures
+    from benchmark.measures import get_measure, measures
 
-    known = {*attacks(), *measures()}
-    if name not in known:
-        raise UnknownNameError("attack", name, known)
+    if attack is not None and attack not in (known := {*attacks(), *measures()}):
+        raise UnknownNameError("attack", attack, known)
+    if measure is not None:
+        get_measure(measure)
+
+
+def _limits(
+    place: Place, protocol: Protocol, datasets: Mapping[str, Dataset], limit: int | str | None, *, quiet: bool
+) -> dict[str, int | None]:
+    """How many samples of each dataset: as asked, or as many as its board has."""
+    from benchmark.jobs.plan import remembered_slice
+
+    if limit is not None:
+        return dict.fromkeys(datasets, None if isinstance(limit, str) else limit)
+    with place.database.read() as session:
+        found = {name: remembered_slice(session, protocol.name, dataset) for name, dataset in datasets.items()}
+    for name, n in found.items():
+        if n is not None and n < datasets[name].size and not quiet:
+            click.echo(f"{name}: the first {n} samples, as on its board; --limit all evaluates all.", err=True)
+    return found
+
+
+def _not_asked(protocol: Protocol, wanted: Sequence[Job], *, attack: str | None, measure: str | None) -> InputError:
+    from benchmark.errors import InputError
+
+    named = " of ".join(
+        f"the {what} {name!r}" for what, name in (("attack", attack), ("measure", measure)) if name is not None
+    )
+    has = sorted({job.measure for job in wanted} | {str(job.parameters.get("attack", job.measure)) for job in wanted})
+    return InputError(
+        f"The protocol {protocol.name}@{protocol.version} does not ask for {named} on these models; it asks for "
+        f"{', '.join(has)}. Add it to a protocol of your own (docs/adding.md), and name that with --protocol."
+    )
 
 
 def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) -> list[Entry]:
@@ -133,44 +200,43 @@ def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) ->
     return chosen
 
 
-def _run(
+def _register(
     place: Place,
-    plan: Plan,
-    *,
     protocol: Protocol,
     entries: Sequence[Entry],
-    datasets: dict[str, Dataset],
-    device: str,
-    workers: int,
-    rerun: Rerun,
-    replace: bool,
-) -> Outcome:
-    from benchmark.cli.progress import progress_display
-    from benchmark.jobs.executors.local import Outcome, Setting, run_jobs
-    from benchmark.jobs.record import register
+    datasets: Mapping[str, Dataset],
+    wanted: Sequence[Job],
+) -> dict[str, int]:
+    from benchmark.jobs.register import register
 
-    workspace = place.workspace
     with place.database.write() as session:
-        ids = register(
+        return register(
             session,
             protocol=protocol,
             entries={entry.slug: entry for entry in entries},
             datasets=datasets,
-            wanted=plan.wanted,
-            replace=replace,
+            wanted=wanted,
         )
+
+
+def _run(plan: Plan, ids: Mapping[str, int], setting: Setting, executor: str) -> Outcome:
+    from benchmark.cli.progress import progress_display
+    from benchmark.jobs.executors import Outcome, run_jobs
+
     if not plan.jobs:
         return Outcome()
-    setting = Setting(
-        database_url=place.database_url,
-        artifacts=workspace.artifacts,
-        models=workspace.models,
-        locks=workspace.locks,
-        device=device,
-        rerun=rerun,
-    )
     with progress_display(len(plan.jobs)) as report:
-        return run_jobs([(job, ids[job.key]) for job in plan.jobs], setting, report, workers=workers)
+        return run_jobs([(job, ids[job.key]) for job in plan.jobs], setting, report, on=executor)
+
+
+def _store_facts(place: Place, *, as_json: bool) -> None:
+    """What the site shows of the datasets themselves; publishing writes nothing into the database."""
+    from benchmark.board.dataset_facts import store_dataset_facts
+
+    def say(text: str) -> None:
+        click.echo(text, err=as_json)
+
+    store_dataset_facts(place.database, report=say)
 
 
 def _print_failed(plan: Plan) -> None:
@@ -200,7 +266,8 @@ def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
         }
         for job, cost in zip(plan.jobs, costs, strict=True)
     ]
-    echo_table(rows, empty="Nothing to do: the database has all that the protocol wants.")
+    left = "Nothing else is to run." if plan.failed else "Nothing to do: the database has all that was asked for."
+    echo_table(rows, empty=left)
     if rows:
         known = [cost for cost in costs if cost]
         unknown = len(costs) - len(known)
@@ -209,7 +276,7 @@ def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
         click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: about {total}{also}.")
 
 
-def _job_values(job: Any, cost: Estimate | None) -> dict[str, Any]:
+def _job_values(job: Job, cost: Estimate | None) -> dict[str, Any]:
     return {
         "key": job.key,
         "model": job.model,
@@ -241,7 +308,8 @@ def _print_outcome(outcome: Outcome, plan: Plan, *, as_json: bool) -> None:
         "done": "done",
         "unsupported": "not applicable to its model",
         "failed": "failed",
-        "elsewhere": "left to another evaluator",
+        "taken": "left to another evaluator",
+        "waiting": "waiting for the models they are compared with",
         "stopped": "not finished; run the command again to go on",
     }
     counts = dataclasses.asdict(outcome)

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, Tim
 from rich.progress import Progress as Bars
 
 if TYPE_CHECKING:
-    from benchmark.jobs.executors.local import Progress, Report
-    from benchmark.jobs.job import Job
+    from benchmark.board.job import Job
+    from benchmark.jobs.executors import Progress, Report
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.evidence.replay import Replayed
+    from benchmark.jobs.brought import Replayed
     from models_zoo import Entry
 
 
@@ -26,24 +26,14 @@ def command(*, place: Place, model: str | None, device: str, dry_run: bool, as_j
     It costs forward passes only, and an example that was tried before is not tried again. Where one lowers a distance,
     the changelog names the model it was made for.
     """
-    from benchmark.cli.evaluate import check_device
+    from benchmark.cli.evaluate import check_device, setting_of
     from benchmark.data import get_dataset
-    from benchmark.evidence.replay import replay
-    from benchmark.evidence.store import EvidenceStore
-    from models_zoo.loading import load_entry
+    from benchmark.jobs.brought import replay
 
     check_device(device)
-    store = EvidenceStore(place.workspace.artifacts)
+    setting = setting_of(place, device)
     found = [
-        replay(
-            place.database,
-            store,
-            entry=entry,
-            model=load_entry(entry, device=device),
-            dataset=get_dataset(entry.dataset),
-            device=device,
-            dry_run=dry_run,
-        )
+        replay(setting, entry=entry, dataset=get_dataset(entry.dataset), dry_run=dry_run)
         for entry in _entries(place, model)
     ]
     if as_json:

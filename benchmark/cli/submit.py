@@ -215,29 +215,14 @@ def _accept(place: Place, entry: Entry) -> Entry:
 
 def _store(place: Place, entry: Entry, device: str) -> None:
     """Store the report as an evaluation like any other, so that the board shows it."""
-    import dataclasses
-
+    from benchmark.board.record import dataset_row, evaluation_row, model_row
     from benchmark.data import get_dataset
-    from benchmark.jobs.executors.local import Setting, run_jobs
-    from benchmark.jobs.job import Job, job_version
-    from benchmark.jobs.record import dataset_row, evaluation_row, model_row
+    from benchmark.jobs.executors import Setting, run_jobs
+    from benchmark.jobs.job import make_job
     from benchmark.measures import get_measure
 
     dataset, measure = get_dataset(entry.dataset), get_measure("conformance")
-    parameters = measure.Parameters()
-    job = Job(
-        model=entry.slug,
-        model_digest=entry.digest,
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        n=dataset.size,
-        samples=measure.samples(parameters, dataset.size),
-        measure=measure.name,
-        version=job_version(measure, parameters),
-        parameters=dataclasses.asdict(parameters),
-        seed=0,
-        reason="submitted",
-    )
+    job = make_job(measure, measure.Parameters(), entry, dataset, n=dataset.size, reason="submitted")
     with place.database.write() as session:
         model, data = model_row(session, entry), dataset_row(session, dataset)
         number = evaluation_row(session, job, model_id=model.id, dataset_id=data.id).id

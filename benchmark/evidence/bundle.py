@@ -19,14 +19,14 @@ from benchmark.data import Dataset, get_dataset
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.evidence.container import write_container
 from benchmark.evidence.store import EvidenceStore
-from db.schema import Cell, Chunk, Evaluation, Model, Protocol, State
+from db.schema import Cell, Chunk, Evaluation, Model, Protocol, State, SummaryTable
 from db.schema import Dataset as DatasetRow
 from db.session import Database
 from models_zoo import Entry, get_entry
 from models_zoo.cards import card_table
 from models_zoo.loading import local_file
 
-FORMAT: Final = "curveboard-bundle/1"
+FORMAT: Final = "curveboard-bundle/2"
 MAX_DATASET: Final = 64 << 20
 """Bytes of raw images up to which a bundle carries its dataset; above, the other machine must have it."""
 
@@ -144,7 +144,7 @@ class _Packer:
         self.with_weights = with_weights
         self.carries_dataset = dataset.size * int(np.prod(dataset.shape)) <= MAX_DATASET
         self.evidence: list[str] = []
-        self._arrays = 0
+        self._arrays = self._tables = 0
 
     def dataset_values(self) -> dict[str, Any]:
         data = self.dataset
@@ -181,7 +181,10 @@ class _Packer:
             "samples": evaluation.samples,
             "measure": evaluation.measure,
             "version": evaluation.version,
+            "attack_version": evaluation.attack_version,
             "parameters": evaluation.parameters,
+            "content": evaluation.content,
+            "outputs": evaluation.outputs,
             "seed": evaluation.seed,
             "state": evaluation.state.value,
             "reason": evaluation.reason,
@@ -202,8 +205,13 @@ class _Packer:
                 for s in evaluation.scores
             ],
             "flags": [{"code": f.code, "message": f.message, "value": f.value} for f in evaluation.flags],
+            "tables": {table.name: self._table_values(table) for table in evaluation.tables},
             "chunks": [self._chunk_values(chunk) for chunk in evaluation.chunks],
         }
+
+    def _table_values(self, table: SummaryTable) -> dict[str, Any]:
+        self._tables += 1
+        return {"member": f"tables/{self._tables - 1}.npy", "confidence": table.confidence}
 
     def _chunk_values(self, chunk: Chunk) -> dict[str, Any]:
         if chunk.evidence_digest is not None and chunk.evidence_digest not in self.evidence:
@@ -231,6 +239,8 @@ class _Packer:
                 for _, data in _sorted_arrays(chunk):
                     yield f"arrays/{number}.npy", npy(data)
                     number += 1
+        tables = (table.data for evaluation in evaluations for table in evaluation.tables)
+        yield from ((f"tables/{i}.npy", npy(data)) for i, data in enumerate(tables))
         for digest in self.evidence:
             yield f"evidence/{digest}", self.store.read(digest)
         if self.carries_dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,20 +10,23 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 from torch import nn
 
+from benchmark.board.ledger import ledger
+from benchmark.board.norms import ledger_norms
 from benchmark.data import Dataset
 from benchmark.errors import InputError
 from benchmark.evidence.challenge_file import ChallengeFile
-from benchmark.evidence.entering import Accepted, Distances, enter, guest_job, is_known, present_distances
-from benchmark.evidence.store import EvidenceStore
-from benchmark.jobs.provenance import provenance
-from benchmark.results import Score
 from benchmark.threat import norm_names
 from benchmark.verification import verify
-from db.schema import Change
+from db.schema import Dataset as DatasetRow
+from db.schema import Model
 from db.session import Database
 from models_zoo import Entry
+
+Distances = Mapping[str, NDArray[np.float64]]
 
 MAX_TEXT: Final = 300
 
@@ -82,20 +84,14 @@ class Verdict:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """The outcome of a challenge.
+class Examined:
+    """What became of the examples of a challenge.
 
     Attributes:
         verdicts: One for each row of the file, in its order.
-        change: What it changed on the board; None for a dry run, or where nothing changed.
-        known: Whether this very file had been accepted before.
-        merged: How many examples joined the ledger.
     """
 
     verdicts: Sequence[Verdict]
-    change: Change | None
-    known: bool
-    merged: int
 
     @property
     def counts(self) -> dict[str, int]:
@@ -107,31 +103,33 @@ class Answer:
         """How many examples hold."""
         return sum(v.verdict == HOLDS for v in self.verdicts)
 
+    @property
+    def winners(self) -> NDArray[np.int64]:
+        """The file's rows that lower a distance, in the order of their samples."""
+        rows = sorted((v for v in self.verdicts if v.lowers), key=lambda v: v.index)
+        return np.array([v.position for v in rows], dtype=np.int64)
 
-def challenge(
+
+def examine(
     database: Database,
-    store: EvidenceStore,
     *,
     entry: Entry,
     model: nn.Module,
     dataset: Dataset,
     file: ChallengeFile,
-    credentials: Credentials,
+    norm: str | None = None,
     device: str = "cpu",
-    dry_run: bool = False,
-) -> Answer:
-    """Re-check every example of a file, and merge those that lower a distance into the ledger.
+) -> Examined:
+    """Re-check every example of a file; nothing is changed.
 
     Args:
         database: The database.
-        store: Where the accepted examples go.
         entry: The challenged model.
         model: The same, loaded, on ``device``.
         dataset: The dataset.
         file: What the challenger brings.
-        credentials: Who they are.
+        norm: The norm that the examples were made for.
         device: Where to check.
-        dry_run: Check and answer; change nothing.
 
     Raises:
         InputError: If the examples have not the images' shape.
@@ -140,57 +138,31 @@ def challenge(
         raise InputError(
             f"{file.name}: the examples have shape {file.examples.shape}; of {dataset.name!r} each is {dataset.shape}."
         )
-    begin = time.perf_counter()
     with database.read() as session:
-        present = present_distances(session, entry, dataset, also=credentials.norm)
+        present = present_distances(session, entry, dataset, also=norm)
     admissible, verdicts = _admissible(file.indices, dataset.size)
-    distances = {norm: np.full(len(file.indices), np.inf) for norm in norm_names()}
     if len(admissible):
         checked = _check(model, dataset, file, admissible, device=device)
-        for norm in norm_names():
-            distances[norm][admissible] = checked.distances[norm]
         verdicts |= dict(_verdicts(file, admissible, checked, present))
-    ordered = [verdicts[i] for i in range(len(file.indices))]
-    winners = np.array([v.position for v in ordered if v.lowers], dtype=np.int64)
-    winners = winners[np.argsort(file.indices[winners], kind="stable")]
-    job = guest_job(
-        entry,
-        dataset,
-        measure="challenge",
-        samples=len(file.indices),
-        parameters={
-            "norm": credentials.norm,
-            "author": credentials.author,
-            "paper": credentials.paper,
-            "sha256": file.sha256,
-        },
-    )
-    with database.read() as session:
-        known = is_known(session, job)
-    if dry_run or known or not len(winners):
-        return Answer(ordered, None, known, 0)
-    accepted = Accepted(
-        indices=file.indices[winners],
-        distances={norm: distances[norm][winners] for norm in norm_names()},
-        evidence=store.put(file.indices[winners], file.examples[winners]),
-        seconds=time.perf_counter() - begin,
-        forward_passes=2 * len(admissible),
-    )
-    with database.write() as session:
-        change = enter(
-            session,
-            job,
-            entry=entry,
-            dataset=dataset,
-            accepted=accepted,
-            scores=[
-                Score("examples", float(len(ordered)), unit="examples"),
-                Score("holding", float(sum(v.verdict == HOLDS for v in ordered)), unit="examples"),
-                Score("merged", float(len(winners)), unit="examples"),
-            ],
-            provenance=provenance(device) | {"file": file.name, "sha256": file.sha256},
-        )
-    return Answer(ordered, change, False, len(winners))
+    return Examined([verdicts[i] for i in range(len(file.indices))])
+
+
+def present_distances(session: Session, entry: Entry, dataset: Dataset, *, also: str | None = None) -> Distances:
+    """The ledger's distances of a model on the whole dataset: norm -> shape (size,), float64; ``inf`` without a row.
+
+    Of the norms whose ledgers are kept up and of ``also``; without a row, of all.
+    """
+    model = select(Model.id).where(Model.slug == entry.slug, Model.digest == entry.digest)
+    data = select(DatasetRow.id).where(DatasetRow.name == dataset.name, DatasetRow.digest == dataset.digest)
+    model_id, dataset_id = session.scalar(model), session.scalar(data)
+    if model_id is None or dataset_id is None:
+        return {norm: np.full(dataset.size, np.inf) for norm in norm_names()}
+    kept = ledger_norms(session, dataset_id=dataset_id, model_id=model_id)
+    return {
+        norm: ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=dataset.size).distances
+        for norm in norm_names()
+        if norm in kept or norm == also
+    }
 
 
 @dataclass(frozen=True)
@@ -205,12 +177,11 @@ def _check(
     model: nn.Module, dataset: Dataset, file: ChallengeFile, rows: NDArray[np.int64], *, device: str
 ) -> _Checked:
     """The central function's word on these rows of the file."""
-    images, labels = dataset.load(int(file.indices[rows].max()) + 1)
     parts = []
     for first in range(0, len(rows), 500):
         part = rows[first : first + 500]
-        where = torch.from_numpy(file.indices[part])
-        x, y = images[where].to(device), labels[where].to(device)
+        images, labels = samples(dataset, file.indices[part])
+        x, y = images.to(device), labels.to(device)
         candidates = torch.from_numpy(file.examples[part]).to(device)
         checked = verify(model, x, y, candidates)
         parts.append(
@@ -218,13 +189,19 @@ def _check(
                 {norm: checked.distances[norm].numpy() for norm in norm_names()},
                 checked.reason.numpy(),
                 checked.correct.numpy(),
-                labels[where].numpy(),
+                labels.numpy(),
             )
         )
     return _Checked(
         {norm: np.concatenate([p[0][norm] for p in parts]) for norm in norm_names()},
         *(np.concatenate([p[i] for p in parts]) for i in (1, 2, 3)),
     )
+
+
+def samples(dataset: Dataset, indices: NDArray[np.int64]) -> tuple[torch.Tensor, torch.Tensor]:
+    """The images and labels of some samples, in the order given; nothing else is converted."""
+    found = [dataset.batch(i, i + 1) for i in indices.tolist()]
+    return torch.cat([x for x, _ in found]), torch.cat([y for _, y in found])
 
 
 def _admissible(indices: NDArray[np.int64], size: int) -> tuple[NDArray[np.int64], dict[int, Verdict]]:

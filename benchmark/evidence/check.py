@@ -15,7 +15,7 @@ from torch import nn
 
 from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError, EvidenceError, UnknownNameError
-from benchmark.evidence.proofs import Needs, needs, rows_with_evidence
+from benchmark.evidence.proofs import Proofs, proofs_of, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore
 from benchmark.threat import distances
 from benchmark.verification import REASONS, SLACK, deciding_size, mean_lead, verify
@@ -96,7 +96,7 @@ class Subject:
     device: str = "cpu"
 
 
-def check(subject: Subject, needed: Needs, store: EvidenceStore, report: Report, *, chosen: NDArray[np.bool_]) -> None:
+def check(subject: Subject, proofs: Proofs, store: EvidenceStore, report: Report, *, chosen: NDArray[np.bool_]) -> None:
     """Re-check what the ledgers of a model say about the chosen samples.
 
     Every stored example must be finite, in the box, and change the label; the example that the ledger rests on must be
@@ -104,25 +104,25 @@ def check(subject: Subject, needed: Needs, store: EvidenceStore, report: Report,
 
     Args:
         subject: The model and the data.
-        needed: Its ledgers and what they rest on.
+        proofs: Its ledgers and what they rest on.
         store: Where the evidence is.
         report: Takes the counts and the problems.
         chosen: Which samples, shape (dataset size,), bool.
     """
     report.models += 1
-    doubtful = _check_clean(subject, needed, report, chosen)
+    doubtful = _check_clean(subject, proofs, report, chosen)
     seen: dict[int, dict[str, NDArray[np.float64]]] = {}
-    for digest, users in _files(needed, chosen).items():
+    for digest, users in _files(proofs, chosen).items():
         within = np.any(list(users.values()), axis=0)
-        measured, doubts = _check_file(subject, needed, store, report, digest=digest, within=within)
+        measured, doubts = _check_file(subject, proofs, store, report, digest=digest, within=within)
         doubtful += doubts
         for evaluation_id, mine in users.items():
-            known = seen.setdefault(evaluation_id, {norm: np.full(len(chosen), np.nan) for norm in needed.ledgers})
-            for norm in needed.ledgers:
+            known = seen.setdefault(evaluation_id, {norm: np.full(len(chosen), np.nan) for norm in proofs.ledgers})
+            for norm in proofs.ledgers:
                 known[norm][mine] = measured[norm][mine]
-    for evaluation_id, samples in needed.samples.items():
-        known = seen.get(evaluation_id) or {norm: np.full(len(chosen), np.nan) for norm in needed.ledgers}
-        report.problems += _compare(subject.slug, needed, evaluation_id, samples & chosen, known)
+    for evaluation_id, samples in proofs.samples.items():
+        known = seen.get(evaluation_id) or {norm: np.full(len(chosen), np.nan) for norm in proofs.ledgers}
+        report.problems += _compare(subject.slug, proofs, evaluation_id, samples & chosen, known)
     if doubtful:
         report.notes.append(
             f"{subject.slug}: its output is random; {doubtful} labels, each within three standard errors of changing, "
@@ -130,19 +130,19 @@ def check(subject: Subject, needed: Needs, store: EvidenceStore, report: Report,
         )
 
 
-def _files(needed: Needs, chosen: NDArray[np.bool_]) -> dict[str, dict[int, NDArray[np.bool_]]]:
+def _files(proofs: Proofs, chosen: NDArray[np.bool_]) -> dict[str, dict[int, NDArray[np.bool_]]]:
     """The evidence files that concern chosen samples: digest -> evaluation -> those samples. Files may be shared."""
     files: dict[str, dict[int, NDArray[np.bool_]]] = {}
-    for part in needed.parts:
+    for part in proofs.chunks:
         if part.digest is not None and chosen[part.start : part.stop].any():
             within = files.setdefault(part.digest, {}).setdefault(part.evaluation_id, np.zeros_like(chosen))
             within[part.start : part.stop] = chosen[part.start : part.stop]
     return files
 
 
-def _check_clean(subject: Subject, needed: Needs, report: Report, chosen: NDArray[np.bool_]) -> int:
+def _check_clean(subject: Subject, proofs: Proofs, report: Report, chosen: NDArray[np.bool_]) -> int:
     """Distance 0 if and only if the clean image is misclassified; returns how many random outputs leave in doubt."""
-    covered = np.any([found.covered for found in needed.ledgers.values()], axis=0)
+    covered = np.any([found.covered for found in proofs.ledgers.values()], axis=0)
     rows = np.flatnonzero(covered & chosen)
     report.samples += len(rows)
     doubtful = 0
@@ -151,7 +151,7 @@ def _check_clean(subject: Subject, needed: Needs, report: Report, chosen: NDArra
         x, y = _batch(subject, part)
         checked = verify(subject.model, x, y, x)
         wrong = ~checked.correct.numpy()
-        for norm, found in needed.ledgers.items():
+        for norm, found in proofs.ledgers.items():
             off = np.flatnonzero(found.covered[part] & ((found.distances[part] == 0) != wrong))
             if checked.randomised:
                 doubtful += len(off)
@@ -178,14 +178,14 @@ def _clean_text(wrong: bool, distance: float) -> str:
 
 
 def _check_file(
-    subject: Subject, needed: Needs, store: EvidenceStore, report: Report, *, digest: str, within: NDArray[np.bool_]
+    subject: Subject, proofs: Proofs, store: EvidenceStore, report: Report, *, digest: str, within: NDArray[np.bool_]
 ) -> tuple[dict[str, NDArray[np.float64]], int]:
     """Re-check the examples of one file.
 
     Returns:
         The distances of those that hold, NaN elsewhere, shape (size,); and how many a random output leaves in doubt.
     """
-    measured = {norm: np.full(len(within), np.nan) for norm in needed.ledgers}
+    measured = {norm: np.full(len(within), np.nan) for norm in proofs.ledgers}
     try:
         indices, examples = store.get(digest)
     except EvidenceError as error:
@@ -201,13 +201,13 @@ def _check_file(
     doubtful = 0
     for first in range(0, len(rows), BATCH):
         some = rows[first : first + BATCH]
-        doubtful += _check_batch(subject, needed, report, indices[some], examples[some], measured=measured)
+        doubtful += _check_batch(subject, proofs, report, indices[some], examples[some], measured=measured)
     return measured, doubtful
 
 
 def _check_batch(
     subject: Subject,
-    needed: Needs,
+    proofs: Proofs,
     report: Report,
     indices: NDArray[np.int64],
     examples: NDArray[np.float32],
@@ -225,10 +225,10 @@ def _check_batch(
         Problem(subject.slug, f"the stored example does not hold: {REASONS[reason[i]]}", int(indices[i]))
         for i in np.flatnonzero(~holds)
     ]
-    for norm in needed.ledgers:
+    for norm in proofs.ledgers:
         found = distances(x, candidates, norm).cpu().numpy()
         measured[norm][indices[holds]] = found[holds]
-        said = needed.ledgers[norm].distances[indices]
+        said = proofs.ledgers[norm].distances[indices]
         nearer = (reason == 0) & (found < said * (1 - TOLERANCE))
         report.problems += [
             Problem(
@@ -244,13 +244,13 @@ def _check_batch(
 
 def _compare(
     slug: str,
-    needed: Needs,
+    proofs: Proofs,
     evaluation_id: int,
     samples: NDArray[np.bool_],
     measured: dict[str, NDArray[np.float64]],
 ) -> Iterator[Problem]:
     """The distances that the ledger has from one evaluation against those of its examples."""
-    for norm, found in needed.ledgers.items():
+    for norm, found in proofs.ledgers.items():
         mine = np.flatnonzero(samples & (found.source == evaluation_id) & (found.distances > 0))
         said, seen = found.distances[mine], measured[norm][mine]
         off = ~(np.abs(seen - said) <= TOLERANCE * said)  # NaN, no example, is off too
@@ -331,8 +331,8 @@ def _verify_row(
     seed: int,
     device: str,
 ) -> None:
-    needed = needs(session, model_id=model.id, dataset_id=dataset.id)
-    covered = np.any([found.covered for found in needed.ledgers.values()], axis=0)
+    proofs = proofs_of(session, model_id=model.id, dataset_id=dataset.id)
+    covered = np.any([found.covered for found in proofs.ledgers.values()], axis=0)
     if not covered.any():
         return
     try:
@@ -355,7 +355,7 @@ def _verify_row(
     except (ZooError, BenchmarkError) as error:
         report.problems.append(Problem(model.slug, str(error)))
         return
-    check(subject, needed, store, report, chosen=choose(covered, samples, seed))
+    check(subject, proofs, store, report, chosen=choose(covered, samples, seed))
 
 
 def choose(covered: NDArray[np.bool_], samples: int | None, seed: int) -> NDArray[np.bool_]:

@@ -1,148 +1,217 @@
-"""Evaluations that no measure ran: challenges and replays. Their examples join the ledger like any others."""
+"""Entering the evaluations of a bundle into a database: what it holds is checked before it joins anything."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-from sqlalchemy import select
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
-from benchmark.board.history import record_change
-from benchmark.board.ledger import ledger
-from benchmark.board.norms import ledger_norms
+from benchmark.board import record
+from benchmark.board.checks import check_arrays, check_summary
+from benchmark.board.history import record_change, record_rows
+from benchmark.board.job import Job
 from benchmark.data import Dataset
-from benchmark.evidence.store import StoredEvidence
-from benchmark.jobs import record
-from benchmark.jobs.job import Job
-from benchmark.results import Score, Summary
-from benchmark.threat import norm_names
-from db.schema import Change, Evaluation, Model, State
-from db.schema import Dataset as DatasetRow
-from db.session import alone
+from benchmark.errors import InputError
+from benchmark.evidence.check import Report
+from benchmark.evidence.container import Container
+from benchmark.evidence.store import StoredEvidence, unpack
+from benchmark.results import Flag, Output, Score, Summary, Table
+from db.schema import Cell, Chunk, Evaluation, State
+from db.session import only_writer
 from models_zoo import Entry
-
-Distances = Mapping[str, NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
-class Accepted:
-    """Verified examples that are to join the ledger.
+class Contents:
+    """A bundle whose card and dataset have been read.
 
     Attributes:
-        indices: Their samples, shape (k,), int64, rising.
-        distances: Norm -> distances as verified, shape (k,), float64.
-        evidence: The file that holds the examples; None when there are none.
-        arrays: Further named arrays, first axis k.
-        seconds: What it took to check everything, accepted or not.
-        forward_passes: In images.
+        container: The open file.
+        entry: The model, its files unpacked beside its card.
+        dataset: The dataset, from the bundle where it carries it.
+        notes: What a reader of the verdict should know.
     """
 
-    indices: NDArray[np.int64]
-    distances: Distances
-    evidence: StoredEvidence | None
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-    seconds: float = 0.0
-    forward_passes: int = 0
+    container: Container
+    entry: Entry
+    dataset: Dataset
+    notes: tuple[str, ...]
 
 
-def guest_job(entry: Entry, dataset: Dataset, *, measure: str, samples: int, parameters: dict[str, Any]) -> Job:
-    """The job that a challenge or replay amounts to; its key tells equal ones."""
-    return Job(
-        model=entry.slug,
-        model_digest=entry.digest,
-        dataset=dataset.name,
-        dataset_digest=dataset.digest,
-        n=dataset.size,
-        samples=samples,
-        measure=measure,
-        version=1000,
+@dataclass
+class Ingested:
+    """What came into the database.
+
+    Attributes:
+        slug: The model.
+        entered: Evaluations entered.
+        known: Evaluations that were there already.
+        notes: What was left out, and why.
+        report: The verification that came first; with problems, nothing was entered.
+    """
+
+    slug: str
+    report: Report
+    entered: int = 0
+    known: int = 0
+    notes: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def sound(path: Path) -> Iterator[None]:
+    """What goes wrong with the types inside a manifest is the bundle's fault."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise InputError(f"{path} is no sound bundle: {type(error).__name__}: {str(error)[:200]}.") from error
+
+
+def enter(session: Session, contents: Contents, entry: Entry, outcome: Ingested) -> tuple[int, int]:
+    """Enter all evaluations that are new; returns the ids of the model's and the dataset's row."""
+    container = contents.container
+    only_writer(session)
+    with sound(container.path):
+        model_id = record.model_row(session, entry).id
+        dataset_id = record.dataset_row(session, contents.dataset).id
+        cells: list[tuple[str, int, int, int]] = []
+        for values in container.manifest["evaluations"]:
+            job = _job(contents, values)
+            row = record.evaluation_row(session, job, model_id=model_id, dataset_id=dataset_id)
+            cells += [(str(name), int(version), int(n), row.id) for name, version, n in values["cells"]]
+            if row.state in {State.DONE, State.UNSUPPORTED}:
+                outcome.known += 1
+            elif row.state == State.RUNNING and (row.lease_until or 0) > time.time():
+                outcome.notes.append(f"{job}: left out, an evaluator is working on it")
+            else:
+                _fill(session, container, row, values)
+                outcome.entered += 1
+        _enter_cells(session, container, cells, model_id=model_id, dataset_id=dataset_id)
+        record_rows(session, model_id=model_id)
+    return model_id, dataset_id
+
+
+def _job(contents: Contents, values: Mapping[str, Any]) -> Job:
+    content = dict(values["content"])
+    parameters, changed = dict(values["parameters"]), dict(content["parameters"])
+    if any(parameters.get(name) != value for name, value in changed.items()):
+        raise InputError(f"The bundle's {values['measure']} states parameters that are not those of its key.")
+    job = Job(
+        model=contents.entry.slug,
+        model_digest=contents.entry.digest,
+        dataset=contents.dataset.name,
+        dataset_digest=contents.dataset.digest,
+        n=int(values["n"]),
+        samples=int(values["samples"]),
+        measure=str(values["measure"]),
+        version=int(values["version"]),
+        attack_version=int(values["attack_version"]),
         parameters=parameters,
-        seed=0,
+        changed=changed,
+        seed=int(values["seed"]),
+        needs={str(name): str(value) for name, value in dict(content["needs"]).items()},
+        outputs=[Output.from_json(output).to_json() for output in values["outputs"]],
+    )
+    if job.key != values["key"]:
+        raise InputError(f"The bundle states the key {values['key']!r} for {job}, which has {job.key}; it was altered.")
+    return job
+
+
+def _fill(session: Session, container: Container, row: Evaluation, values: Mapping[str, Any]) -> None:
+    session.execute(delete(Chunk).where(Chunk.evaluation_id == row.id))  # what a failed run here had begun
+    row.provenance = dict(values["provenance"]) | {
+        "ingested": {"bundle": container.sha256, "finished_at": values["finished_at"]}
+    }
+    row.started_at = datetime.now(UTC)
+    if State(values["state"]) is State.UNSUPPORTED:
+        record.release(row, State.UNSUPPORTED, None if values["reason"] is None else str(values["reason"]))
+        record_change(session, row)
+        return
+    for chunk in values["chunks"]:
+        record.add_chunk(session, row, _chunk(container, row, chunk))
+    scores = [Score(**{**score, "value": _number(score["value"])}) for score in values["scores"]]
+    outputs = [Output.from_json(output) for output in row.outputs]
+    tables = {str(name): _table(container, dict(table)) for name, table in dict(values["tables"]).items()}
+    summary = check_summary(row.measure, Summary(scores, tables), outputs)
+    record.finish(row, summary, [Flag(**flag) for flag in values["flags"]])
+    session.flush()
+    record_change(session, row)
+
+
+def _table(container: Container, values: Mapping[str, Any]) -> Table:
+    data = container.array(str(values["member"]))
+    if data.dtype != np.float64 or data.shape[:1] != (3,):
+        raise InputError(f"A table of the bundle is {data.dtype} of shape {data.shape}; expected float64, 3 of each.")
+    confidence = values["confidence"]
+    return Table(data[0], data[1], data[2], None if confidence is None else float(confidence))
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
+
+
+def _chunk(container: Container, row: Evaluation, values: Mapping[str, Any]) -> record.ChunkResult:
+    start, stop = int(values["start"]), int(values["stop"])
+    if not 0 <= start < stop <= row.n:
+        raise InputError(f"A chunk of {row.measure} goes from {start} to {stop}, of {row.n} samples.")
+    arrays = {str(name): container.array(str(member)) for name, member in dict(values["arrays"]).items()}
+    for name, array in arrays.items():
+        if array.shape[:1] != (stop - start,) or len(name) > 80:
+            raise InputError(
+                f"The array {name[:80]!r} of {row.measure} has shape {array.shape}, for {stop - start} samples."
+            )
+        if name.startswith("distance_") and not (array.dtype == np.float64 and array.ndim == 1 and (array >= 0).all()):
+            raise InputError(f"The array {name!r} of {row.measure} holds what is no distance.")
+    check_arrays(row.measure, arrays, [Output.from_json(output) for output in row.outputs], stop - start)
+    evidence = None
+    if values["evidence"] is not None:
+        data = container.read(f"evidence/{values['evidence']}")
+        evidence = StoredEvidence(str(values["evidence"]), len(data), len(unpack(data)[0]))
+    return record.ChunkResult(
+        start=start,
+        stop=stop,
+        arrays=arrays,
+        evidence=evidence,
+        flags=[Flag(**note) for note in values["notes"]],
+        seconds=float(values["seconds"]),
+        forward_passes=int(values["forward_passes"]),
+        backward_passes=int(values["backward_passes"]),
     )
 
 
-def is_known(session: Session, job: Job) -> bool:
-    """Whether the job was entered before."""
-    query = select(Evaluation.id).where(Evaluation.key == job.key, Evaluation.state == State.DONE)
-    return session.scalar(query) is not None
-
-
-def enter(
+def _enter_cells(
     session: Session,
-    job: Job,
+    container: Container,
+    cells: Sequence[tuple[str, int, int, int]],
     *,
-    entry: Entry,
-    dataset: Dataset,
-    accepted: Accepted,
-    scores: Sequence[Score],
-    provenance: Mapping[str, Any],
-) -> Change | None:
-    """Enter a finished challenge or replay.
-
-    Args:
-        session: A writing session.
-        job: What it amounts to.
-        entry: The model.
-        dataset: The dataset.
-        accepted: The examples that hold and lower something.
-        scores: Its scores.
-        provenance: Where it comes from.
-
-    Returns:
-        The changelog's entry; None where nothing on the board changed, or the job was entered before.
-    """
-    alone(session)
-    if is_known(session, job):
-        return None
-    model_id = record.model_row(session, entry).id
-    dataset_id = record.dataset_row(session, dataset).id
-    evaluation = record.evaluation_row(session, job, model_id=model_id, dataset_id=dataset_id)
-    evaluation.provenance = dict(provenance)
-    evaluation.started_at = datetime.now(UTC)
-    for position, run in enumerate(contiguous(accepted.indices)):
-        named = {f"distance_{norm}": found for norm, found in accepted.distances.items()} | dict(accepted.arrays)
-        chunk = record.ChunkResult(
-            start=int(accepted.indices[run.start]),
-            stop=int(accepted.indices[run.stop - 1]) + 1,
-            arrays={name: array[run] for name, array in named.items()},
-            evidence=accepted.evidence,
-            flags=(),
-            seconds=accepted.seconds if position == 0 else 0.0,
-            forward_passes=accepted.forward_passes if position == 0 else 0,
-            backward_passes=0,
+    model_id: int,
+    dataset_id: int,
+) -> None:
+    protocols: dict[tuple[str, int], int] = {}
+    for values in container.manifest["protocols"]:
+        row = record.protocol_row(
+            session,
+            name=str(values["name"])[:80],
+            version=int(values["version"]),
+            title=str(values["title"]),
+            spec=dict(values["spec"]),
         )
-        record.add_chunk(session, evaluation, chunk)
-    record.finish(evaluation, Summary(scores), ())
+        protocols[row.name, row.version] = row.id
+    query = select(Cell.protocol_id, Cell.n, Cell.evaluation_id)
+    mine = query.where(Cell.model_id == model_id, Cell.dataset_id == dataset_id)
+    present = {tuple(row) for row in session.execute(mine)}
+    for name, version, n, evaluation_id in cells:
+        cell = (protocols[name, version], n, evaluation_id)
+        if cell not in present:
+            present.add(cell)
+            session.add(
+                Cell(protocol_id=cell[0], model_id=model_id, dataset_id=dataset_id, n=n, evaluation_id=evaluation_id)
+            )
     session.flush()
-    return record_change(session, evaluation)
-
-
-def present_distances(session: Session, entry: Entry, dataset: Dataset, *, also: str | None = None) -> Distances:
-    """The ledger's distances of a model on the whole dataset: norm -> shape (size,), float64; ``inf`` without a row.
-
-    Of the norms whose ledgers are kept up and of ``also``; without a row, of all.
-    """
-    model = select(Model.id).where(Model.slug == entry.slug, Model.digest == entry.digest)
-    data = select(DatasetRow.id).where(DatasetRow.name == dataset.name, DatasetRow.digest == dataset.digest)
-    model_id, dataset_id = session.scalar(model), session.scalar(data)
-    if model_id is None or dataset_id is None:
-        return {norm: np.full(dataset.size, np.inf) for norm in norm_names()}
-    kept = ledger_norms(session, dataset_id=dataset_id, model_id=model_id)
-    return {
-        norm: ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=dataset.size).distances
-        for norm in norm_names()
-        if norm in kept or norm == also
-    }
-
-
-def contiguous(indices: NDArray[np.int64]) -> list[slice]:
-    """The runs of consecutive numbers in a rising array; a chunk is one run, so that it claims no sample between."""
-    if not len(indices):
-        return []
-    ends = np.flatnonzero(np.diff(indices) != 1) + 1
-    return [slice(int(a), int(b)) for a, b in zip([0, *ends], [*ends, len(indices)], strict=True)]

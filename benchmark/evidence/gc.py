@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from benchmark.board.record import add_evidence
 from benchmark.errors import EvidenceError
-from benchmark.evidence.proofs import Needs, needs, rows_with_evidence
+from benchmark.evidence.proofs import Proofs, proofs_of, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore, pack
-from benchmark.jobs.record import add_evidence
 from db.schema import Chunk, Evaluation, Evidence, State
 from db.session import Database
 from models_zoo.submission import STAGING
@@ -80,8 +80,8 @@ def collect(
         rows = rows_with_evidence(session)
     for model_id, dataset_id in rows:
         with database.read() if dry_run else database.write() as session:
-            needed = needs(session, model_id=model_id, dataset_id=dataset_id)
-            for digest, keep in _keeps(needed).items():
+            proofs = proofs_of(session, model_id=model_id, dataset_id=dataset_id)
+            for digest, keep in _keeps(proofs).items():
                 if _is_private(session, digest, model_id):
                     _prune(session, store, collected, doomed, digest=digest, keep=keep, dry_run=dry_run)
     _sweep(database, store, collected, doomed, dry_run=dry_run, grace=grace)
@@ -90,14 +90,14 @@ def collect(
     return collected
 
 
-def _keeps(needed: Needs) -> dict[str, NDArray[np.bool_]]:
-    """For each evidence file of a model the samples whose example is needed, shape (dataset size,), bool."""
-    size = len(next(iter(needed.ledgers.values())).distances)
+def _keeps(proofs: Proofs) -> dict[str, NDArray[np.bool_]]:
+    """For each evidence file of a model the samples whose example is proofs, shape (dataset size,), bool."""
+    size = len(next(iter(proofs.ledgers.values())).distances)
     nothing = np.zeros(size, dtype=np.bool_)
     keeps: dict[str, NDArray[np.bool_]] = defaultdict(nothing.copy)
-    for part in needed.parts:
+    for part in proofs.chunks:
         if part.digest is not None:
-            wanted = needed.samples.get(part.evaluation_id, nothing)
+            wanted = proofs.samples.get(part.evaluation_id, nothing)
             keeps[part.digest][part.start : part.stop] |= wanted[part.start : part.stop]
     return dict(keeps)
 

@@ -5,74 +5,31 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tomli_w
-from sqlalchemy import delete, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from benchmark.board.history import record_change, record_rows
 from benchmark.data import Dataset, all_datasets
 from benchmark.errors import InputError
 from benchmark.evidence.bundle import FORMAT
 from benchmark.evidence.check import Report, Subject, check, choose
 from benchmark.evidence.container import Container
-from benchmark.evidence.proofs import needs
-from benchmark.evidence.store import EvidenceStore, StoredEvidence, unpack
-from benchmark.jobs import record
-from benchmark.jobs.job import Job
-from benchmark.jobs.lease import release
-from benchmark.results import Flag, Score, Summary
+from benchmark.evidence.entering import Contents, Ingested, enter, sound
+from benchmark.evidence.proofs import proofs_of
+from benchmark.evidence.store import EvidenceStore, unpack
 from benchmark.threat import norm_names
-from db.schema import Base, Cell, Chunk, Evaluation, Protocol, State
-from db.session import Database, alone
+from db.schema import Base, Protocol
+from db.session import Database
 from models_zoo import Entry, catalogue
 from models_zoo.cards import card_table, parse_card
 from models_zoo.catalogue import CARD
 from models_zoo.loading import load_entry
-
-
-@dataclass(frozen=True)
-class Contents:
-    """A bundle whose card and dataset have been read.
-
-    Attributes:
-        container: The open file.
-        entry: The model, its files unpacked beside its card.
-        dataset: The dataset, from the bundle where it carries it.
-        notes: What a reader of the verdict should know.
-    """
-
-    container: Container
-    entry: Entry
-    dataset: Dataset
-    notes: tuple[str, ...]
-
-
-@dataclass
-class Ingested:
-    """What came into the database.
-
-    Attributes:
-        slug: The model.
-        entered: Evaluations entered.
-        known: Evaluations that were there already.
-        notes: What was left out, and why.
-        report: The verification that came first; with problems, nothing was entered.
-    """
-
-    slug: str
-    report: Report
-    entered: int = 0
-    known: int = 0
-    notes: list[str] = field(default_factory=list)
 
 
 def verify_bundle(
@@ -127,7 +84,7 @@ def ingest(
         _copy_evidence(contents, store)
         entry = _install(contents.entry, models)
         with database.write() as session:
-            _enter(session, contents, entry, outcome)
+            enter(session, contents, entry, outcome)
     return outcome
 
 
@@ -138,7 +95,7 @@ def open_bundle(path: Path, *, trust_code: bool) -> Iterator[Contents]:
         manifest = container.manifest
         if manifest.get("format") != FORMAT:
             raise InputError(f"{path} has the format {manifest.get('format')!r}; this program reads {FORMAT!r}.")
-        with _sound(path):
+        with sound(path):
             _require_tables(manifest)
             entry = _unpack_model(container, Path(scratch), trust_code=trust_code)
             if entry.digest != manifest["model"]["digest"]:
@@ -165,15 +122,6 @@ def _tables(values: Any) -> list[dict[str, Any]]:
     if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
         raise TypeError("what should be a list of tables is none")
     return values
-
-
-@contextmanager
-def _sound(path: Path) -> Iterator[None]:
-    """What goes wrong with the types inside a manifest is the bundle's fault."""
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise InputError(f"{path} is no sound bundle: {type(error).__name__}: {str(error)[:200]}.") from error
 
 
 def _unpack_model(container: Container, scratch: Path, *, trust_code: bool) -> Entry:
@@ -245,12 +193,12 @@ def _verify(contents: Contents, *, samples: int | None, seed: int, device: str) 
         store = EvidenceStore(Path(scratch) / "artifacts")
         _copy_evidence(contents, store)
         with database.write() as session:
-            model_id, dataset_id = _enter(session, contents, contents.entry, Ingested(contents.entry.slug, report))
+            model_id, dataset_id = enter(session, contents, contents.entry, Ingested(contents.entry.slug, report))
         with database.read() as session:
-            needed = needs(session, model_id=model_id, dataset_id=dataset_id)
-        covered = np.any([found.covered for found in needed.ledgers.values()], axis=0)
+            proofs = proofs_of(session, model_id=model_id, dataset_id=dataset_id)
+        covered = np.any([found.covered for found in proofs.ledgers.values()], axis=0)
         subject = Subject(contents.entry.slug, model, images, labels, device)
-        check(subject, needed, store, report, chosen=choose(covered, samples, seed))
+        check(subject, proofs, store, report, chosen=choose(covered, samples, seed))
     return report
 
 
@@ -318,130 +266,3 @@ def _install(entry: Entry, models: Path) -> Entry:
     except OSError as error:
         raise InputError(f"The model cannot be put into {target}: {error.strerror or error}.") from error
     return dataclasses.replace(entry, folder=target)
-
-
-def _enter(session: Session, contents: Contents, entry: Entry, outcome: Ingested) -> tuple[int, int]:
-    """Enter all evaluations that are new; returns the ids of the model's and the dataset's row."""
-    container = contents.container
-    alone(session)
-    with _sound(container.path):
-        model_id = record.model_row(session, entry).id
-        dataset_id = record.dataset_row(session, contents.dataset).id
-        cells: list[tuple[str, int, int, int]] = []
-        for values in container.manifest["evaluations"]:
-            job = _job(contents, values)
-            row = record.evaluation_row(session, job, model_id=model_id, dataset_id=dataset_id)
-            cells += [(str(name), int(version), int(n), row.id) for name, version, n in values["cells"]]
-            if row.state in {State.DONE, State.UNSUPPORTED}:
-                outcome.known += 1
-            elif row.state == State.RUNNING and (row.lease_until or 0) > time.time():
-                outcome.notes.append(f"{job}: left out, an evaluator is working on it")
-            else:
-                _fill(session, container, row, values)
-                outcome.entered += 1
-        _enter_cells(session, container, cells, model_id=model_id, dataset_id=dataset_id)
-        record_rows(session, model_id=model_id)
-    return model_id, dataset_id
-
-
-def _job(contents: Contents, values: Mapping[str, Any]) -> Job:
-    job = Job(
-        model=contents.entry.slug,
-        model_digest=contents.entry.digest,
-        dataset=contents.dataset.name,
-        dataset_digest=contents.dataset.digest,
-        n=int(values["n"]),
-        samples=int(values["samples"]),
-        measure=str(values["measure"]),
-        version=int(values["version"]),
-        parameters=dict(values["parameters"]),
-        seed=int(values["seed"]),
-    )
-    if job.key != values["key"]:
-        raise InputError(f"The bundle states the key {values['key']!r} for {job}, which has {job.key}; it was altered.")
-    return job
-
-
-def _fill(session: Session, container: Container, row: Evaluation, values: Mapping[str, Any]) -> None:
-    session.execute(delete(Chunk).where(Chunk.evaluation_id == row.id))  # what a failed run here had begun
-    row.provenance = dict(values["provenance"]) | {
-        "ingested": {"bundle": container.sha256, "finished_at": values["finished_at"]}
-    }
-    row.started_at = datetime.now(UTC)
-    if State(values["state"]) is State.UNSUPPORTED:
-        release(row, State.UNSUPPORTED, None if values["reason"] is None else str(values["reason"]))
-        record_change(session, row)
-        return
-    for chunk in values["chunks"]:
-        record.add_chunk(session, row, _chunk(container, row, chunk))
-    scores = [Score(**{**score, "value": _number(score["value"])}) for score in values["scores"]]
-    record.finish(row, Summary(scores), [Flag(**flag) for flag in values["flags"]])
-    session.flush()
-    record_change(session, row)
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
-
-
-def _chunk(container: Container, row: Evaluation, values: Mapping[str, Any]) -> record.ChunkResult:
-    start, stop = int(values["start"]), int(values["stop"])
-    if not 0 <= start < stop <= row.n:
-        raise InputError(f"A chunk of {row.measure} goes from {start} to {stop}, of {row.n} samples.")
-    arrays = {str(name): container.array(str(member)) for name, member in dict(values["arrays"]).items()}
-    for name, array in arrays.items():
-        if array.shape[:1] != (stop - start,) or len(name) > 80:
-            raise InputError(
-                f"The array {name[:80]!r} of {row.measure} has shape {array.shape}, for {stop - start} samples."
-            )
-        if name.startswith("distance_") and not (array.dtype == np.float64 and array.ndim == 1 and (array >= 0).all()):
-            raise InputError(f"The array {name!r} of {row.measure} holds what is no distance.")
-    evidence = None
-    if values["evidence"] is not None:
-        data = container.read(f"evidence/{values['evidence']}")
-        evidence = StoredEvidence(str(values["evidence"]), len(data), len(unpack(data)[0]))
-    return record.ChunkResult(
-        start=start,
-        stop=stop,
-        arrays=arrays,
-        evidence=evidence,
-        flags=[Flag(**note) for note in values["notes"]],
-        seconds=float(values["seconds"]),
-        forward_passes=int(values["forward_passes"]),
-        backward_passes=int(values["backward_passes"]),
-    )
-
-
-def _enter_cells(
-    session: Session,
-    container: Container,
-    cells: Sequence[tuple[str, int, int, int]],
-    *,
-    model_id: int,
-    dataset_id: int,
-) -> None:
-    protocols: dict[tuple[str, int], int] = {}
-    for values in container.manifest["protocols"]:
-        row = _protocol(session, values)
-        if row is None:
-            row = Protocol(
-                name=str(values["name"])[:80],
-                version=int(values["version"]),
-                title=str(values["title"]),
-                spec=dict(values["spec"]),
-                added_at=datetime.now(UTC),
-            )
-            session.add(row)
-            session.flush()
-        protocols[row.name, row.version] = row.id
-    query = select(Cell.protocol_id, Cell.n, Cell.evaluation_id)
-    mine = query.where(Cell.model_id == model_id, Cell.dataset_id == dataset_id)
-    present = {tuple(row) for row in session.execute(mine)}
-    for name, version, n, evaluation_id in cells:
-        cell = (protocols[name, version], n, evaluation_id)
-        if cell not in present:
-            present.add(cell)
-            session.add(
-                Cell(protocol_id=cell[0], model_id=model_id, dataset_id=dataset_id, n=n, evaluation_id=evaluation_id)
-            )
-    session.flush()

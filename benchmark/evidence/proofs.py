@@ -17,7 +17,7 @@ from db.schema import Chunk, Dataset, Evaluation, State
 
 
 @dataclass(frozen=True)
-class Part:
+class ProvingChunk:
     """A chunk of a finished evaluation.
 
     Attributes:
@@ -36,22 +36,22 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Needs:
+class Proofs:
     """The ledgers of a model on a dataset, and what they rest on.
 
     Attributes:
         ledgers: Norm -> the ledger of the whole dataset, of each of the `ledger_norms`.
         samples: Evaluation -> the samples whose example it must have, in any norm, shape (size,), bool.
-        parts: The chunks of all finished evaluations, in order.
+        chunks: The chunks of all finished evaluations, in order.
     """
 
     ledgers: Mapping[str, Ledger]
     samples: Mapping[int, NDArray[np.bool_]]
-    parts: Sequence[Part]
+    chunks: Sequence[ProvingChunk]
 
 
-def needs(session: Session, *, model_id: int, dataset_id: int) -> Needs:
-    """What the ledgers of a model need."""
+def proofs_of(session: Session, *, model_id: int, dataset_id: int) -> Proofs:
+    """What the ledgers of a model rest on."""
     size = session.get_one(Dataset, dataset_id).size
     ledgers = {
         norm: ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=size)
@@ -68,7 +68,7 @@ def needs(session: Session, *, model_id: int, dataset_id: int) -> Needs:
         .where(Evaluation.model_id == model_id, Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE)
         .order_by(Chunk.evaluation_id, Chunk.start)
     )
-    return Needs(ledgers, dict(samples), [Part(*row) for row in session.execute(query)])
+    return Proofs(ledgers, dict(samples), [ProvingChunk(*row) for row in session.execute(query)])
 
 
 def rows_with_evidence(session: Session) -> list[tuple[int, int]]:

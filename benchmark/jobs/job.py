@@ -1,73 +1,110 @@
-"""A job: one evaluation to be run, as a plain picklable value."""
+"""Making jobs: a measure with its parameters, a model and a dataset."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from benchmark.measures import Measure
+from benchmark.board.job import Job
+from benchmark.data import Dataset
+from benchmark.data.suites import get_suite
+from benchmark.errors import BenchmarkError
+from benchmark.measures import Measure, Needs
+from models_zoo import Entry
+
+__all__ = ["Job", "make_job", "seed_of"]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What is to be evaluated. Everything but ``reason`` determines the result, and so makes the key.
+def make_job(
+    measure: Measure[Any],
+    parameters: Any,
+    entry: Entry,
+    dataset: Dataset,
+    *,
+    n: int,
+    seed: int = 0,
+    models: Mapping[str, str] | None = None,
+    samples: int | None = None,
+    notes: Mapping[str, Any] | None = None,
+    reason: str = "",
+) -> Job:
+    """The job of a measure on the first ``n`` samples.
 
-    Attributes:
-        model: The model's slug.
-        model_digest: Digest of its weights, architecture and preprocessing.
-        dataset: The dataset's name.
-        dataset_digest: Its manifest digest.
-        n: The slice: the first ``n`` samples.
-        samples: How many of the slice are measured.
-        measure: The measure's name.
-        version: The measure's version, joined with that of what its parameters name.
-        parameters: The measure's parameters as JSON values.
+    Args:
+        measure: The measure.
+        parameters: Its parameters.
+        entry: The model.
+        dataset: The dataset.
+        n: The slice.
         seed: The seed.
-        reason: Why it is to run, for the user.
+        models: Digests of the models there are, by slug, for measures that need reference models.
+        samples: How many are measured, if the measure does not say.
+        notes: Recorded with the provenance.
+        reason: Why it is to run.
     """
-
-    model: str
-    model_digest: str
-    dataset: str
-    dataset_digest: str
-    n: int
-    samples: int
-    measure: str
-    version: int
-    parameters: dict[str, Any]
-    seed: int
-    reason: str = ""
-
-    @property
-    def key(self) -> str:
-        """SHA-256 of what determines the result: equal keys, equal results."""
-        values = dataclasses.asdict(self)
-        for name in ("model", "dataset", "reason"):  # names may change; the digests say what is meant
-            del values[name]
-        text = json.dumps(values, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def norm(self) -> str | None:
-        """The norm among the parameters, if there is one."""
-        return self.parameters.get("norm")
-
-    def __str__(self) -> str:
-        shown = " ".join(
-            str(v) if k in {"norm", "attack"} else f"{k}={v}" for k, v in self.parameters.items() if v is not None
-        )
-        return f"{self.model} · {self.dataset}[:{self.n}] · {self.measure} {shown}".rstrip()
+    outputs: tuple[dict[str, Any], ...] = ()
+    with contextlib.suppress(BenchmarkError):  # the run says why; what cannot be had here keeps nothing else from it
+        outputs = tuple(output.to_json() for output in measure.outputs(parameters, dataset))
+    return Job(
+        model=entry.slug,
+        model_digest=entry.digest,
+        dataset=dataset.name,
+        dataset_digest=dataset.digest,
+        n=n,
+        samples=min(n, measure.samples(parameters, n)) if samples is None else samples,
+        measure=measure.name,
+        version=measure.version,
+        attack_version=measure.attack_version(parameters),
+        parameters=_plain(dataclasses.asdict(parameters)),
+        changed=changed_parameters(measure, parameters),
+        seed=seed,
+        needs=_digests(measure.needs(parameters), dataset, models or {}),
+        outputs=_plain(outputs),
+        notes=notes or {},
+        reason=reason,
+    )
 
 
-def job_version(measure: Measure[Any], parameters: Any) -> int:
-    """The version that enters the key: the measure's, and that of the attack or method its parameters name."""
-    return measure.version * 1000 + measure.attack_version(parameters)
+def changed_parameters(measure: Measure[Any], parameters: Any) -> dict[str, Any]:
+    """The parameters that differ from their defaults: a new one with a default leaves the keys of old results."""
+    changed = {}
+    for field in dataclasses.fields(parameters):
+        value = getattr(parameters, field.name)
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        if field.name != measure.at_most and value != default:
+            changed[field.name] = value
+    values: dict[str, Any] = _plain(changed)
+    return values
+
+
+def _plain(values: Any) -> Any:
+    """As JSON will give them back: tuples as lists."""
+    return json.loads(json.dumps(values))
+
+
+def _digests(needs: Needs, dataset: Dataset, models: Mapping[str, str]) -> dict[str, str]:
+    """Digests of suites, splits and reference models; empty where there is none, which the run will say."""
+    found = {}
+    for name in needs.suites:
+        found[f"suite:{name}"] = _or_empty(lambda name=name: get_suite(name).on(dataset).digest)
+    for name in needs.splits:
+        found[f"split:{name}"] = _or_empty(lambda name=name: dataset.split(name).digest)
+    for slug in needs.references:
+        found[f"reference:{slug}"] = models.get(slug, "")
+    return found
+
+
+def _or_empty(digest: Any) -> str:
+    try:
+        return str(digest())
+    except BenchmarkError:
+        return ""
 
 
 def seed_of(job: Job, start: int) -> int:
-    """A seed for the chunk at ``start``, the same whatever ran before it."""
-    digest = hashlib.sha256(f"{job.key}:{start}".encode()).digest()
-    return int.from_bytes(digest[:4], "big")
+    """A seed for the chunk at ``start``, the same whatever ran before it and however long the slice is."""
+    return int.from_bytes(hashlib.sha256(f"{job.content_key}:{start}".encode()).digest()[:4], "big")

@@ -22,6 +22,7 @@ import filelock
 from sqlalchemy import delete, update
 from sqlalchemy.orm import Session
 
+from benchmark.board.record import release
 from benchmark.errors import BenchmarkError, WorkspaceError
 from db.errors import DatabaseError
 from db.schema import Chunk, Evaluation, State
@@ -171,7 +172,7 @@ def _is_abandoned(row: Evaluation, locks: Path) -> bool:
 def _throw_away(session: Session, row: Evaluation) -> None:
     """Forget what was computed."""
     session.execute(delete(Chunk).where(Chunk.evaluation_id == row.id))
-    row.scores, row.flags = [], []
+    row.scores, row.tables, row.flags = [], [], []
     row.started_at = row.finished_at = None
 
 
@@ -181,9 +182,3 @@ def owned(session: Session, evaluation_id: int, owner: str) -> Evaluation:
     if row.owner != owner or row.state != State.RUNNING:
         raise LostLeaseError(f"Evaluation {evaluation_id} was taken over by {row.owner}; this run leaves it to them.")
     return row
-
-
-def release(row: Evaluation, state: State, reason: str | None = None) -> None:
-    """Give up the lease and say where the evaluation stands now."""
-    row.state, row.reason = state, reason
-    row.owner = row.lease_until = None

@@ -11,10 +11,11 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from benchmark.data import Dataset
-from benchmark.jobs.job import Job, job_version
+from benchmark.jobs.job import Job, make_job
 from benchmark.jobs.protocol import Protocol
-from db.schema import Chunk, Evaluation, Model, State
+from db.schema import Cell, Chunk, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
+from db.schema import Protocol as ProtocolRow
 from models_zoo import Entry
 
 Rerun = Literal["missing", "failed", "all"]
@@ -38,7 +39,7 @@ class Plan:
     """What a run would do.
 
     Attributes:
-        wanted: All jobs of the protocol, in order.
+        wanted: All jobs that were asked for, in order.
         jobs: Those to run, each with its reason.
         failed: Those that failed before and are left alone, each with why.
     """
@@ -53,9 +54,9 @@ def wanted_jobs(
     entries: Iterable[Entry],
     datasets: Mapping[str, Dataset],
     *,
-    limit: int | None,
+    limits: Mapping[str, int | None],
     seed: int,
-    attack: str | None = None,
+    models: Mapping[str, str],
 ) -> Iterator[Job]:
     """Every job of the protocol, whether it has run or not.
 
@@ -63,27 +64,39 @@ def wanted_jobs(
         protocol: What every row must have.
         entries: The models.
         datasets: The datasets by name; a model is evaluated on the one its card names.
-        limit: Size of the slice; None for the whole dataset.
+        limits: Size of the slice of each dataset; None for all of it.
         seed: The seed of every evaluation.
-        attack: Only jobs of this attack.
+        models: Digests of all models there are, by slug.
     """
     for entry in entries:
         dataset = datasets[entry.dataset]
-        n = min(limit or dataset.size, dataset.size)
+        n = min(limits.get(dataset.name) or dataset.size, dataset.size)
         for measure, parameters in protocol.wanted(dataset):
-            if attack is None or getattr(parameters, "attack", measure.name) == attack:
-                yield Job(
-                    model=entry.slug,
-                    model_digest=entry.digest,
-                    dataset=dataset.name,
-                    dataset_digest=dataset.digest,
-                    n=n,
-                    samples=min(n, measure.samples(parameters, n)),
-                    measure=measure.name,
-                    version=job_version(measure, parameters),
-                    parameters=dataclasses.asdict(parameters),
-                    seed=seed,
-                )
+            yield make_job(measure, parameters, entry, dataset, n=n, seed=seed, models=models)
+
+
+def asked_for(wanted: Sequence[Job], *, attack: str | None = None, measure: str | None = None) -> list[Job]:
+    """The jobs of an attack, of a measure, or of both; all if neither is named.
+
+    A measure that runs no attack of another name counts as the attack of its own name.
+    """
+    return [
+        job
+        for job in wanted
+        if (attack is None or job.parameters.get("attack", job.measure) == attack)
+        and (measure is None or job.measure == measure)
+    ]
+
+
+def remembered_slice(session: Session, protocol: str, dataset: Dataset) -> int | None:
+    """The slice of the dataset's boards under that protocol, the largest if there are several; None without one."""
+    query = (
+        select(func.max(Cell.n))
+        .join(ProtocolRow, Cell.protocol_id == ProtocolRow.id)
+        .join(DatasetRow, Cell.dataset_id == DatasetRow.id)
+        .where(ProtocolRow.name == protocol, DatasetRow.name == dataset.name, DatasetRow.digest == dataset.digest)
+    )
+    return session.scalar(query)
 
 
 def make_plan(session: Session, wanted: Sequence[Job], *, rerun: Rerun = "missing") -> Plan:
@@ -106,6 +119,8 @@ def make_plan(session: Session, wanted: Sequence[Job], *, rerun: Rerun = "missin
             # An evaluator may have died over it, so it comes last: one bad job must not keep the others from being run.
             later = row is not None and row.state == State.RUNNING
             (begun if later else jobs).append(dataclasses.replace(job, reason=reason))
+    # What others are compared with goes first.
+    jobs.sort(key=lambda job: any(name.startswith("reference:") for name in job.needs))
     return Plan(wanted, jobs + begun, failed)
 
 
@@ -128,6 +143,7 @@ def _reason(session: Session, job: Job, row: Evaluation | None, rerun: Rerun) ->
         State.QUEUED: "taken up again" if row.attempts else "queued, never run",
         State.RUNNING: "another evaluator had begun it",
         State.FAILED: f"failed before: {row.reason}",
+        State.WITHDRAWN: "" if rerun == "missing" else f"withdrawn: {row.reason}",
     }
     return reasons.get(row.state, "")
 
@@ -149,17 +165,20 @@ def _why_new(session: Session, job: Job) -> str:
             return "the model has changed"
         if dataset_digest != job.dataset_digest:
             return "the dataset has changed"
-        if row.version != job.version:
-            return f"a new version ({_version(row.version)} → {_version(job.version)})"
-        if (row.n, row.samples) != (job.n, job.samples):
-            return f"another slice (first {job.n}, had first {row.n})"
-        if row.seed != job.seed:
-            return f"another seed ({job.seed}, had {row.seed})"
+        if (row.version, row.attack_version) != (job.version, job.attack_version):
+            return f"a new version ({row.version}.{row.attack_version} → {job.version}.{job.attack_version})"
+        if reason := _other(row, job):
+            return reason
     return "never run"
 
 
-def _version(joined: int) -> str:
-    return f"{joined // 1000}.{joined % 1000}"
+def _other(row: Evaluation, job: Job) -> str:
+    """In what an evaluation of the same versions on the same data differs."""
+    if row.seed != job.seed:
+        return f"another seed ({job.seed}, had {row.seed})"
+    if row.content.get("needs", {}) != job.needs:
+        return "what it needs has changed"
+    return f"another slice (first {job.n}, had first {row.n})" if (row.n, row.samples) != (job.n, job.samples) else ""
 
 
 def estimates(session: Session, jobs: Sequence[Job]) -> list[Estimate | None]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,11 +13,13 @@ from typing import Any, Final
 
 from benchmark.attacks import attacks
 from benchmark.data import Dataset
-from benchmark.data.corruptions.references import STANDARD
+from benchmark.data.corruptions.references import standard_reference
 from benchmark.data.suites import Sequences, Suite, suites
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Measure, get_measure
+from benchmark.threat.goals import Threat
 
+_SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,78}")
 HOME: Final = Path(__file__).parent.parent / "protocols"
 
 
@@ -29,22 +32,28 @@ class Protocol:
         version: Rows of different versions are never ranked together.
         title: What it is, in one line.
         measures: The ``[[measures]]`` tables.
+        threats: Keys of the threats that rows are ranked under; by default those of its measures' distances.
+        columns: What boards show beside the curves, each ``measure.output`` or ``measure.output@threat``.
     """
 
     name: str
     version: int
     title: str
     measures: Sequence[Mapping[str, Any]]
+    threats: Sequence[str] = ()
+    columns: Sequence[str] = ()
 
     @property
     def spec(self) -> dict[str, Any]:
         """The protocol as plain values, for the database."""
-        return {
+        values: dict[str, Any] = {
             "name": self.name,
             "version": self.version,
             "title": self.title,
             "measures": [dict(m) for m in self.measures],
         }
+        # What a file does not state is left out, so that files from before there was such a thing are unchanged.
+        return values | {k: list(v) for k, v in (("threats", self.threats), ("columns", self.columns)) if v}
 
     def wanted(self, dataset: Dataset) -> Iterator[tuple[Measure[Any], Any]]:
         """Each measure with its parameters, all lists multiplied out.
@@ -74,10 +83,12 @@ def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, A
         if settings.get(name) == "*":
             fitting = (suite.on(dataset) for suite in suites().values() if isinstance(suite, kind) and suite.default)
             choices[name] = [suite.name for suite in fitting if not suite.unavailable()]
-    if settings.get("reference") == "standard":
-        choices["reference"] = [STANDARD.get(dataset.labels_of, "")]
     for values in itertools.product(*choices.values()):
-        yield settings | dict(zip(choices, values, strict=True))
+        chosen_settings = settings | dict(zip(choices, values, strict=True))
+        if settings.get("reference") == "standard":
+            suite = chosen_settings.get("suite", "")
+            chosen_settings["reference"] = standard_reference(suite, dataset.labels_of)
+        yield chosen_settings
 
 
 def parameters_of(measure: Measure[Any], settings: Mapping[str, Any], *, where: str) -> Any:
@@ -122,16 +133,46 @@ def get_protocol(name: str, folders: Sequence[Path] = ()) -> Protocol:
     return table[name]
 
 
+_COLUMN: Final = re.compile(r"[\w-]+\.[\w-]+(@[\w-]+)?")
+
+
 def _read(path: Path) -> Protocol:
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
-        protocol = Protocol(values["name"], values["version"], values["title"], values["measures"])
+        protocol = Protocol(
+            values["name"],
+            values["version"],
+            values["title"],
+            values["measures"],
+            values.get("threats", ()),
+            values.get("columns", ()),
+        )
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"The protocol file {path} cannot be read: {error}.") from error
     except KeyError as error:
         raise InputError(
-            f"The protocol file {path} has no {error.args[0]!r}; it needs name, version, title."
+            f"The protocol file {path} has no {error.args[0]!r}; it needs name, version, title and measures."
         ) from error
-    if not isinstance(protocol.version, int) or not all("measure" in m for m in protocol.measures):
-        raise InputError(f"The protocol file {path}: version must be a whole number, and each measure must be named.")
+    _check(protocol, f"The protocol file {path}")
+    unknown = sorted(set(values) - {"name", "version", "title", "measures", "threats", "columns"})
+    if unknown:
+        raise InputError(f"The protocol file {path} says {', '.join(unknown)}, which no protocol has.")
     return protocol
+
+
+def _check(protocol: Protocol, where: str) -> None:
+    """Raise `InputError` where a value is not of its kind."""
+    if not isinstance(protocol.name, str) or not _SLUG.fullmatch(protocol.name):
+        raise InputError(f"{where}: the name {protocol.name!r} must be lower-case letters, digits and hyphens.")
+    if type(protocol.version) is not int or protocol.version < 1:
+        raise InputError(f"{where}: the version is a whole number from 1 on, got {protocol.version!r}.")
+    measures = protocol.measures
+    if not isinstance(measures, list) or not measures:
+        raise InputError(f"{where}: it needs a [[measures]] table at least.")
+    if not all(isinstance(table, dict) and isinstance(table.get("measure"), str) for table in measures):
+        raise InputError(f'{where}: each [[measures]] table needs its measure = "…".')
+    for key in protocol.threats:
+        Threat.parse(str(key))
+    for column in protocol.columns:
+        if not _COLUMN.fullmatch(str(column)):
+            raise InputError(f"{where}: the column {column!r} must be measure.output or measure.output@threat.")

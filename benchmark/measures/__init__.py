@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from benchmark.plugins import discover, look_up
 from benchmark.results import Flag, Output, Score, Summary
+from benchmark.threat.goals import UNTARGETED
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -44,6 +45,8 @@ class Needs:
         suites: Suites of the dataset, by name (`Task.suites`).
         splits: Other splits of the dataset, by name, for instance ``"train"`` (`Task.splits`).
         references: Slugs of models whose arrays of the same measure and parameters `Measure.summarise` is to see.
+        examples: Digests of files of adversarial examples in the evidence store (`Task.examples`); the measure then
+            runs on their samples only.
     """
 
     gradients: bool = False
@@ -53,6 +56,7 @@ class Needs:
     suites: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    examples: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,7 @@ class Task:
         dataset: The dataset; None in tests that have none.
         suites: The suites that the measure needs, made of the dataset; their batches come on the CPU.
         splits: The splits that the measure needs; their batches come on the CPU.
+        examples: The adversarial examples that the measure needs, one for each sample, shape of ``x``.
     """
 
     model: nn.Module
@@ -88,6 +93,7 @@ class Task:
     dataset: Dataset | None = None
     suites: Mapping[str, Suite | Sequences] = field(default_factory=dict)
     splits: Mapping[str, Dataset] = field(default_factory=dict)
+    examples: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -98,11 +104,16 @@ class Result:
         arrays: Named arrays whose first axis is the samples of the chunk.
         adversarials: Candidate adversarial examples, shape of ``x``; a row without one is any row that does not hold.
         flags: What was noticed; flags of one code are kept once an evaluation, with the largest value.
+        goal: What the examples are to reach: a key of `benchmark.threat.goals`. Their distances are then re-checked
+            under this goal too, as ``distance_<norm>-<goal>``.
+        targets: The class that each example is to be given, shape (n,), int64, where the goal is a targeted one.
     """
 
     arrays: Arrays = field(default_factory=dict)
     adversarials: Tensor | None = None
     flags: Sequence[Flag] = ()
+    goal: str = UNTARGETED
+    targets: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -131,11 +142,13 @@ class Method:
         title: What it is, in one line.
         paper: Its source; empty if there is none.
         contributor: Who is credited for the adversarial examples it finds; empty for the measure itself.
+        change: Kind of the changelog's entry when it lowers distances; empty for ``distances-lowered``.
     """
 
     title: str
     paper: str = ""
     contributor: str = ""
+    change: str = ""
 
 
 class Measure(ABC, Generic[P]):

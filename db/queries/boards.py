@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 
@@ -11,6 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.errors import DatabaseError
+from db.queries.completeness import attacked, missing
 from db.queries.records import Board, DatasetInfo, EvaluationInfo, ModelInfo, ProtocolInfo, Row, RowStatus
 from db.schema import Cell, Dataset, Evaluation, Model, Protocol, State
 
@@ -20,16 +21,18 @@ _EVALUATION = (
     Evaluation.model_id,
     Evaluation.dataset_id,
     Evaluation.n,
+    Evaluation.samples,
     Evaluation.measure,
     Evaluation.version,
+    Evaluation.attack_version,
     Evaluation.parameters,
     Evaluation.norm,
     Evaluation.seed,
-    Evaluation.outputs,
     Evaluation.state,
     Evaluation.reason,
     Evaluation.created_at,
     Evaluation.finished_at,
+    Evaluation.outputs,
 )
 
 
@@ -86,16 +89,19 @@ def _board(
         own = versions[protocol.id]
         ids = {evaluation.id for evaluation in own}
         others = tuple(e for e in done[model_id, dataset.id] if e.id not in ids)
-        status = _status(own, fresh=protocol.version == newest.version)
-        rows.append(Row(models[model_id], protocol, status, tuple(own), others))
+        lacking = missing(protocol.spec, dataset.card.get("eps", {}), own)
+        status = _status(models[model_id], lacking, fresh=protocol.version == newest.version)
+        rows.append(Row(models[model_id], protocol, status, tuple(own), others, lacking, attacked(own, n)))
     rows.sort(key=lambda row: (row.model.slug, row.model.added_at, row.model.id))
     return Board(dataset, n, newest, tuple(_mark_superseded(rows)))
 
 
-def _status(cells: Iterable[EvaluationInfo], *, fresh: bool) -> RowStatus:
+def _status(model: ModelInfo, lacking: Sequence[str], *, fresh: bool) -> RowStatus:
+    if model.withdrawn is not None:
+        return RowStatus.WITHDRAWN
     if not fresh:
         return RowStatus.STALE
-    return RowStatus.COMPLETE if all(cell.settled for cell in cells) else RowStatus.INCOMPLETE
+    return RowStatus.INCOMPLETE if lacking else RowStatus.COMPLETE
 
 
 def _mark_superseded(rows: Sequence[Row]) -> list[Row]:
@@ -121,7 +127,9 @@ def _tell_apart(found: Sequence[Board]) -> list[Board]:
 
 def model_table(session: Session, *, as_of: datetime | None = None) -> dict[int, ModelInfo]:
     """All models by id."""
-    query = select(Model.id, Model.slug, Model.digest, Model.title, Model.card, Model.added_at).order_by(Model.id)
+    query = select(
+        Model.id, Model.slug, Model.digest, Model.title, Model.card, Model.added_at, Model.withdrawn
+    ).order_by(Model.id)
     if as_of is not None:
         query = query.where(Model.added_at <= as_of)
     return {row.id: ModelInfo(*row) for row in session.execute(query)}
@@ -150,7 +158,10 @@ def evaluation_table(session: Session, *, as_of: datetime | None = None) -> dict
         query = query.where(Evaluation.created_at <= as_of)
     names = [column.key for column in _EVALUATION]
     rows = (dict(zip(names, row, strict=True)) for row in session.execute(query))
-    table = {row["id"]: EvaluationInfo(**row | {"state": State(row["state"])}) for row in rows}
+    table = {
+        row["id"]: EvaluationInfo(**row | {"state": State(row["state"]), "outputs": tuple(row["outputs"])})
+        for row in rows
+    }
     if as_of is None:
         return table
     return {key: _back_then(evaluation, as_of) for key, evaluation in table.items()}

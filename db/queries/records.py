@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -25,6 +25,8 @@ class ModelInfo:
     title: str
     card: Mapping[str, Any]
     added_at: datetime
+    withdrawn: str | None = None
+    """Why the maintainer withdrew it."""
 
 
 @dataclass(frozen=True)
@@ -60,17 +62,19 @@ class EvaluationInfo:
     model_id: int
     dataset_id: int
     n: int
+    samples: int
     measure: str
     version: int
+    attack_version: int
     parameters: Mapping[str, Any]
     norm: str | None
     seed: int
-    outputs: Sequence[Mapping[str, Any]]
-    """What its measure declared (`benchmark.results.Output` as JSON)."""
     state: State
     reason: str | None
     created_at: datetime
     finished_at: datetime | None
+    outputs: tuple[Mapping[str, Any], ...] = ()
+    """The outputs that its measure declared, as stored (`benchmark.results.Output`)."""
 
     @property
     def settled(self) -> bool:
@@ -92,15 +96,6 @@ class ScoreInfo:
 
 
 @dataclass(frozen=True)
-class FlagInfo:
-    """A warning of an evaluation."""
-
-    code: str
-    message: str
-    value: float | None
-
-
-@dataclass(frozen=True, eq=False)
 class TableInfo:
     """The values of a grid or trace; its axes are in the evaluation's ``outputs``, under the same name.
 
@@ -117,6 +112,15 @@ class TableInfo:
     low: NDArray[np.float64]
     high: NDArray[np.float64]
     confidence: float | None
+
+
+@dataclass(frozen=True)
+class FlagInfo:
+    """A warning of an evaluation."""
+
+    code: str
+    message: str
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -142,9 +146,11 @@ class RowStatus(StrEnum):
     """How a row stands on its board."""
 
     COMPLETE = "complete"
-    """All its cells are done or do not apply: it is ranked."""
+    """It has all that its protocol asks for, or it does not apply: the row is ranked."""
     INCOMPLETE = "incomplete"
-    """Some cells are queued, running or failed."""
+    """It lacks something that its protocol asks for."""
+    WITHDRAWN = "withdrawn"
+    """The maintainer withdrew the model; `ModelInfo.withdrawn` says why."""
     STALE = "stale"
     """It has cells of an older version of the protocol only."""
     SUPERSEDED = "superseded"
@@ -159,6 +165,8 @@ class Row:
         model: The model.
         protocol: The newest version of the protocol that the row has cells of.
         status: How it stands.
+        missing: What it lacks of its protocol, in words; nothing if it is complete.
+        threats: Keys of the threats under which all its samples were attacked.
         cells: The evaluations that the protocol wants of it.
         others: Done evaluations of the same model and dataset beyond those: challenges, replays, older versions.
     """
@@ -168,6 +176,8 @@ class Row:
     status: RowStatus
     cells: tuple[EvaluationInfo, ...]
     others: tuple[EvaluationInfo, ...]
+    missing: tuple[str, ...] = ()
+    threats: tuple[str, ...] = ()
 
     @property
     def done(self) -> tuple[EvaluationInfo, ...]:
@@ -204,6 +214,12 @@ class Board:
     def ranked(self) -> tuple[Row, ...]:
         """The complete rows."""
         return tuple(row for row in self.rows if row.status is RowStatus.COMPLETE)
+
+    @property
+    def threats(self) -> tuple[str, ...]:
+        """Keys of the threats that rows are ranked under: the protocol's, if every ranked row was attacked there."""
+        named = self.protocol.spec.get("threats") or sorted({t for row in self.ranked for t in row.threats})
+        return tuple(threat for threat in named if all(threat in row.threats for row in self.ranked))
 
 
 @dataclass(frozen=True)

@@ -124,9 +124,9 @@ class Builder:
     def expand(self, x: Any, target: Sequence[Any], function: Callable[..., Any] = Tensor.expand) -> Any:
         """Expand to sizes, of which some may be -1 or follow the batch."""
         sizes, shape = list(target), self.shape(x)
-        if self._tried() and sizes and sizes[0] == self.declared and len(sizes) == len(shape):
-            if _is_batch(shape[0]) or (shape[0] == 1 and self.declared != 1):
-                sizes[0] = N
+        tied = self._tried() and bool(sizes) and sizes[0] == self.declared and len(sizes) == len(shape)
+        if tied and (_is_batch(shape[0]) or (shape[0] == 1 and self.declared != 1)):
+            sizes[0] = N
         return self.call(function, x, sizes)
 
     def concatenate(self, values: Sequence[Any], axis: int) -> Any:

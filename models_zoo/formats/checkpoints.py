@@ -1,4 +1,4 @@
-"""Checkpoints as training leaves them: which of their tables is the state dict, and what its names are prefixed with."""
+"""Checkpoints as training leaves them: which of their tables is the state dict, and how its names are prefixed."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ def refuse_what_is_something_else(path: Path, name: str) -> None:
     members = _members(path)
     if any("/code/" in m for m in members) and any(m.endswith("constants.pkl") for m in members):
         raise WeightsError(
-            f"{name} is a TorchScript program (torch.jit.save), whose code is not run. Save the state dict of the model "
-            "that it was made of: torch.save(model.state_dict(), 'weights.pt'); or submit the model as .pt2."
+            f"{name} is a TorchScript program (torch.jit.save), whose code is not run. Save the state dict of the "
+            "model that it was made of: torch.save(model.state_dict(), 'weights.pt'); or submit the model as .pt2."
         )
     if any("/models/" in m and m.endswith(".json") for m in members) and any("archive_format" in m for m in members):
         raise WeightsError(
-            f'{name} is a torch.export program. Call it model.pt2 and write form = "pt2" into the card; no architecture '
-            "is needed."
+            f'{name} is a torch.export program. Call it model.pt2 and write form = "pt2" into the card; no '
+            "architecture is needed."
         )
 
 

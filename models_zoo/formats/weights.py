@@ -105,10 +105,11 @@ def _read_torch(path: Path, name: str) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = ADVICE.search(str(error))
+        named = f" (a {found[1][:80]})" if found else ""
         raise WeightsError(
-            f"{name} holds more than arrays{f' (a {found[1][:80]})' if found else ''}: a whole pickled model, or objects "
-            "of a training script. Such files can run code when they are read, so it was not read. Save the state dict "
-            "alone, where the model was made: torch.save(model.state_dict(), 'weights.pt')."
+            f"{name} holds more than arrays{named}: a whole pickled model, or objects of a training script. Such files "
+            "can run code when they are read, so it was not read. Save the state dict alone, where the model was made: "
+            "torch.save(model.state_dict(), 'weights.pt')."
         ) from error
     except Exception as error:  # a hostile or cut file fails in the unpickler in many ways; none of them is a bug here
         why = type(error).__name__ if "weights_only" in str(error) else shown(error)

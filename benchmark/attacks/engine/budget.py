@@ -177,3 +177,5 @@ MISLED: Final = 0.005
 
 BLIND: Final = 5
 """How many times longer the random search is where it is all there is."""
+TRIED: Final = 4
+"""One sample in so many tries a long random search before the others do."""

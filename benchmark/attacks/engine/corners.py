@@ -3,9 +3,8 @@
 The nearest example in linf mostly has nearly every pixel at the ball's or the box's bound, so that a basin is a choice
 of signs. Gradients change signs one region of the network at a time and never leave the side on which a pixel is held
 by the box. A corner of the ball is on neither side: it shows what the other signs are worth for one pass. Patches of
-signs that are flipped at random, and kept where the margin rises (Square, Andriushchenko et al. 2020,
-arXiv:1912.00049), reach basins that no gradient points to, and need not be followed to their end: a few gradient steps
-do that.
+signs that are flipped at random, and kept where the margin rises (Square, Andriushchenko et al. 2020, 1912.00049),
+reach basins that no gradient points to, and need not be followed to their end: a few gradient steps do that.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from torch import Tensor
 from benchmark.attacks.engine.gradient_free import patches
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
+from benchmark.threat import Norm
 
 _SHARE: Final = 0.8
 """Share of the image that a patch of flipped signs covers at first."""
@@ -35,12 +35,15 @@ def corner_of(delta: Tensor) -> Tensor:
     return signs.add_(signs == 0)
 
 
-def random_corner(oracle: Oracle, rows: Rows, radius: Tensor, *, steps: int, generator: torch.Generator) -> None:
+def random_corner(
+    oracle: Oracle, rows: Rows, norm: Norm, *, radius: Tensor, steps: int, generator: torch.Generator
+) -> None:
     """Flip patches of signs of `Rows.delta` at random, and leave there the perturbation of the largest margin.
 
     Args:
         oracle: The model; only forward passes are made.
         rows: The searches; the signs of `Rows.delta` are where they start (see `corner_of`).
+        norm: ``linf``.
         radius: The radius of each row's ball, shape (m,): fixed, so that margins can be compared.
         steps: Forward passes, one more than patches tried.
         generator: Source of the patches.
@@ -54,7 +57,7 @@ def random_corner(oracle: Oracle, rows: Rows, radius: Tensor, *, steps: int, gen
             proposal = torch.where(patches(rows, share, generator), flipped, signs)
         rows.delta = proposal * radius[:, None]
         margin = oracle.margins(rows.images(), rows.y)
-        rows.offer(margin, "linf")
+        rows.offer(margin, norm)
         better = torch.ones_like(margin, dtype=torch.bool) if score is None else margin > score
         score = margin if score is None else torch.where(better, margin, score)
         signs = torch.where(better[:, None], proposal, signs)

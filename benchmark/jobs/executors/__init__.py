@@ -1,1 +1,99 @@
-"""Where jobs run, one a file."""
+"""Where jobs run, one executor a file, and their registry.
+
+To add an executor, add a file here (or an entry point of the group ``curveboard.executors``) that holds a constant
+``EXECUTOR``: an object with a name, a title and `Executor.run`. Jobs and settings are plain picklable values, and
+`benchmark.jobs.runner.Runner` runs one of them anywhere that reaches the same database and evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, cast
+
+from benchmark.board.job import Job
+from benchmark.jobs.runner import Progress, Report, Setting
+from benchmark.plugins import discover, look_up
+
+__all__ = ["Executor", "Outcome", "Progress", "Report", "Setting", "executors", "get_executor", "run_jobs"]
+
+Jobs = Sequence[tuple[Job, int]]
+"""Jobs with the ids of their evaluations."""
+
+
+@dataclass
+class Outcome:
+    """How a run ended: how many jobs in each state, as in `Progress`."""
+
+    done: int = 0
+    failed: int = 0
+    unsupported: int = 0
+    taken: int = 0
+    waiting: int = 0
+    stopped: int = 0
+
+    def count(self, state: str) -> None:
+        """Count one more job."""
+        setattr(self, state, getattr(self, state) + 1)
+
+
+class Executor(Protocol):
+    """Runs jobs somewhere."""
+
+    @property
+    def name(self) -> str:
+        """The name after ``--on``."""
+
+    @property
+    def title(self) -> str:
+        """What it is, in one line."""
+
+    def run(self, jobs: Jobs, setting: Setting, report: Report) -> Mapping[int, str]:
+        """Run jobs, each to its end or until the run is interrupted.
+
+        Args:
+            jobs: Jobs with the ids of their evaluations, in the order in which they are to begin.
+            setting: Where and how; `Setting.workers` says how many at a time.
+            report: Receives what happens, in this process.
+
+        Returns:
+            Id of the evaluation -> the state in which its job ended, as in `Progress`.
+        """
+
+
+def run_jobs(jobs: Jobs, setting: Setting, report: Report, *, on: str = "local") -> Outcome:
+    """Run jobs with an executor; those that waited for others run again when these have ended.
+
+    Args:
+        jobs: Jobs with the ids of their evaluations.
+        setting: Where and how.
+        report: Receives what happens, in this process.
+        on: Name of the executor.
+
+    Returns:
+        How many jobs ended in each state.
+    """
+    executor = get_executor(on)
+    states: dict[int, str] = {}
+    left = list(jobs)
+    while left:
+        ended = executor.run(left, setting, report)
+        states.update(ended)
+        waiting = [(job, number) for job, number in left if ended.get(number) == "waiting"]
+        if len(waiting) == len(left) or "stopped" in ended.values():
+            break
+        left = waiting
+    outcome = Outcome()
+    for state in states.values():
+        outcome.count(state)
+    return outcome
+
+
+def executors() -> Mapping[str, Executor]:
+    """All registered executors by name."""
+    return cast("Mapping[str, Executor]", discover(__name__, "EXECUTOR"))
+
+
+def get_executor(name: str) -> Executor:
+    """The executor called ``name``; raises `UnknownNameError` with the nearest names."""
+    return cast("Executor", look_up("executor", name, executors()))

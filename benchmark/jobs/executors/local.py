@@ -1,8 +1,4 @@
-"""Running jobs: here, one after the other, or in worker processes.
-
-A job is a plain value and `Runner.run` a function of it and a `Setting`, so that another engine can run the same jobs
-on other machines against the same database.
-"""
+"""This machine: jobs one after the other, or in worker processes."""
 
 from __future__ import annotations
 
@@ -11,65 +7,44 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from benchmark.board.job import Job
 from benchmark.errors import WorkspaceError
-from benchmark.jobs.job import Job
+from benchmark.jobs.executors import Jobs
 from benchmark.jobs.lease import Owner
-from benchmark.jobs.runner import Progress, Report, Runner, Setting
-
-__all__ = ["Outcome", "Progress", "Report", "Setting", "run_jobs"]
+from benchmark.jobs.runner import Report, Runner, Setting
 
 
-@dataclass
-class Outcome:
-    """How a run ended: how many jobs in each state."""
+class Local:
+    """This machine: in this process, or in worker processes."""
 
-    done: int = 0
-    failed: int = 0
-    unsupported: int = 0
-    elsewhere: int = 0
-    stopped: int = 0
+    name = "local"
+    title = "This machine, one job after the other or in -j worker processes"
 
-    def count(self, state: str) -> None:
-        """Count one more job."""
-        setattr(self, state, getattr(self, state) + 1)
+    def run(self, jobs: Jobs, setting: Setting, report: Report) -> Mapping[int, str]:
+        """Run jobs here or in worker processes.
+
+        SIGINT lets every running job finish its chunk, then ends the run; a second one ends it at once.
+        """
+        workers = min(setting.workers, len(jobs))
+        return _run_in_workers(jobs, setting, report, workers) if workers > 1 else _run_here(jobs, setting, report)
 
 
-def run_jobs(jobs: Sequence[tuple[Job, int]], setting: Setting, report: Report, *, workers: int = 1) -> Outcome:
-    """Run jobs with their evaluation ids, here or in worker processes.
-
-    SIGINT lets every running job finish its chunk, then ends the run; a second one ends it at once.
-
-    Args:
-        jobs: Jobs and evaluation ids.
-        setting: Where and how.
-        report: Receives what happens, in this process.
-        workers: Worker processes; 1 runs everything here.
-
-    Returns:
-        How many jobs ended in each state.
-    """
-    outcome = Outcome()
-    if workers > 1 and len(jobs) > 1:
-        _run_in_workers(jobs, setting, report, outcome, min(workers, len(jobs)))
-        return outcome
+def _run_here(jobs: Jobs, setting: Setting, report: Report) -> dict[int, str]:
+    states: dict[int, str] = {}
     stop = threading.Event()
     with _interruptible(stop.set), Owner(setting.locks) as owner:
         runner = Runner(setting, report, stop.is_set)
-        for i, (job, evaluation_id) in enumerate(jobs):
-            if stop.is_set():
-                outcome.stopped += len(jobs) - i
-                break
-            outcome.count(runner.run(job, evaluation_id, owner.name))
-    return outcome
+        for job, evaluation_id in jobs:
+            states[evaluation_id] = "stopped" if stop.is_set() else runner.run(job, evaluation_id, owner.name)
+    return states
 
 
 @contextmanager
@@ -117,23 +92,22 @@ def _work(job: Job, evaluation_id: int) -> str:
     return runner.run(job, evaluation_id, owner.name)
 
 
-def _run_in_workers(
-    jobs: Sequence[tuple[Job, int]], setting: Setting, report: Report, outcome: Outcome, workers: int
-) -> None:
+def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, workers: int) -> dict[int, str]:
     context = multiprocessing.get_context("spawn")
     setting = dataclasses.replace(setting, threads=setting.threads or max(1, torch.get_num_threads() // workers))
     events = context.Queue()
     stop = context.Event()
     listener = threading.Thread(target=_listen, args=(events, report), daemon=True)
     listener.start()
+    states: dict[int, str] = {}
     with (
         _interruptible(stop.set),
         ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(setting, events, stop)) as pool,
     ):
-        futures: dict[Future[str], Job] = {pool.submit(_work, job, number): job for job, number in jobs}
+        futures: dict[Future[str], int] = {pool.submit(_work, job, number): number for job, number in jobs}
         for future in as_completed(futures):
             try:
-                outcome.count(future.result())
+                states[futures[future]] = future.result()
             except BrokenProcessPool:
                 raise WorkspaceError(
                     "A worker process died (killed, or out of memory?). What it had committed is kept; "
@@ -141,8 +115,12 @@ def _run_in_workers(
                 ) from None
     events.put(None)
     listener.join()
+    return states
 
 
 def _listen(events: Any, report: Report) -> None:
     while (progress := events.get()) is not None:
         report(progress)
+
+
+EXECUTOR = Local()

@@ -42,7 +42,7 @@ class Call:
         outputs: How many outputs are named.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - made in one place
         self,
         builder: Builder,
         inputs: Sequence[Value],

@@ -23,9 +23,13 @@ def _batch_norm(call: Call) -> Any:
         call.require(spatial=1)
     if call.opset >= 14:
         training |= bool(call.get("training_mode", 0))
-    if training:
-        raise WeightsError("it is in training mode; export the model in eval mode.")
     weight, bias, mean, variance = (call.value(i) for i in range(1, 5))
+    if training:
+        # A normalisation of weights, not of images: standardised convolutions are written like that.
+        x, eps = call.value(0), call.get("epsilon", 1e-5)
+        if not all(isinstance(v, Tensor) for v in (x, weight, bias)):
+            raise WeightsError("it is in training mode; export the model in eval mode.")
+        return [call.apply(functional.batch_norm, x, None, None, weight, bias, True, 0.0, eps)]
     return call.apply(
         functional.batch_norm, call.value(0), mean, variance, weight, bias, False, 0.1, call.get("epsilon", 1e-5)
     )

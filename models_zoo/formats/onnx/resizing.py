@@ -76,7 +76,9 @@ def _cubic(d: NDArray[np.float64], a: float) -> NDArray[np.float64]:
     return np.where(d <= 1, near, np.where(d < 2, far, 0.0))
 
 
-def _resized(call: Call, axis: int, size: int, new: int, scale: float, settings: Mapping[str, Any], x: Any) -> Any:
+def _resized(  # noqa: PLR0917 - called in one place
+    call: Call, axis: int, size: int, new: int, scale: float, settings: Mapping[str, Any], x: Any
+) -> Any:
     if new < 1 or size * new > MOST_NUMBERS:
         raise WeightsError(f"it resizes an axis from {size} to {new} numbers.")
     at = _places(size, new, scale, settings["coordinates"])

@@ -58,9 +58,8 @@ def _slice(call: Call) -> Any:
         at = call.axis(axis, values.ndim)
         if isinstance(start, Size) or isinstance(end, Size):
             raise WeightsError("it slices a shape by the number of images.")
-        if step < 0 and end < -values.shape[at]:
-            end = None
-        values = values[(slice(None),) * at + (slice(start, end, step),)]
+        until = None if step < 0 and end < -values.shape[at] else end
+        values = values[(slice(None),) * at + (slice(start, until, step),)]
     return values
 
 
@@ -123,6 +122,11 @@ def _smaller(a: Any, b: Any) -> Any:
     return b if a >= b else a
 
 
+def _modulo(call: Call) -> Any:
+    call.require(fmod=0)
+    return _binary(operator.mod)(call)
+
+
 TABLE: Final[Mapping[str, Handler]] = {
     "Add": _binary(operator.add),
     "Cast": _cast,
@@ -139,7 +143,7 @@ TABLE: Final[Mapping[str, Handler]] = {
     "LessOrEqual": _binary(operator.le),
     "Max": _many(_larger),
     "Min": _many(_smaller),
-    "Mod": lambda call: (call.require(fmod=0), _binary(operator.mod)(call))[1],
+    "Mod": _modulo,
     "Mul": _binary(operator.mul),
     "Neg": lambda call: -call.array(0),
     "ReduceProd": _reduce_product,

@@ -23,8 +23,8 @@ RESHAPES: Final = frozenset(
     squeeze.dims unsqueeze.default view_as.default reshape_as.default""".split()  # noqa: SIM905
 )
 SAME: Final = frozenset(
-    """detach.default alias.default contiguous.default dropout.default to.dtype to.dtype_layout to.device type_as.default
-    lift_fresh_copy.default expand.default expand_as.default broadcast_to.default""".split()  # noqa: SIM905
+    """detach.default alias.default contiguous.default dropout.default to.dtype to.dtype_layout to.device
+    type_as.default lift_fresh_copy.default expand.default expand_as.default broadcast_to.default""".split()  # noqa: SIM905
 )
 """Operations that may give the very tensor they are given."""
 
@@ -50,7 +50,7 @@ class Step:
         found = self.again(value)
         return found if self.part is None else builder.call(operator.getitem, found, self.part)
 
-    def put(self, builder: Builder, value: Any, changed: Any) -> Any:
+    def put(self, builder: Builder, value: Any, changed: Any) -> Any:  # noqa: PLR0911 - a table
         """The value, after what is seen of it through this step has become ``changed``.
 
         Raises:
@@ -78,7 +78,7 @@ class Step:
                 before = [
                     builder.shape(builder.call(operator.getitem, self.again(value), i)) for i in range(self.part or 0)
                 ]
-                start = sum(s[axis] for s in before)  # type: ignore[misc]
+                start = sum(s[axis] for s in before)
                 return builder.call(torch.slice_scatter, value, changed, axis, start, start + seen[axis])
             case "transpose.int":
                 return builder.call(torch.transpose, changed, *arguments)

@@ -75,41 +75,42 @@ REORDERED: Final = {
 ATEN: Final = frozenset(
     """
     _softmax.default _to_copy.default _unsafe_view.default abs.default acos.default adaptive_avg_pool1d.default
-    adaptive_avg_pool3d.default adaptive_max_pool2d.default add.Scalar addcdiv.default addcmul.default addmm.default
-    alias.default all.default all.dim amax.default amin.default any.default any.dim arange.default arange.start
-    arange.start_step argmax.default argmin.default asin.default atan.default avg_pool1d.default avg_pool3d.default
-    baddbmm.default bitwise_and.Tensor bitwise_not.default bitwise_or.Tensor bmm.default broadcast_to.default
-    cat.default ceil.default celu.default chunk.default clamp.Tensor clamp.default clamp_max.Tensor clamp_max.default
-    clamp_min.Tensor clamp_min.default clip.default clone.default concat.default concatenate.default
-    constant_pad_nd.default contiguous.default conv1d.padding conv3d.default conv_transpose1d.default convolution.default
-    copy.default cos.default cosh.default cumsum.default detach.default div.Scalar div.Tensor_mode dot.default
-    einsum.default elu.default embedding.default eq.Scalar eq.Tensor erf.default erfc.default
-    exp.default exp2.default expand.default expand_as.default expm1.default eye.default eye.m fill.Scalar fill.Tensor
-    flip.default floor.default floor_divide.default fmod.Scalar fmod.Tensor full.default full_like.default
-    gather.default ge.Scalar ge.Tensor gelu.default glu.default group_norm.default gt.Scalar gt.Tensor
-    hardshrink.default hardsigmoid.default hardswish.default hardtanh.default im2col.default index.Tensor
-    index_put.default index_select.default instance_norm.default isnan.default layer_norm.default le.Scalar le.Tensor
-    leaky_relu.default lerp.Scalar lerp.Tensor lift_fresh_copy.default linalg_vector_norm.default log.default
-    log10.default log1p.default log2.default log_sigmoid.default log_softmax.int logical_and.default
-    logical_not.default logical_or.default logical_xor.default logsumexp.default lt.Scalar lt.Tensor
-    masked_fill.Scalar masked_fill.Tensor matmul.default max.default max.dim max.other max_pool1d.default
-    max_pool3d.default maximum.default mean.default meshgrid.indexing min.default min.dim min.other minimum.default
-    mish.default mm.default movedim.int movedim.intlist mul.Scalar mv.default narrow.default
-    native_layer_norm.default ne.Scalar ne.Tensor neg.default new_full.default new_ones.default new_zeros.default
-    norm.ScalarOpt_dim norm.ScalarOpt_dim_dtype ones.default ones_like.default outer.default pad.default
-    permute.default pixel_shuffle.default pixel_unshuffle.default pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor
-    prelu.default prod.default prod.dim_int reciprocal.default relu6.default remainder.Scalar remainder.Tensor
-    repeat.default repeat_interleave.self_int reshape_as.default rms_norm.default roll.default round.default
-    rsqrt.default rsub.Scalar rsub.Tensor scalar_tensor.default scaled_dot_product_attention.default scatter.src
-    scatter.value select.int select_scatter.default selu.default sigmoid.default sign.default silu.default sin.default
-    sinh.default slice.Tensor slice_scatter.default softmax.int softshrink.default split.Tensor
-    split_with_sizes.default sqrt.default square.default squeeze.default squeeze.dim squeeze.dims stack.default
-    std.correction std.default std.dim sub.Scalar sum.default sum.dim_IntList swapaxes.default t.default tan.default
-    tanh.default threshold.default tile.default to.device to.dtype to.dtype_layout transpose.int tril.default
-    triu.default type_as.default unbind.int unflatten.int unfold.default unsqueeze.default upsample_bicubic2d.vec
-    upsample_bilinear2d.default upsample_bilinear2d.vec upsample_nearest2d.default upsample_nearest2d.vec
-    var.correction var.default var.dim view_as.default where.Scalar where.ScalarOther where.ScalarSelf where.self
-    zero.default zeros.default zeros_like.default
+    adaptive_avg_pool3d.default adaptive_max_pool2d.default add.Scalar addcdiv.default addcmul.default
+    addmm.default alias.default all.default all.dim amax.default amin.default any.default any.dim arange.default
+    arange.start arange.start_step argmax.default argmin.default asin.default atan.default avg_pool1d.default
+    avg_pool3d.default baddbmm.default bitwise_and.Tensor bitwise_not.default bitwise_or.Tensor bmm.default
+    broadcast_to.default cat.default ceil.default celu.default chunk.default clamp.Tensor clamp.default
+    clamp_max.Tensor clamp_max.default clamp_min.Tensor clamp_min.default clip.default clone.default
+    concat.default concatenate.default constant_pad_nd.default contiguous.default conv1d.padding conv3d.default
+    conv_transpose1d.default convolution.default copy.default cos.default cosh.default cumsum.default
+    detach.default div.Scalar div.Tensor_mode dot.default einsum.default elu.default embedding.default eq.Scalar
+    eq.Tensor erf.default erfc.default exp.default exp2.default expand.default expand_as.default expm1.default
+    eye.default eye.m fill.Scalar fill.Tensor flip.default floor.default floor_divide.default fmod.Scalar
+    fmod.Tensor full.default full_like.default gather.default ge.Scalar ge.Tensor gelu.default glu.default
+    group_norm.default gt.Scalar gt.Tensor hardshrink.default hardsigmoid.default hardswish.default
+    hardtanh.default im2col.default index.Tensor index_put.default index_select.default instance_norm.default
+    isnan.default layer_norm.default le.Scalar le.Tensor leaky_relu.default lerp.Scalar lerp.Tensor
+    lift_fresh_copy.default linalg_vector_norm.default log.default log10.default log1p.default log2.default
+    log_sigmoid.default log_softmax.int logical_and.default logical_not.default logical_or.default
+    logical_xor.default logsumexp.default lt.Scalar lt.Tensor masked_fill.Scalar masked_fill.Tensor matmul.default
+    max.default max.dim max.other max_pool1d.default max_pool3d.default maximum.default mean.default
+    meshgrid.indexing min.default min.dim min.other minimum.default mish.default mm.default movedim.int
+    movedim.intlist mul.Scalar mv.default narrow.default native_layer_norm.default ne.Scalar ne.Tensor neg.default
+    new_full.default new_ones.default new_zeros.default norm.ScalarOpt_dim norm.ScalarOpt_dim_dtype ones.default
+    ones_like.default outer.default pad.default permute.default pixel_shuffle.default pixel_unshuffle.default
+    pow.Scalar pow.Tensor_Scalar pow.Tensor_Tensor prelu.default prod.default prod.dim_int reciprocal.default
+    relu6.default remainder.Scalar remainder.Tensor repeat.default repeat_interleave.self_int reshape_as.default
+    rms_norm.default roll.default round.default rsqrt.default rsub.Scalar rsub.Tensor scalar_tensor.default
+    scaled_dot_product_attention.default scatter.src scatter.value select.int select_scatter.default selu.default
+    sigmoid.default sign.default silu.default sin.default sinh.default slice.Tensor slice_scatter.default
+    softmax.int softshrink.default split.Tensor split_with_sizes.default sqrt.default square.default
+    squeeze.default squeeze.dim squeeze.dims stack.default std.correction std.default std.dim sub.Scalar
+    sum.default sum.dim_IntList swapaxes.default t.default tan.default tanh.default threshold.default tile.default
+    to.device to.dtype to.dtype_layout transpose.int tril.default triu.default type_as.default unbind.int
+    unflatten.int unfold.default unsqueeze.default upsample_bicubic2d.vec upsample_bilinear2d.default
+    upsample_bilinear2d.vec upsample_nearest2d.default upsample_nearest2d.vec var.correction var.default var.dim
+    view_as.default where.Scalar where.ScalarOther where.ScalarSelf where.self zero.default zeros.default
+    zeros_like.default
     """.split()  # noqa: SIM905 - two hundred names read better as prose
 )
 """Further ATen operations."""

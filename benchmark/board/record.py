@@ -5,62 +5,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from benchmark.board.history import record_rows
+from benchmark.board.job import Job, digest
 from benchmark.data import Dataset
-from benchmark.evidence.store import StoredEvidence
-from benchmark.jobs.job import Job
-from benchmark.jobs.lease import release
-from benchmark.jobs.protocol import Protocol
+from benchmark.errors import InputError
 from benchmark.results import Flag, Summary, Table
 from db import schema
-from db.session import alone
+from db.session import only_writer
 from models_zoo import Entry
-
-
-def register(
-    session: Session,
-    *,
-    protocol: Protocol,
-    entries: Mapping[str, Entry],
-    datasets: Mapping[str, Dataset],
-    wanted: Sequence[Job],
-    replace: bool = True,
-) -> dict[str, int]:
-    """Enter everything the jobs speak of: protocol, models, datasets, evaluations, cells.
-
-    Args:
-        session: A writing session.
-        protocol: The protocol.
-        entries: The models by slug.
-        datasets: The datasets by name.
-        wanted: All jobs that the rows are to have.
-        replace: Whether ``wanted`` is all that its rows want: cells they have too much are removed.
-
-    Returns:
-        The evaluation's id for each job's key.
-    """
-    alone(session)  # two evaluators that begin at once would both find nothing, and both insert it
-    protocol_row = _protocol(session, protocol)
-    ids: dict[str, int] = {}
-    rows: dict[tuple[int, int, int], set[int]] = {}
-    models = {slug: model_row(session, entry).id for slug, entry in entries.items()}
-    data = {name: dataset_row(session, dataset).id for name, dataset in datasets.items()}
-    for job in wanted:
-        evaluation = evaluation_row(session, job, model_id=models[job.model], dataset_id=data[job.dataset])
-        ids[job.key] = evaluation.id
-        rows.setdefault((evaluation.model_id, evaluation.dataset_id, job.n), set()).add(evaluation.id)
-    for row, evaluations in rows.items():
-        _set_cells(session, protocol_row.id, row, evaluations, replace=replace)
-    session.flush()
-    record_rows(session)  # rows that earlier evaluations have completed
-    return ids
 
 
 def model_row(session: Session, entry: Entry) -> schema.Model:
@@ -107,17 +65,32 @@ def dataset_row(session: Session, dataset: Dataset) -> schema.Dataset:
     return row
 
 
-def _protocol(session: Session, protocol: Protocol) -> schema.Protocol:
-    query = select(schema.Protocol).where(
-        schema.Protocol.name == protocol.name, schema.Protocol.version == protocol.version
-    )
+def protocol_row(session: Session, *, name: str, version: int, title: str, spec: Mapping[str, Any]) -> schema.Protocol:
+    """The row of a version of a protocol.
+
+    Raises:
+        InputError: If that version is stored with other contents: rows of the two cannot be ranked together.
+    """
+    query = select(schema.Protocol).where(schema.Protocol.name == name, schema.Protocol.version == version)
     row = session.scalar(query)
+    content = digest(spec)
     if row is None:
-        row = schema.Protocol(name=protocol.name, version=protocol.version, added_at=datetime.now(UTC))
+        row = schema.Protocol(
+            name=name, version=version, title=title, spec=dict(spec), digest=content, added_at=datetime.now(UTC)
+        )
         session.add(row)
-    row.title, row.spec = protocol.title, protocol.spec
-    session.flush()
+        session.flush()
+    if row.digest != content:
+        raise InputError(
+            f"The protocol {name}@{version} is known here with other contents ({_differing(row.spec, spec)}); rows of "
+            f"the two cannot be ranked together. Raise the version in its file, to {version + 1} for instance."
+        )
     return row
+
+
+def _differing(known: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    names = sorted({*known, *given})
+    return "different: " + ", ".join(name for name in names if known.get(name) != given.get(name))
 
 
 def evaluation_row(session: Session, job: Job, *, model_id: int, dataset_id: int) -> schema.Evaluation:
@@ -132,21 +105,26 @@ def evaluation_row(session: Session, job: Job, *, model_id: int, dataset_id: int
             samples=job.samples,
             measure=job.measure,
             version=job.version,
-            parameters=job.parameters,
+            attack_version=job.attack_version,
+            parameters=dict(job.parameters),
             norm=job.norm,
             seed=job.seed,
+            content_key=job.content_key,
+            content=job.content,
             state=schema.State.QUEUED,
             created_at=datetime.now(UTC),
         )
         session.add(row)
         session.flush()
+    if job.outputs:
+        row.outputs = [dict(output) for output in job.outputs]
     return row
 
 
-def _set_cells(
-    session: Session, protocol_id: int, row: tuple[int, int, int], evaluations: set[int], *, replace: bool
+def set_cells(
+    session: Session, *, protocol_id: int, model_id: int, dataset_id: int, n: int, evaluations: set[int]
 ) -> None:
-    model_id, dataset_id, n = row
+    """Say which evaluations a row wants: these and no others."""
     query = select(schema.Cell).where(
         schema.Cell.protocol_id == protocol_id,
         schema.Cell.model_id == model_id,
@@ -155,7 +133,7 @@ def _set_cells(
     )
     present = {cell.evaluation_id: cell for cell in session.scalars(query)}
     for evaluation_id, cell in present.items():
-        if replace and evaluation_id not in evaluations:
+        if evaluation_id not in evaluations:
             session.delete(cell)
     for evaluation_id in sorted(evaluations - set(present)):
         session.add(
@@ -163,6 +141,22 @@ def _set_cells(
                 protocol_id=protocol_id, model_id=model_id, dataset_id=dataset_id, n=n, evaluation_id=evaluation_id
             )
         )
+
+
+class EvidenceFile(Protocol):
+    """A stored file of adversarial examples."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of its bytes."""
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+
+    @property
+    def samples(self) -> int:
+        """How many examples it holds."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +177,7 @@ class ChunkResult:
     start: int
     stop: int
     arrays: Mapping[str, NDArray[Any]]
-    evidence: StoredEvidence | None
+    evidence: EvidenceFile | None
     flags: Sequence[Flag]
     seconds: float
     forward_passes: int
@@ -206,22 +200,80 @@ def add_chunk(session: Session, evaluation: schema.Evaluation, result: ChunkResu
         add_evidence(session, result.evidence)
         chunk.evidence_digest = result.evidence.digest
     session.add(chunk)
-    evaluation.attempts = 1  # whoever dies over it now did get on
+    evaluation.attempts = 1  # an evaluator that dies after this has made progress: the count starts again
 
 
-def add_evidence(session: Session, evidence: StoredEvidence) -> None:
+def take_over_chunks(session: Session, evaluation: schema.Evaluation) -> int:
+    """Copy the samples that are missing from evaluations of the same content on other slices; returns how many.
+
+    A chunk is cut where it has more than is wanted; its cost is shared out among its samples. The evidence file is the
+    same one: what it has beyond the chunk's samples is not looked at.
+    """
+    query = (
+        select(schema.Chunk)
+        .join(schema.Evaluation)
+        .where(
+            schema.Evaluation.content_key == evaluation.content_key,
+            schema.Evaluation.id != evaluation.id,
+            schema.Evaluation.state != schema.State.WITHDRAWN,
+        )
+        .order_by(schema.Chunk.start, schema.Chunk.id)
+    )
+    missing = np.ones(evaluation.samples, dtype=np.bool_)
+    for chunk in evaluation.chunks:
+        missing[chunk.start : chunk.stop] = False
+    taken = 0
+    for chunk in session.scalars(query):
+        for start, stop in runs(missing[: chunk.stop], first=chunk.start):
+            session.add(_part_of(chunk, evaluation.id, start, stop))
+            missing[start:stop] = False
+            taken += stop - start
+    session.flush()
+    session.expire(evaluation, ["chunks"])
+    return taken
+
+
+def _part_of(chunk: schema.Chunk, evaluation_id: int, start: int, stop: int) -> schema.Chunk:
+    rows, share = slice(start - chunk.start, stop - chunk.start), (stop - start) / (chunk.stop - chunk.start)
+    return schema.Chunk(
+        evaluation_id=evaluation_id,
+        start=start,
+        stop=stop,
+        seconds=chunk.seconds * share,
+        forward_passes=round(chunk.forward_passes * share),
+        backward_passes=round(chunk.backward_passes * share),
+        evidence_digest=chunk.evidence_digest,
+        notes=list(chunk.notes),
+        arrays=[schema.Array(name=array.name, data=array.data[rows]) for array in chunk.arrays],
+    )
+
+
+def runs(mask: NDArray[np.bool_], *, first: int = 0) -> list[tuple[int, int]]:
+    """The runs of True from ``first`` on, as (start, stop)."""
+    padded = np.concatenate([[False], mask[first:], [False]])
+    edges = np.flatnonzero(padded[1:] != padded[:-1]) + first
+    return [(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
+
+
+def add_evidence(session: Session, evidence: EvidenceFile) -> None:
     """Enter an evidence file, unless it is known."""
     if session.get(schema.Evidence, evidence.digest) is not None:
         return
-    alone(session)  # two evaluators may find the same examples at once
+    only_writer(session)  # two evaluators may find the same examples at once
     if session.get(schema.Evidence, evidence.digest) is None:
-        values = dataclasses.asdict(evidence)
-        session.add(schema.Evidence(**values, created_at=datetime.now(UTC)))
+        session.add(
+            schema.Evidence(
+                digest=evidence.digest,
+                bytes=evidence.bytes,
+                samples=evidence.samples,
+                created_at=datetime.now(UTC),
+            )
+        )
         session.flush()
 
 
 def same_of(session: Session, own: schema.Evaluation, slug: str) -> schema.Evaluation | None:
-    """The finished evaluation of the same measure, parameters, data and slice on another model, or this very one."""
+    """The evaluation of the same content and slice on the newest model of that slug; this very one for its own."""
     if own.model.slug == slug:
         return own
     query = (
@@ -231,15 +283,13 @@ def same_of(session: Session, own: schema.Evaluation, slug: str) -> schema.Evalu
             schema.Model.slug == slug,
             schema.Evaluation.dataset_id == own.dataset_id,
             schema.Evaluation.measure == own.measure,
-            schema.Evaluation.version == own.version,
-            schema.Evaluation.seed == own.seed,
             schema.Evaluation.n == own.n,
             schema.Evaluation.samples == own.samples,
-            schema.Evaluation.state == schema.State.DONE,
         )
         .order_by(schema.Evaluation.id.desc())
     )
-    return next((row for row in session.scalars(query) if row.parameters == own.parameters), None)
+    wanted = {**own.content, "model": None}
+    return next((row for row in session.scalars(query) if {**row.content, "model": None} == wanted), None)
 
 
 def joined_arrays(chunks: Sequence[schema.Chunk]) -> dict[str, NDArray[Any]]:
@@ -262,6 +312,12 @@ def joined_flags(chunks: Sequence[schema.Chunk]) -> list[Flag]:
         if kept is None or (flag.value or 0.0) > (kept.value or 0.0):
             found[flag.code] = flag
     return list(found.values())
+
+
+def release(evaluation: schema.Evaluation, state: schema.State, reason: str | None = None) -> None:
+    """Give up the lease and say where the evaluation stands now."""
+    evaluation.state, evaluation.reason = state, reason
+    evaluation.owner = evaluation.lease_until = None
 
 
 def finish(evaluation: schema.Evaluation, summary: Summary, flags: Sequence[Flag]) -> None:

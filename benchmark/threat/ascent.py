@@ -1,4 +1,4 @@
-"""The inner maximisation of adversarial training: projected steepest ascent."""
+"""Projected steepest ascent: the inner maximisation of adversarial training, and of measures of a loss in a ball."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from benchmark.threat import project_ball_
 
-TrainingNorm = Literal["linf", "l2"]
-"""The norms in which a steepest step is dense, as training wants it."""
+DenseNorm = Literal["linf", "l2"]
+"""The norms in which a steepest step changes every pixel, as training wants it."""
 
 
 def ascend(
@@ -20,7 +20,7 @@ def ascend(
     x: Tensor,
     start: Tensor,
     *,
-    norm: TrainingNorm,
+    norm: DenseNorm,
     eps: float,
     step: float,
     steps: int,
@@ -47,14 +47,14 @@ def ascend(
     return (x + delta.detach()).clamp(0, 1)
 
 
-def steepest(gradient: Tensor, norm: TrainingNorm) -> Tensor:
+def steepest(gradient: Tensor, norm: DenseNorm) -> Tensor:
     """The direction of norm 1 in which a linear function rises most, shape of ``gradient``."""
     if norm == "linf":
         return gradient.sign()
     return gradient / _length(gradient).clamp(min=1e-12)
 
 
-def inside(delta: Tensor, norm: TrainingNorm, eps: float) -> Tensor:
+def inside(delta: Tensor, norm: DenseNorm, eps: float) -> Tensor:
     """The nearest perturbation within the ball, shape (n, c, h, w)."""
     flat = delta.flatten(1).clone()
     radius = torch.full((len(flat),), eps, dtype=flat.dtype, device=flat.device)
