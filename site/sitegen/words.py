@@ -37,11 +37,6 @@ FLAGS: Final[Mapping[str, str]] = {
     "masked, and a better attack may lower the curve a lot.",
     "square-gain": "A black-box attack broke images that the attacks with gradients had missed. The more of them, the "
     "likelier it is that the gradients are masked; the message says how many.",
-    "gradients-mislead": "The gradient does not point to where the loss grows. Attacks that follow gradients are "
-    "misled: the distances may be far too large.",
-    "no-gradients": "The model gives no gradients. Attacks that follow them could not run: the distances may be far "
-    "too large.",
-    "model-changed": "The model changed while it was attacked; it was put back, and what it had changed does not count.",
     "missing-cells": "Some cells of a grid could not be measured; they are left out, not counted.",
     "seeds-disagree": "The attack found clearly different distances when it began with other random numbers. The "
     "curve is not settled; more effort may lower it.",
