@@ -463,6 +463,38 @@ def test_a_board_remembers_its_slice(fake, workspace, capsys):
     assert run([*bare, "--limit", "none"]) == 2
 
 
+EXECUTOR = """
+from benchmark.jobs.executors import get_executor
+
+
+class Backwards:
+    name = "backwards"
+    title = "This machine, the last job first"
+
+    def run(self, jobs, setting, report):
+        return get_executor("local").run(jobs[::-1], setting, report)
+
+
+EXECUTOR = Backwards()
+"""
+
+
+def test_an_executor_is_one_file_of_the_workspace(fake, workspace, capsys):
+    (workspace.root / "executors").mkdir()
+    (workspace.root / "executors" / "backwards.py").write_text(EXECUTOR)
+    assert run(["list", "executors", "-w", str(workspace.root)]) == 0
+    assert "the last job first" in capsys.readouterr().out
+    assert evaluate(workspace, "--on", "backwards") == 0
+    finished = [(row.finished_at, row.measure, row.norm) for row in rows(workspace)]
+    assert [(measure, norm) for _, measure, norm in sorted(finished)] == [
+        ("fake", "l2"),
+        ("fake", "linf"),
+        ("clean", None),
+    ]
+    assert evaluate(workspace, "--on", "backward") == 1
+    assert "Did you mean 'backwards'" in capsys.readouterr().err
+
+
 # What measures give is not believed -----------------------------------------------------------------------------------
 
 
