@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -16,6 +18,8 @@ from benchmark.errors import InputError, UnknownNameError
 from benchmark.jobs.protocol import get_protocol
 from benchmark.measures import Inputs, Task, get_measure
 from benchmark.measures.corruptions import _Base
+from db.queries.completeness import missing
+from db.schema import State
 from models_zoo import load_model
 from models_zoo.errors import FetchError
 
@@ -371,6 +375,24 @@ def test_the_protocol_asks_for_the_suites_that_fit():
     assert [p.reference for m, p in wanted["cifar10"] if m == "corruptions"] == [""]
     assert [p.sequences for m, p in wanted["cifar10"] if m == "sequences"] == ["cifar-p"]
     assert [m for m, _ in wanted["digits"]] == ["clean", "corruptions", "corruption_strength"]
+
+
+def test_a_row_is_complete_with_the_suites_that_fit_its_dataset():
+    """Sequences fit no image of 8 pixels: a row of the digits lacks nothing for it; a failed grid it lacks."""
+    spec = get_protocol("corruptions").spec
+
+    def planned(name, state=State.DONE):
+        return [
+            SimpleNamespace(measure=m.name, parameters=vars(p), state=state if m.name == "corruptions" else State.DONE,
+                            outputs=(), samples=10)
+            for m, p in get_protocol("corruptions").wanted(get_dataset(name))
+        ]  # fmt: skip
+
+    for name in ("digits", "mnist", "cifar10"):
+        assert missing(spec, {}, planned(name)) == ()
+    assert missing(spec, {}, planned("digits", State.FAILED)) == ("corruptions (failed)",)
+    without = [e for e in planned("digits") if e.measure != "clean"]
+    assert missing(spec, {}, without) == ("clean (never planned)",)
 
 
 def test_suites_have_digests_of_their_own_and_say_why_they_do_not_fit():

@@ -84,7 +84,7 @@ class Clever(Measure[CleverParameters]):
     """CLEVER scores in one norm."""
 
     name = "clever"
-    version = 1
+    version = 2
     title = "CLEVER: distance estimated from extreme values of sampled gradients (no bound)"
     paper = "Weng et al. 2018, arXiv:1801.10578"
     chunk = 50
