@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from benchmark.curve import Floats, check_confidence, check_distances, check_eps
 from benchmark.errors import InputError
+from benchmark.threat.budget import limit
 
 _CELLS: Final = 2**25
 """Cells of the resampling matrix held at once (float32: 128 MiB)."""
@@ -60,7 +61,7 @@ def rank_intervals(
     """
     matrix = check_distances(distances, ndim=2)
     grid = np.atleast_1d(check_eps(eps))
-    counts = np.array([np.count_nonzero(row > grid[:, None], axis=1) for row in matrix])
+    counts = np.array([np.count_nonzero(row > limit(grid)[:, None], axis=1) for row in matrix])
     drawn = np.stack([resampled_counts(row, grid, resamples=resamples, seed=seed) for row in matrix])
     return ranks_of_counts(counts, drawn, eps=grid, confidence=confidence)
 
@@ -80,7 +81,7 @@ def resampled_counts(distances: ArrayLike, eps: ArrayLike, *, resamples: int = 5
     Returns:
         Shape (g, resamples).
     """
-    robust = check_distances(distances, ndim=1) > np.atleast_1d(check_eps(eps))[:, None]
+    robust = check_distances(distances, ndim=1) > limit(np.atleast_1d(check_eps(eps)))[:, None]
     drawn = robust.astype(np.float32) @ resampling(robust.shape[1], resamples, seed).T
     return drawn.astype(np.int32)  # exact: whole numbers below 2**24
 

@@ -27,6 +27,7 @@ from benchmark.curve import (
 from benchmark.errors import InputError
 from benchmark.intervals import bounded_mean_interval
 from benchmark.ranks import Ranks, rank_intervals, ranks_of_counts, resampled_counts, resampling
+from benchmark.threat.budget import limit
 
 __all__ = [
     "Crossing",
@@ -140,7 +141,7 @@ def union(curves: Iterable[RobustnessCurve], eps: Mapping[str, float], *, confid
         raise InputError(f"The union needs a curve for each of its norms; there is none for {missing or 'any norm'}.")
     if len({len(curve) for curve in chosen}) > 1:
         raise InputError(f"The curves of a union have the same samples; these have {[len(c) for c in chosen]}.")
-    robust = np.all([curve.distances > check_eps(eps[curve.norm]) for curve in chosen], axis=0)
+    robust = np.all([curve.distances > limit(check_eps(eps[curve.norm])) for curve in chosen], axis=0)
     low, high = proportion_interval(robust.sum(), len(robust), confidence=confidence)
     return Union(robust, float(robust.mean()), Interval(float(low), float(high), confidence))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import UnsupportedModelError
 
-Signature = tuple[tuple[int, int, bool], ...]
+Signature = tuple[tuple[int, int], ...]
 
 _TWINS: WeakKeyDictionary[nn.Module, tuple[Signature, nn.Module | None]] = WeakKeyDictionary()
 
@@ -34,7 +34,7 @@ def twin_of(model: nn.Module) -> nn.Module | None:
         Images of float64 -> logits of float64, to be called without gradients (see `double_logits`).
     """
     held = (*model.parameters(), *model.buffers())
-    signature = tuple((t.data_ptr(), t._version, t.requires_grad) for t in held if not t.is_inference())
+    signature = tuple((t.data_ptr(), t._version) for t in held if not t.is_inference())
     known = _TWINS.get(model)
     if known is None or known[0] != signature:
         known = signature, _make(model)

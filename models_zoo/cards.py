@@ -137,7 +137,7 @@ class Entry:
         from models_zoo.architectures import version_of
         from models_zoo.versions import literal_version
 
-        facts = {
+        facts: dict[str, Any] = {
             "form": self.form,
             "weights": [[w.sha256, w.layout] for w in self.weights],
             "architecture": [self.architecture, version_of(self.architecture)] if self.architecture else None,
@@ -303,9 +303,22 @@ def _weights(file: _Fields, *, digests: bool) -> Weights:
 def _claim(claim: _Fields) -> Claim:
     name, value = claim.text("name", required=True), claim.number("value", required=True)
     assert value is not None
+    check_share(name, value, "claims.value")
     found = Claim(name, value, claim.text("source"), claim.text("norm") or None, claim.number("eps"))
     claim.refuse_unknown()
     return found
+
+
+def check_share(name: str, value: float, where: str) -> None:
+    """Refuse a figure that is no share although its name says so: an accuracy or an error rate beyond 0 to 1.
+
+    Raises:
+        CardError: With what it would be as a share, where it reads as a percentage.
+    """
+    if not name.endswith(("_accuracy", "_error")) or 0 <= value <= 1:
+        return
+    hint = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
+    raise CardError(f"{where} of {name} is {value:g}; it is a share, from 0 to 1{hint}.")
 
 
 def _file_name(name: str, where: str) -> str:

@@ -75,7 +75,7 @@ MAY_IMPORT = {
         "benchmark.curve",
     },
     "benchmark.intervals": set(),
-    "benchmark.ranks": {"benchmark.errors", "benchmark.curve"},
+    "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {
         "benchmark.errors",
         "benchmark.intervals",

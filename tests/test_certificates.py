@@ -303,7 +303,8 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
         nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation batch_norm",
     ),
     "a transformation": (
-        nn.Sequential(preprocessing.build([{"kind": "bit_depth", "bits": 3}]), nn.Flatten()), "BitDepth cannot be traced",
+        nn.Sequential(preprocessing.build([{"kind": "bit_depth", "bits": 3}]), nn.Flatten()),
+        "BitDepth cannot be traced",
     ),
     "a transformation that leaves torch": (
         nn.Sequential(preprocessing.build([{"kind": "jpeg"}]), nn.Flatten()), "Jpeg cannot be traced",

@@ -166,3 +166,24 @@ def test_the_measure_fails_on_what_the_report_refuses(sound: nn.Module, images: 
     measure = get_measure("conformance")
     with pytest.raises(InputError, match="depend on the others of its batch"):
         measure.run(Task(model=module, module=module, x=images, y=labels), measure.Parameters())
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "best"),
+    [
+        pytest.param(lambda m, x: m(1 - x), "inverted", id="inverted"),
+        pytest.param(lambda m, x: m(x / 255), "0 to 255", id="8-bit"),
+    ],
+)
+def test_the_best_of_all_ranges_is_named_and_not_the_first_that_is_better(sound, images, labels, forgotten, best):
+    report = check_conformance(Changed(sound, forgotten), images, labels, classes=10)
+    (check,) = (check for check in report.checks if check.name == "input_range")
+    assert check.verdict == "flag"
+    assert f"of the range {best}," in check.message
+
+
+def test_a_model_that_writes_into_its_images_is_refused_and_they_stay_as_they_are(sound, images, labels):
+    before = images.clone()
+    report = check_conformance(Changed(sound, lambda m, x: m(x.sub_(0.001))), images, labels, classes=10)
+    assert verdicts(report)["input_unchanged"] == "refuse"
+    assert torch.equal(images, before)

@@ -427,10 +427,11 @@ def drawing(page: Page, selector: str) -> dict[str, object]:
     return page.evaluate(
         """(selector) => {
             const chart = document.querySelector(selector);
+            const all = (what, tell) => [...chart.querySelectorAll(what)].map(tell).sort();
             const near = (text) => text.replace(/[\\d.]+/g, (n) => Number(n).toFixed(2));
             return {
-                letters: [...chart.querySelectorAll(".badge")].map((b) => b.textContent + near(b.getAttribute("style"))).sort(),
-                crossings: [...chart.querySelectorAll("path.cross")].map((c) => c.getAttribute("d") + c.textContent).sort(),
+                letters: all(".badge", (b) => b.textContent + near(b.getAttribute("style"))),
+                crossings: all("path.cross", (c) => c.getAttribute("d") + c.textContent),
             };
         }""",
         selector,

@@ -415,7 +415,9 @@ def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) ->
     assert value["threats"]["linf"]["published"][0]["eps"] == 0.05
     assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")
     assert page.latex.count("&") == 2 * (2 + 9) - 2
-    assert page.bibtex.startswith("@inproceedings{") or page.bibtex.startswith("@misc{")
+    entries = page.bibtex.split("@misc{")[1:]
+    assert [entry.partition(",")[0].rpartition("-")[2] for entry in entries] == ["paper", "model", "evaluation"]
+    assert ["author" in entry for entry in entries] == [False, True, True]  # who made it need not have written it up
 
 
 # Words

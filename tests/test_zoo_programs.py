@@ -191,6 +191,17 @@ def test_a_program_of_one_batch_size_takes_any(name: str, batch: int, suffix: st
         torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
 
 
+def test_a_squeeze_leaves_a_batch_of_one_image(tmp_path: Path) -> None:
+    class Squeezed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3), keepdim=True).squeeze() * torch.ones(3)
+
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(Squeezed(), (torch.rand(4, 3, 8, 8),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "m.pt2")
+    assert load_program(tmp_path / "m.pt2", "m.pt2")(torch.rand(1, 3, 8, 8)).shape == (1, 3)
+
+
 def test_what_mixes_the_batch_is_run_as_it_was_exported(tmp_path: Path) -> None:
     class Centred(nn.Module):
         def forward(self, x: Tensor) -> Tensor:

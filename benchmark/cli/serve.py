@@ -52,7 +52,7 @@ def command(place: Place, host: str, port: int, output: Path | None, every: floa
 
 
 def _look(place: Place, folder: Path, seen: tuple[object, ...] | None) -> tuple[object, ...] | None:
-    """Build the site again if the database has changed since ``seen``; a database that is away for a while is waited for."""
+    """Build the site again if the database has changed since ``seen``; one that is away for a while is waited for."""
     from sqlalchemy.exc import SQLAlchemyError
 
     from db.errors import DatabaseError

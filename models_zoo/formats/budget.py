@@ -34,7 +34,7 @@ SLOW: Final = 32
 """How much slower matrix products of whole numbers are, which no library speeds up."""
 
 
-class Meter(TorchDispatchMode):
+class Meter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Counts the operations of what runs on tensors without data.
 
     Attributes:
@@ -43,7 +43,7 @@ class Meter(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.work, self.largest = 0.0, 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:

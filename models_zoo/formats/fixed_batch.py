@@ -33,7 +33,7 @@ class FixedBatch(nn.Module):
             return self.program(x)  # type: ignore[no-any-return]
         lacking = -len(x) % self.batch
         filled = torch.cat([x, x[-1:].expand(lacking, *x.shape[1:])]) if lacking and len(x) else x
-        parts = [self.program(part) for part in filled.split(self.batch)]
+        parts = [self.program(part) for part in torch.split(filled, self.batch)]
         if any(part.ndim == 0 or len(part) != self.batch for part in parts):
             raise WeightsError(
                 f"A program for {self.batch} images gives an output of shape {tuple(parts[0].shape)}, which is not one "

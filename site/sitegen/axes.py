@@ -1,8 +1,8 @@
 """The ε axis of each threat of a board: its range, the positions of the slider, the marked budgets.
 
-Where the dataset's card publishes budgets an axis depends on these only, never on the models: so a model's page does not
-change when another model joins the board, and two boards of one dataset can be laid over each other. Where it publishes
-none, round values of what the attacks have found take their place.
+Where the dataset's card publishes budgets an axis depends on these only, never on the models: so a model's page does
+not change when another model joins the board, and two boards of one dataset can be laid over each other. Where it
+publishes none, round values of what the attacks have found take their place.
 """
 
 from __future__ import annotations

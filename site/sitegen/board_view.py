@@ -187,23 +187,20 @@ def _order(counts: NDArray[np.int32], rows: Sequence[BuiltRow], threat: str) -> 
 
 
 def _highlighted(rankings: Mapping[str, Ranking], rows: Sequence[BuiltRow]) -> list[str]:
-    """Whoever leads somewhere under some threat, the longest leads first; then the best at the reference budgets."""
+    """Who gets a letter: the best at each reference budget, whoever leads longest, then the next at these budgets."""
     lengths: dict[str, float] = {}
     for ranking in rankings.values():
         for reign in ranking.reigns:
             for leader in reign.leaders[:1]:
                 slug = ranking.rows[leader].slug
                 lengths[slug] = lengths.get(slug, 0.0) + (reign.end - reign.start) / ranking.axis.maximum
-    chosen = sorted(lengths, key=lambda slug: (-lengths[slug], slug))[: len(LETTERS)]
+    leaders = [ranking.leader.slug for ranking in rankings.values() if ranking.leader is not None]
+    longest = sorted(lengths, key=lambda slug: (-lengths[slug], slug))
     best = [
         ranking.rows[i].slug
         for place in range(len(rows))
         for ranking in rankings.values()
         for i in ranking.order[place : place + 1]
     ]
-    for slug in best:
-        if len(chosen) >= min(len(LETTERS), len(rows)):
-            break
-        if slug not in chosen:
-            chosen.append(slug)
-    return chosen
+    chosen = list(dict.fromkeys([*leaders, *longest, *best]))[: len(LETTERS)]
+    return sorted(chosen, key=lambda slug: (-lengths.get(slug, 0.0), chosen.index(slug)))

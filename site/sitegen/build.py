@@ -91,12 +91,13 @@ def build(
     refuse_foreign(output)
     cache = output.with_name(f".{output.name}-cache") if cache is None else cache.absolute()
     with alone(output):
-        return _build(database, output, artifacts, as_of, jobs, cache, bundles or {})
+        return _build(database, output, artifacts=artifacts, as_of=as_of, jobs=jobs, cache=cache, bundles=bundles or {})
 
 
 def _build(
     database: Database,
     output: Path,
+    *,
     artifacts: Path,
     as_of: datetime | None,
     jobs: int | None,

@@ -66,7 +66,7 @@ def columns(view: BoardView) -> list[Column]:
 
 
 def _declared(view: BoardView) -> dict[str, list[Output]]:
-    """``measure.output`` -> its declarations, one a threat, in the order in which the rows' evaluations declare them."""
+    """``measure.output`` -> its declarations, one a threat, in the order in which evaluations declare them."""
     found: dict[str, dict[str | None, Output]] = {}
     for built in view.everyone:
         for cell in built.row.cells:

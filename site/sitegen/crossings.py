@@ -1,7 +1,7 @@
 """Where two models change their order, as far as the samples can tell, to the resolution of the axis.
 
 A lead, its support and a crossing are those of `benchmark.statistics.crossings`, but on the positions of the axis, and
-with resamples that a script can draw as well: `crossings.js` finds the same for the models that a reader chooses, number
+with resamples that a script can draw as well: `crossings.js` finds the same for models that a reader chooses, number
 for number, and both are tested on the same cases. Whatever is added up is added up in the same order.
 """
 

@@ -194,7 +194,7 @@ def build_row(task: RowTask) -> None:
 
 
 def _build(task: RowTask, folder: Path) -> None:
-    """Make the row's files; a row whose results cannot be read is shown as that, and keeps nobody else from the site."""
+    """Make the row's files; a row whose results cannot be read is shown as that, and keeps nobody from the site."""
     try:
         _fill(task, folder)
     except Exception as error:

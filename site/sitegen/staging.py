@@ -151,7 +151,7 @@ def _swap(folder: Path, output: Path) -> None:
 
 
 def _exchanged(first: Path, second: Path) -> bool:
-    """Exchange two folders in one step, where the system can (Linux): a process that dies leaves one of the two sites."""
+    """Exchange two folders in one step, where the system can (Linux): whoever dies leaves one of the two sites."""
     if not sys.platform.startswith("linux"):
         return False
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)

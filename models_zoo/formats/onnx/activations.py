@@ -136,6 +136,11 @@ def _dropout(call: Call) -> Any:
     return [call.value(0)]
 
 
+def _is_infinite(call: Call) -> Any:
+    call.require(detect_negative=1, detect_positive=1)
+    return call.apply(torch.isinf, call.value(0))
+
+
 TABLE: Final[Mapping[str, Handler]] = {
     "Abs": unary(torch.abs),
     "Acos": real(torch.acos),
@@ -157,9 +162,7 @@ TABLE: Final[Mapping[str, Handler]] = {
     "Gelu": _gelu,
     "HardSigmoid": real(hard_sigmoid, ("alpha", "alpha", 0.2), ("beta", "beta", 0.5)),
     "HardSwish": real(functional.hardswish),
-    "IsInf": lambda call: (call.require(detect_negative=1, detect_positive=1), call.apply(torch.isinf, call.value(0)))[
-        1
-    ],
+    "IsInf": _is_infinite,
     "IsNaN": unary(torch.isnan),
     "LeakyRelu": real(functional.leaky_relu, ("alpha", "negative_slope", 0.01)),
     "Log": real(torch.log),

@@ -17,6 +17,9 @@ OLDEST_OPSET: Final = 6
 NEWEST_OPSET: Final = 28
 """The opsets whose operators are known here; a later one may change what an operator means."""
 
+NUMBERS: Final = frozenset({"float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "bool"})
+"""Types of arrays that are read; all real numbers as float32."""
+
 FLOATS: Final = frozenset({"FLOAT", "FLOAT16"})
 
 
@@ -72,7 +75,7 @@ class Reader:
                 "opened. Save the model in one file: onnx.save(model, path, save_as_external_data=False)."
             )
         values = numpy_helper.to_array(tensor)
-        if values.dtype.kind not in "fiub" or values.dtype.name in ("uint16", "uint32", "uint64"):
+        if values.dtype.name not in NUMBERS:
             raise WeightsError(f"{self.name} holds {tensor.name[:80]!r} as {values.dtype}, which is not supported.")
         array = torch.from_numpy(np.array(values))
         if array.dtype == torch.float64 and bool((array.isfinite() & ~array.to(torch.float32).isfinite()).any()):

@@ -34,7 +34,8 @@ def l1(x: Tensor, axes: list[int], keep: bool) -> Tensor:
 
 def l2(x: Tensor, axes: list[int], keep: bool) -> Tensor:
     """The Euclidean norm."""
-    return torch.linalg.vector_norm(x, 2, axes, keep)
+    norm: Tensor = torch.linalg.vector_norm(x, 2, axes, keep)
+    return norm
 
 
 def log_sum(x: Tensor, axes: list[int], keep: bool) -> Tensor:

@@ -117,7 +117,7 @@ def _split(call: Call) -> Any:
 def _expand(call: Call) -> Any:
     shape, sizes = call.shape(0), call.numbers(1) or []
     rank = max(len(shape), len(sizes))
-    shape, sizes = [1] * (rank - len(shape)) + shape, [1] * (rank - len(sizes)) + sizes
+    shape, sizes = [*[1] * (rank - len(shape)), *shape], [*[1] * (rank - len(sizes)), *sizes]
 
     def fixed(size: Any, number: int) -> bool:
         return not isinstance(size, Size) and size == number
@@ -209,7 +209,7 @@ def _pad(call: Call) -> Any:
     for axis in range(rank):
         if begin[axis] or end[axis]:
             (size,) = call.sizes(0, first=axis)[:1]
-            places = np.pad(np.arange(size), (begin[axis], end[axis]), mode=mode)
+            places = np.pad(np.arange(size), (begin[axis], end[axis]), mode=mode)  # type: ignore[arg-type]
             result = call.apply(torch.index_select, result, axis, torch.from_numpy(places))
     return result
 

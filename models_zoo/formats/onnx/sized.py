@@ -122,6 +122,11 @@ def _smaller(a: Any, b: Any) -> Any:
     return b if a >= b else a
 
 
+def _modulo(call: Call) -> Any:
+    call.require(fmod=0)
+    return _binary(operator.mod)(call)
+
+
 TABLE: Final[Mapping[str, Handler]] = {
     "Add": _binary(operator.add),
     "Cast": _cast,
@@ -138,7 +143,7 @@ TABLE: Final[Mapping[str, Handler]] = {
     "LessOrEqual": _binary(operator.le),
     "Max": _many(_larger),
     "Min": _many(_smaller),
-    "Mod": lambda call: (call.require(fmod=0), _binary(operator.mod)(call))[1],
+    "Mod": _modulo,
     "Mul": _binary(operator.mul),
     "Neg": lambda call: -call.array(0),
     "ReduceProd": _reduce_product,

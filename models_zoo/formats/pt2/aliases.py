@@ -78,7 +78,7 @@ class Step:
                 before = [
                     builder.shape(builder.call(operator.getitem, self.again(value), i)) for i in range(self.part or 0)
                 ]
-                start = sum(s[axis] for s in before)  # type: ignore[misc]
+                start = sum(s[axis] for s in before)
                 return builder.call(torch.slice_scatter, value, changed, axis, start, start + seen[axis])
             case "transpose.int":
                 return builder.call(torch.transpose, changed, *arguments)

@@ -258,7 +258,7 @@ class Reader:
             if isinstance(size, Size) or isinstance(share, Size) or count > MOST_PIECES * max(share, 1):
                 raise WeightsError(f"it makes {count} tensors of one, or one for each image.")
 
-    def _call(  # noqa: PLR0911 - a table
+    def _call(  # noqa: PLR0911, PLR0912 - a table
         self, target: str, operation: str, args: list[Any], kwargs: dict[str, Any]
     ) -> Any:
         """Apply one operation, if it is in the tables."""
@@ -283,6 +283,8 @@ class Reader:
                 return build.concatenate(tensors, dim[0] if dim else 0)
             case "to.device", [x, _, dtype, *_]:
                 return build.call(Tensor.to, x, dtype)
+            case "squeeze.default" | "squeeze.dim" | "squeeze.dims", [x, *dims]:
+                return self._squeezed(x, dims)
             case "flatten.using_ints", [x, 1] | [x, 1, -1]:
                 return build.call(torch.flatten, x, 1)
         if operation in FUNCTIONS and not kwargs:
@@ -296,6 +298,13 @@ class Reader:
         if not kwargs.keys() <= {argument.name for argument in function._schema.arguments}:
             raise WeightsError(f"it has an argument {next(iter(kwargs))[:40]!r} that it does not know.")
         return build.call(function, *args, **kwargs)
+
+    def _squeezed(self, x: Any, dims: list[Any]) -> Any:
+        """Without axes of size 1; a batch of one image stays a batch."""
+        shape = self.builder.shape(x)
+        given = dims[0] if dims else list(range(len(shape)))
+        axes = [axis % max(len(shape), 1) for axis in (given if isinstance(given, list) else [given])]
+        return self.builder.call(torch.squeeze, x, tuple(a for a in axes if shape and shape[a] == 1))
 
     def _output_name(self, output: Mapping[str, Any]) -> str:
         ((kind, content),) = output.items()

@@ -116,7 +116,7 @@ def sample_chart(facts: ThreatFacts) -> Chart | None:
     step = nice(top / 5)
     return Chart(
         title="Sample by sample",
-        description="For each sample: proven bounds below, the attack's distance above, estimates between or across them.",
+        description="For each sample: proven bounds below, the attack's distance above, estimates anywhere.",
         x_label="samples, ordered by the distance of their nearest adversarial example",
         y_label="distance",
         x_range=(0.0, 1.0),

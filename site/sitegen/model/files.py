@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -22,23 +23,35 @@ if TYPE_CHECKING:
     from sitegen.model.page import ModelPage, ThreatSection
 
 
-def bibtex(row: Row) -> str:
-    """A BibTeX entry from the card."""
-    card = row.model.card
+def bibtex(row: Row, *, board: str) -> str:
+    """BibTeX entries: of the paper behind the model, if it names one, of the model, and of this evaluation of it.
+
+    A card names who made the model, which need not be who wrote the paper: so the paper's entry has no authors.
+    """
+    card, slug = row.model.card, row.model.slug
     paper = str(card.get("paper") or "")
-    fields = {
-        "title": "{" + row.model.title + "}",
-        "author": " and ".join(map(str, card.get("authors") or [])),
-        "year": str(card.get("year") or ""),
-        "booktitle": str(card.get("venue") or ""),
-        "url": paper if paper.startswith("http") else "",
-        "note": "" if paper.startswith("http") else paper,
+    year, venue = str(card.get("year") or ""), str(card.get("venue") or "")
+    authors = " and ".join(map(str, card.get("authors") or []))
+    finished = max((e.finished_at for e in row.done if e.finished_at), default=None)
+    source = {"url" if paper.startswith("http") else "title": paper}
+    entries = {
+        f"{slug}-paper": source | {"howpublished": venue, "year": year} if paper else {},
+        f"{slug}-model": {"title": "{" + row.model.title + "}", "author": authors, "year": "" if paper else year},
+        f"{slug}-evaluation": {
+            "title": "{Robustness of " + row.model.title + "}",
+            "author": "{Curveboard}",
+            "year": str(finished.year) if finished else "",
+            "note": f"{board}; model {row.model.digest[:16]}",
+        },
     }
-    kind = "inproceedings" if fields["booktitle"] else "misc"
-    lines = [
-        f"  {name} = {{{_tex(value) if name not in ('url',) else value}}}," for name, value in fields.items() if value
-    ]
-    return f"@{kind}{{{row.model.slug},\n" + "\n".join(lines) + "\n}\n"
+    return "\n".join(bibtex_entry(key, fields) for key, fields in entries.items() if fields)
+
+
+def bibtex_entry(key: str, fields: Mapping[str, str]) -> str:
+    """One entry of BibTeX; fields without a value are left out."""
+    told = {name: value if name == "url" else _tex(value) for name, value in fields.items() if value}
+    lines = [f"  {name} = {{{value}}},\n" for name, value in told.items()]
+    return f"@misc{{{key},\n{''.join(lines)}}}\n"
 
 
 def latex(facts: RowFacts, clean: Share | None) -> str:

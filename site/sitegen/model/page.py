@@ -117,7 +117,7 @@ class ModelPage:
         evaluations: The finished ones, with their costs.
         circumstances: On what they ran, and how many of them.
         history: The changelog's entries.
-        bibtex: The entry of the model's paper.
+        bibtex: Entries of the model's paper, of the model and of its evaluation.
         latex: A row for a table.
         bundle: The row's bundle, if it is offered.
         command: How the row is evaluated again.
@@ -202,7 +202,7 @@ def model_page(
         evaluations=_evaluations(facts),
         circumstances=_circumstances(facts),
         history=[story(change) for change in changes],
-        bibtex=bibtex(row),
+        bibtex=bibtex(row, board=f"{dataset.name}, {facts.n} images, {row.protocol.name} v{row.protocol.version}"),
         latex=latex(facts, clean),
         bundle=bundle,
         command=f"curveboard evaluate -m {row.model.slug} --dataset {dataset.name} --limit {facts.n} "

@@ -148,7 +148,7 @@ def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
     files: dict[str, bytes] = {f"{view.folder}/models.js": _models_js(view, shown)}
     if not view.axes:
         rows = unranked_rows(view, shown)
-        files[f"{view.folder}/index.html"] = _page(view, "", shown, rows, ["index.html"], 0, as_of)
+        files[f"{view.folder}/index.html"] = _page(view, "", shown, rows, names=["index.html"], number=0, as_of=as_of)
     for threat in view.axes:
         files[f"{view.folder}/{threat}.js"] = _threat_js(view, threat, shown)
         if (picture := backdrop(view, threat)) is not None:
@@ -156,7 +156,7 @@ def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
         rows = table_rows(view, threat, shown)
         names = [_page_name(view, threat, k) for k in range(max(-(-len(rows) // PAGE_ROWS), 1))]
         for k, name in enumerate(names):
-            files[f"{view.folder}/{name}"] = _page(view, threat, shown, rows, names, k, as_of)
+            files[f"{view.folder}/{name}"] = _page(view, threat, shown, rows, names=names, number=k, as_of=as_of)
     return files
 
 
@@ -188,6 +188,7 @@ def _page(
     threat: str,
     shown: Sequence[Column],
     rows: Sequence[TableRow],
+    *,
     names: Sequence[str],
     number: int,
     as_of: datetime | None,

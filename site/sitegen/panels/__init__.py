@@ -41,7 +41,7 @@ class Panel:
         raise NotImplementedError
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
-        """It as columns of the CSV, by what follows the output's name: ``""``, ``"_low"`` …"""
+        """It as columns of the CSV, by what follows the output's name: ``""``, ``"_low"``, ``"_high"``."""
         raise NotImplementedError
 
     def value(self, found: Found, row: RowFacts) -> Mapping[str, Any]:
