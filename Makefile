@@ -7,7 +7,7 @@ DEMO := demo
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format perf serve docs clean
+.PHONY: help install demo test fuzz lint format perf serve docs clean
 
 help: ## List what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -30,6 +30,9 @@ demo: install ## Evaluate the zoo's small models on the embedded digits, build t
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+fuzz: install ## Try ten times as many random networks through the readers of programs
+	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py --timeout 7200
 
 lint: install ## Check style and types
 	$(BIN)/ruff check

@@ -16,7 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmark import flags
 from benchmark.curve import proportion_interval
+from benchmark.twin import REPRODUCIBLE, batch_dependence, disagreement
 from models_zoo.inner_passes import counted_backward_passes
 
 Verdict = Literal["pass", "flag", "refuse"]
@@ -26,9 +28,6 @@ IMAGES: Final = 500
 
 FEW: Final = 32
 """How many for what needs gradients or single images."""
-
-TOLERANCE: Final = 1e-4
-"""How far, relative to the largest output, two calls on the same image may differ: rounding stays far below."""
 
 SLOW: Final = 1.0
 """Seconds an image from which on an evaluation would take days."""
@@ -44,6 +43,7 @@ class Check:
         value: The value seen.
         unit: Of the value.
         message: What was seen and, if it did not pass, what to do.
+        code: Of the flag that a verdict ``flag`` raises (`benchmark.flags`); by default the name with hyphens.
     """
 
     name: str
@@ -51,6 +51,12 @@ class Check:
     value: float
     unit: str
     message: str
+    code: str = ""
+
+    @property
+    def flag(self) -> str:
+        """The flag's code."""
+        return self.code or self.name.replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,7 @@ def check_conformance(
     Returns:
         The report. Failures of the module itself are lines of it, never exceptions.
     """
-    x, y = x[:IMAGES], y[:IMAGES]
+    x, y = x[:IMAGES].clone(), y[:IMAGES]  # a model may write into what it is given
     checks = [_parameters(module), _size(module)]
     logits, seconds, inner = _first_call(module, x)
     for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes):
@@ -90,6 +96,7 @@ def check_conformance(
             return Report(tuple(checks))
     assert isinstance(logits, Tensor)
     rest: dict[str, Callable[[], Check]] = {
+        "input_unchanged": lambda: _input_unchanged(module, x[:FEW]),
         "extreme_inputs": lambda: _extreme_inputs(module, x[:FEW]),
         "logits": lambda: _logits(logits),
         "deterministic": lambda: _deterministic(module, x, logits),
@@ -137,10 +144,10 @@ def _first_call(module: nn.Module, x: Tensor) -> tuple[Tensor | Exception, float
     """The outputs (or why there are none), the seconds, and the backward passes inside."""
     try:
         with torch.no_grad():
-            module(x[:1])  # the first call of a process pays for much that later ones do not
+            module(x[:1].clone())  # the first call of a process pays for much that later ones do not
             begin = time.perf_counter()
             with counted_backward_passes() as count:
-                logits = module(x)
+                logits = module(x.clone())
             if x.is_cuda:
                 torch.cuda.synchronize(x.device)
         if not isinstance(logits, Tensor):
@@ -174,7 +181,7 @@ def _input_shape(outcome: Tensor | Exception, x: Tensor) -> Check:
 
 def _output_shape(logits: Tensor, n: int, classes: int) -> Check:
     value = float(logits.shape[-1]) if logits.ndim else 0.0
-    if logits.shape == (n, classes) and logits.is_floating_point():
+    if logits.shape == (n, classes) and logits.is_floating_point() and classes > 1:
         return Check("classes", "pass", value, "classes", f"{classes} outputs, one a class.")
     message = (
         f"It gives {logits.dtype} of shape {tuple(logits.shape)} for {n} images; the dataset has {classes} classes, so "
@@ -195,7 +202,7 @@ def _inner_optimisation(passes: int) -> Check:
             f"{passes} backward passes inside one forward pass: it optimises while it classifies, which gradient-based "
             "attacks underestimate."
         )
-        return Check("inner_optimisation", "flag", passes, "passes", message)
+        return Check("inner_optimisation", "flag", passes, "passes", message, flags.INNER_OPTIMISATION)
     return Check("inner_optimisation", "pass", 0.0, "passes", "No optimisation inside the forward pass.")
 
 
@@ -203,6 +210,20 @@ def _finite_outputs(logits: Tensor) -> Check:
     bad = int((~torch.isfinite(logits).all(dim=1)).sum())
     message = f"{bad} of {len(logits)} images have outputs that are not finite" if bad else "All outputs are finite"
     return Check("finite_outputs", "refuse" if bad else "pass", bad, "images", f"{message}.")
+
+
+def _input_unchanged(module: nn.Module, x: Tensor) -> Check:
+    """A model that writes into its images would be given other ones at every call."""
+    shown = x.clone()
+    with torch.no_grad():
+        module(shown)
+    changed = int((shown != x).flatten(1).any(dim=1).sum())
+    if changed:
+        message = (
+            f"It changes {changed} of {len(x)} images in place: let its first operation make a copy (x = x.clone())."
+        )
+        return Check("input_unchanged", "refuse", changed, "images", message)
+    return Check("input_unchanged", "pass", 0.0, "images", "It leaves its images as they are.")
 
 
 def _extreme_inputs(module: nn.Module, x: Tensor) -> Check:
@@ -222,46 +243,43 @@ def _extreme_inputs(module: nn.Module, x: Tensor) -> Check:
 def _logits(logits: Tensor) -> Check:
     """Rows of non-negative numbers that sum to 1 are probabilities."""
     off = float((logits.double().sum(dim=1) - 1).abs().max())
-    if off < 1e-4 and float(logits.min()) >= -1e-6:
+    if flags.are_probabilities(logits):
         message = "The outputs are probabilities: return the logits before the softmax, whose gradients vanish."
-        return Check("logits", "flag", off, "distance", message)
+        return Check("logits", "flag", off, "distance", message, flags.PROBABILITIES)
     return Check("logits", "pass", off, "distance", f"Logits: rows sum to 1 ± {off:.2g}, so they are no probabilities.")
-
-
-def _difference(first: Tensor, second: Tensor) -> float:
-    """The largest difference, relative to the largest output."""
-    return float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
 
 
 def _deterministic(module: nn.Module, x: Tensor, logits: Tensor) -> Check:
     with torch.no_grad():
-        difference = max(_difference(logits, module(x)) for _ in range(2))
-    if difference > TOLERANCE:
-        message = (
-            f"Repeated calls differ by {difference:.2g} of the largest output: it is randomised, or in train mode."
-        )
-        return Check("deterministic", "flag", difference, "relative", message)
+        difference = max(float(disagreement(logits, module(x)).max()) for _ in range(2))
+    if difference > REPRODUCIBLE:
+        message = f"Repeated calls differ by {difference:.2g} (relative): it is randomised, or in train mode."
+        return Check("deterministic", "flag", difference, "relative", message, flags.RANDOMISED)
     return Check("deterministic", "pass", difference, "relative", f"Repeated calls agree to {difference:.2g}.")
 
 
 def _batch_independent(module: nn.Module, x: Tensor) -> Check:
-    """Each image alone, all together, and all together in another order among others."""
+    """Each image alone, and all together among others and in another order."""
     with torch.no_grad():
-        together, again = module(x), module(x)
-        alone = torch.cat([module(image[None]) for image in x])
-        turned = module(torch.cat([1 - x, x.flip(0)]))[len(x) :].flip(0)
-    difference = max(_difference(alone, together), _difference(alone, turned))
-    if difference <= TOLERANCE:
+        between_calls = float(disagreement(module(x), module(x)).max())
+    if between_calls > REPRODUCIBLE:
+        message = "Cannot be told: the model is randomised."
+        return Check("batch_independent", "flag", between_calls, "relative", message, flags.RANDOMISED)
+    difference, depends = batch_dependence(module, x)
+    if not depends:
         message = f"An image alone and in a batch gives the same to {difference:.2g}."
         return Check("batch_independent", "pass", difference, "relative", message)
-    if _difference(together, again) > TOLERANCE:
-        message = "Cannot be told: the model is randomised."
-        return Check("batch_independent", "flag", difference, "relative", message)
     message = (
-        f"An image's outputs depend on the others of its batch ({difference:.2g} of the largest output): batch "
-        "normalisation in train mode, or a leak between samples. Put the model into eval mode before exporting it."
+        f"An image's outputs depend on the others of its batch ({difference:.2g}, relative): batch normalisation in "
+        "train mode or with the batch's own statistics, a mean over the batch, or a leak between samples. Put the "
+        "model into eval mode before exporting it."
     )
     return Check("batch_independent", "refuse", difference, "relative", message)
+
+
+def _no_gradients() -> Check:
+    message = "The outputs have no gradient in the images: only searches that need none can attack it."
+    return Check("input_gradients", "flag", 0.0, "share", message, flags.NO_GRADIENTS)
 
 
 def _finite_gradients(module: nn.Module, x: Tensor, y: Tensor) -> Check:
@@ -270,20 +288,22 @@ def _finite_gradients(module: nn.Module, x: Tensor, y: Tensor) -> Check:
     with torch.enable_grad():
         outputs = module(leaf)
         if not outputs.requires_grad:
-            message = "The outputs have no gradient in the images: attacks that follow gradients are blind here."
-            return Check("input_gradients", "flag", 0.0, "share", message)
-        (gradient,) = torch.autograd.grad(functional.cross_entropy(outputs, y, reduction="sum"), leaf)
+            return _no_gradients()
+        loss = functional.cross_entropy(outputs, y, reduction="sum")
+        (gradient,) = torch.autograd.grad(loss, leaf, allow_unused=True)
+    if gradient is None:
+        return _no_gradients()
     rows = gradient.flatten(1)
     bad = int((~torch.isfinite(rows).all(dim=1)).sum())
     if bad:
         message = f"{bad} of {len(x)} images have input gradients that are not finite."
         return Check("input_gradients", "refuse", bad / len(x), "share", message)
     zero = float((rows == 0).all(dim=1).double().mean())
-    if zero > 0.1:
+    if flags.zero_gradients_are_many(zero):
         message = (
             f"{zero:.0%} of the images have a gradient of exactly zero: gradients are masked (saturation, rounding)."
         )
-        return Check("input_gradients", "flag", zero, "share", message)
+        return Check("input_gradients", "flag", zero, "share", message, flags.ZERO_GRADIENTS)
     return Check("input_gradients", "pass", zero, "share", f"Finite; exactly zero on {zero:.0%} of the images.")
 
 
@@ -304,15 +324,17 @@ def _input_range(module: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Che
     """Whether the model would do better on another range than [0, 1]: its preprocessing was forgotten then."""
     correct = int((logits.argmax(dim=1) == y).sum())
     _, high = proportion_interval(correct, len(y))
-    for name, image in (("0 to 255", 255 * x), ("-1 to 1", 2 * x - 1), ("-0.5 to 0.5", x - 0.5), ("inverted", 1 - x)):
-        with torch.no_grad():
-            other = float((module(image).argmax(dim=1) == y).double().mean())
-        if other > float(high) + 0.02:
-            message = (
-                f"It is right on {other:.1%} of images of the range {name}, and on {correct / len(y):.1%} of [0, 1]: "
-                "put its preprocessing into the card or the program."
-            )
-            return Check("input_range", "flag", other, "share", message)
+    ranges = {"0 to 255": 255 * x, "-1 to 1": 2 * x - 1, "-0.5 to 0.5": x - 0.5, "inverted": 1 - x}
+    ranges["inverted, 0 to 255"] = 255 * (1 - x)
+    with torch.no_grad():
+        shares = {name: float((module(image).argmax(dim=1) == y).double().mean()) for name, image in ranges.items()}
+    best = max(shares, key=shares.__getitem__)
+    if shares[best] > float(high) + 0.02:
+        message = (
+            f"It is right on {shares[best]:.1%} of images of the range {best}, and on {correct / len(y):.1%} of "
+            "[0, 1]: put its preprocessing into the card or the program."
+        )
+        return Check("input_range", "flag", shares[best], "share", message)
     return Check("input_range", "pass", correct / len(y), "share", "Images in [0, 1] suit it best.")
 
 

@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
 from benchmark.errors import InputError
+from benchmark.intervals import bounded_mean_interval
 from benchmark.results import Flag
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import limit
@@ -223,11 +224,10 @@ class RobustnessCurve:
         return float(np.minimum(self.distances, _check_bound(up_to)).mean())
 
     def area_interval(self, *, up_to: float, confidence: float = 0.95) -> Interval:
-        """Student-t interval of `area`: it is a mean of n independent values in [0, up_to]."""
+        """Interval of `area`, the mean of n independent values in [0, up_to]: `intervals.bounded_mean_interval`."""
         values = np.minimum(self.distances, _check_bound(up_to))
-        half = float(t_half_width(values.std(ddof=1), len(self), confidence=confidence)) if len(self) > 1 else math.inf
-        mean = float(values.mean())
-        return Interval(max(mean - half, 0.0), min(mean + half, up_to), confidence)
+        low, high = bounded_mean_interval(values, up_to, confidence=check_confidence(confidence))
+        return Interval(float(low), float(high), confidence)
 
     def quantile(self, q: float) -> float:
         """Smallest eps at which at least the share ``q`` of the samples is broken; ``inf`` if it never is.

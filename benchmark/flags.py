@@ -1,8 +1,14 @@
-"""The codes of reliability flags: one code for one thing, wherever it is seen, and the threshold that decides."""
+"""The codes of reliability flags: one code for one thing, wherever it is seen, and the threshold that decides.
+
+Whether a model is randomised is decided by `benchmark.twin.is_randomised`. Importing this does not import torch.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RANDOMISED: Final = "randomised"
 """Two identical calls differ."""
@@ -25,11 +31,11 @@ INNER_OPTIMISATION: Final = "inner-optimisation"
 GRADIENT_FREE_STRONGER: Final = "gradient-free-stronger"
 """A search without gradients comes nearer than those with."""
 
-GRADIENTS_MISLEAD: Final = "gradients-mislead"
-"""In linf a random search among the ball's corners goes on where gradients end."""
-
 SINGLE_STEP_STRONGER: Final = "single-step-stronger"
 """A single gradient step comes nearer than whole searches."""
+
+GRADIENTS_MISLEAD: Final = "gradients-mislead"
+"""A long random search comes nearer than gradients had on many samples."""
 
 SEEDS_DISAGREE: Final = "seeds-disagree"
 """Two seeds end at clearly different distances."""
@@ -55,3 +61,20 @@ stronger."""
 
 SUM_TOLERANCE: Final = 1e-4
 """How far from 1 the outputs of an image may sum and still be probabilities."""
+
+
+def probability_error(outputs: Tensor) -> float:
+    """How far from 1 a row of outputs (n, k) sums, at most; ``inf`` where an output is negative or there is no row."""
+    if not len(outputs) or bool((outputs < -1e-6).any()):
+        return float("inf")
+    return float((outputs.double().sum(dim=1) - 1).abs().max())
+
+
+def are_probabilities(outputs: Tensor) -> bool:
+    """Whether every row of outputs (n, k) is a probability distribution: a softmax is inside the model."""
+    return probability_error(outputs) < SUM_TOLERANCE
+
+
+def zero_gradients_are_many(share: float) -> bool:
+    """Whether so large a share of images with a gradient of exactly zero is worth a flag."""
+    return share > MANY

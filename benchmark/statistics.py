@@ -6,10 +6,8 @@ board are measured on the same images and most of the sampling error is common t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import pairwise
 from typing import Final, Literal
 
@@ -25,18 +23,30 @@ from benchmark.curve import (
     check_eps,
     dkw_half_width,
     proportion_interval,
-    t_half_width,
 )
 from benchmark.errors import InputError
+from benchmark.intervals import bounded_mean_interval
+from benchmark.ranks import Ranks, rank_intervals, ranks_of_counts, resampled_counts, resampling
+from benchmark.threat.budget import limit
+
+__all__ = [
+    "Crossing",
+    "Ranks",
+    "Summaries",
+    "Union",
+    "crossings",
+    "rank_intervals",
+    "ranks_of_counts",
+    "resampled_counts",
+    "summarise",
+    "union",
+]
 
 _MOST_LEADS: Final = 128
 """Leads of one curve over another that are resampled; of more, the smallest are merged first."""
 
 _PLACES: Final = 128
 """Candidate places of a crossing: so many of each kind."""
-
-_CELLS: Final = 2**25
-"""Cells of the resampling matrix held at once (float32: 128 MiB)."""
 
 
 @dataclass(frozen=True)
@@ -74,25 +84,6 @@ class Union:
 
 
 @dataclass(frozen=True, eq=False)
-class Ranks:
-    """Ranks of models by robust accuracy, with intervals.
-
-    Attributes:
-        eps: The perturbation budgets, shape (g,).
-        rank: 1 + the number of models that are strictly better: equals share a rank. Shape (models, g), int64.
-        low: Best rank within the interval, shape (models, g), int64.
-        high: Worst rank within the interval, shape (models, g), int64; models that tie may each be the last of them.
-        confidence: Level of each interval.
-    """
-
-    eps: Floats
-    rank: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    confidence: float
-
-
-@dataclass(frozen=True, eq=False)
 class Summaries:
     """Figures of many curves of the same number of samples.
 
@@ -104,7 +95,7 @@ class Summaries:
         band_low: Lower edge of the Dvoretzky–Kiefer–Wolfowitz band, shape (models, g).
         band_high: Upper edge of it.
         area: Area under robust accuracy from 0 to ``up_to``, shape (models,), in the unit of the distances.
-        area_low: Lower end of its Student-t interval.
+        area_low: Lower end of its interval, as of `RobustnessCurve.area_interval`.
         area_high: Upper end of it.
         up_to: The bound of the areas.
         shares: The shares whose quantiles are given, shape (q,).
@@ -150,7 +141,7 @@ def union(curves: Iterable[RobustnessCurve], eps: Mapping[str, float], *, confid
         raise InputError(f"The union needs a curve for each of its norms; there is none for {missing or 'any norm'}.")
     if len({len(curve) for curve in chosen}) > 1:
         raise InputError(f"The curves of a union have the same samples; these have {[len(c) for c in chosen]}.")
-    robust = np.all([curve.distances > check_eps(eps[curve.norm]) for curve in chosen], axis=0)
+    robust = np.all([curve.distances > limit(check_eps(eps[curve.norm])) for curve in chosen], axis=0)
     low, high = proportion_interval(robust.sum(), len(robust), confidence=confidence)
     return Union(robust, float(robust.mean()), Interval(float(low), float(high), confidence))
 
@@ -166,10 +157,11 @@ def crossings(
     """Where two models' robustness curves cross, as far as the samples can tell.
 
     A *lead* is a stretch of eps on which one model has the higher robust accuracy. The support of a lead is the share
-    of paired bootstrap resamples in which the area between the curves on that stretch has the same sign. The weakest
-    lead whose support is below ``confidence`` is merged into its neighbours until none is left; a crossing lies between
-    two remaining leads. So the jitter of two curves that run close together is not reported, and a flip interrupted by
-    jitter still is. Beyond the largest finite distance nothing was measured and nothing is compared.
+    of paired bootstrap resamples in which the area between the curves on that stretch has the same sign; where only k
+    samples differ on it, at most 1 - 2^-k, as a sign test has it. The weakest lead whose support is below
+    ``confidence`` is merged into its neighbours until none is left; a crossing lies between two remaining leads. So the
+    jitter of two curves that run close together is not reported, and a flip interrupted by jitter still is. Beyond the
+    largest finite distance nothing was measured and nothing is compared.
 
     Args:
         first: One curve.
@@ -195,88 +187,20 @@ def crossings(
         leads = _merge(leads, int(np.argmin([abs(lead.area) for lead in leads])))
     if len(leads) < 2:
         return []
-    pair = _Pair(first, second, _resampling(len(first), resamples, seed))
+    pair = _Pair(first, second, resampling(len(first), resamples, seed))
     edges = np.array([[lead.start, lead.end] for lead in leads]).ravel()
     areas = dict(zip(edges.tolist(), pair.areas(edges).T, strict=True))
     while True:
         won = [(areas[lead.end] - areas[lead.start]) * lead.sign > 0 for lead in leads]
-        supports = [float(resampled.mean()) for resampled in won]
+        # A few samples that all agree settle a lead no better than as many tosses of a coin.
+        carried = [pair.carried_by(lead.start, lead.end) for lead in leads]
+        supports = [min(float(w.mean()), 1 - 0.5**k) for w, k in zip(won, carried, strict=True)]
         if len(leads) < 2 or min(supports) >= confidence:
             break
         leads = _merge(leads, int(np.argmin(supports)))
     both = [float((before & after).mean()) for before, after in pairwise(won)]
     turns = zip(pairwise(leads), both, strict=True)
     return [pair.crossing(before, after, support, confidence) for (before, after), support in turns]
-
-
-def rank_intervals(
-    distances: ArrayLike,
-    eps: ArrayLike,
-    *,
-    confidence: float = 0.95,
-    resamples: int = 500,
-    seed: int = 0,
-) -> Ranks:
-    """Rank models by robust accuracy, with paired-bootstrap intervals of the ranks.
-
-    Cost: ``resamples × models × samples`` multiply-adds for each eps, in float32.
-
-    Args:
-        distances: Smallest adversarial distances, shape (models, n), the same samples in each row.
-        eps: One perturbation budget or a grid of them, shape (g,).
-        confidence: Level of each model's interval.
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-
-    Returns:
-        Ranks of shape (models, g), best robust accuracy first.
-    """
-    matrix = check_distances(distances, ndim=2)
-    grid = np.atleast_1d(check_eps(eps))
-    counts = np.array([np.count_nonzero(row > grid[:, None], axis=1) for row in matrix])
-    drawn = np.stack([resampled_counts(row, grid, resamples=resamples, seed=seed) for row in matrix])
-    return ranks_of_counts(counts, drawn, eps=grid, confidence=confidence)
-
-
-def resampled_counts(distances: ArrayLike, eps: ArrayLike, *, resamples: int = 500, seed: int = 0) -> NDArray[np.int32]:
-    """How many samples of one model are robust in each bootstrap resample.
-
-    The resamples depend on the number of samples, ``resamples`` and ``seed`` alone, so that the counts of models that
-    are counted apart are paired. What `rank_intervals` does in one step can so be done model by model.
-
-    Args:
-        distances: Smallest adversarial distances of one model, shape (n,).
-        eps: Perturbation budgets, shape (g,).
-        resamples: Bootstrap resamples.
-        seed: Seed of the resampling.
-
-    Returns:
-        Shape (g, resamples).
-    """
-    robust = check_distances(distances, ndim=1) > np.atleast_1d(check_eps(eps))[:, None]
-    drawn = robust.astype(np.float32) @ _resampling(robust.shape[1], resamples, seed).T
-    return drawn.astype(np.int32)  # exact: whole numbers below 2**24
-
-
-def ranks_of_counts(
-    counts: NDArray[np.integer], resampled: NDArray[np.integer], *, eps: ArrayLike, confidence: float = 0.95
-) -> Ranks:
-    """Rank models from their counts of robust samples.
-
-    Args:
-        counts: Robust samples, shape (models, g).
-        resampled: The same in each bootstrap resample, shape (models, g, resamples).
-        eps: The perturbation budgets, shape (g,).
-        confidence: Level of each model's interval.
-    """
-    tail = (1 - check_confidence(confidence)) / 2
-    rank = _places(counts)[0].astype(np.int64)
-    low, high = rank.copy(), rank.copy()
-    for i in range(counts.shape[1]):
-        first, last = _places(resampled[:, i])
-        low[:, i] = _order_statistic(first, tail)
-        high[:, i] = _order_statistic(last, 1 - tail)
-    return Ranks(np.atleast_1d(check_eps(eps)), rank, np.minimum(low, rank), np.maximum(high, rank), confidence)
 
 
 def summarise(
@@ -304,8 +228,7 @@ def summarise(
     low, high = proportion_interval(np.rint(accuracy * n), n, confidence=confidence)
     width = dkw_half_width(n, confidence=confidence)
     within = np.minimum(matrix, up_to)
-    area = within.mean(axis=1)
-    half = t_half_width(within.std(axis=1, ddof=1), n, confidence=confidence) if n > 1 else np.full(len(matrix), np.inf)
+    area_low, area_high = bounded_mean_interval(within, up_to, confidence=confidence)
     return Summaries(
         eps=grid,
         robust_accuracy=accuracy,
@@ -313,9 +236,9 @@ def summarise(
         high=high,
         band_low=np.clip(accuracy - width, 0, 1),
         band_high=np.clip(accuracy + width, 0, 1),
-        area=area,
-        area_low=np.maximum(area - half, 0),
-        area_high=np.minimum(area + half, up_to),
+        area=within.mean(axis=1),
+        area_low=area_low,
+        area_high=area_high,
         up_to=up_to,
         shares=np.asarray(shares, dtype=np.float64),
         quantiles=np.array([[curve.quantile(q) for q in shares] for curve in curves]),
@@ -377,6 +300,11 @@ class _Pair:
         per_sample = np.minimum.outer(a, up_to) - np.minimum.outer(b, up_to)
         return np.asarray(self.weights @ per_sample.astype(np.float32)) / np.float32(len(a))
 
+    def carried_by(self, start: float, end: float) -> int:
+        """On how many samples the two differ over a stretch of eps."""
+        one, two = (np.clip(c.distances, start, end) for c in (self.first, self.second))
+        return int((one != two).sum())
+
     def crossing(self, before: _Lead, after: _Lead, support: float, confidence: float) -> Crossing:
         """The crossing between two leads, placed in each resample where the area between the curves turns."""
         places = self._places(before.start, after.start, after.end)
@@ -399,53 +327,3 @@ class _Pair:
         near = steps[max(at - _PLACES, 0) : at + _PLACES]
         coarse = steps[np.linspace(0, len(steps) - 1, _PLACES).astype(int)]
         return np.unique(np.concatenate((near, coarse, np.linspace(start, end, _PLACES), [middle])))
-
-
-@lru_cache(maxsize=1)
-def _resampling(n: int, resamples: int, seed: int) -> NDArray[np.float32]:
-    """How often each sample is drawn in each resample: shape (resamples, n); kept for the next pair of curves."""
-    if resamples < 1:
-        raise InputError(f"The bootstrap needs at least 1 resample, got {resamples}.")
-    rng = np.random.default_rng(seed)
-    weights = np.empty((resamples, n), dtype=np.float32)
-    rows = max(_CELLS // n, 1)
-    for start in range(0, resamples, rows):
-        part = weights[start : start + rows]
-        drawn = rng.integers(0, n, size=part.shape) + n * np.arange(len(part))[:, None]
-        part[:] = np.bincount(drawn.ravel(), minlength=part.size).reshape(part.shape)
-    weights.flags.writeable = False
-    return weights
-
-
-def _places(counts: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-    """First and last place of each model in each column of counts, the largest count first; equals share them.
-
-    Each count is sorted together with its model's index in one whole number, which is several times as fast as an
-    argsort: a board of 1,000 models has some 20,000 columns to rank.
-
-    Args:
-        counts: Shape (models, columns), non-negative.
-
-    Returns:
-        Two arrays of that shape.
-    """
-    models = len(counts)
-    bits = max(models - 1, 1).bit_length()
-    whole: type[np.integer] = np.int32 if int(counts.max(initial=0)) < 1 << (31 - bits) else np.int64
-    keys = np.sort((counts.T.astype(whole) << bits) | np.arange(models, dtype=whole), axis=1)
-    values, model = keys >> bits, keys & ((1 << bits) - 1)
-    edge = np.ones((len(keys), models + 1), dtype=np.bool_)  # between unequal neighbours, and at both ends
-    np.not_equal(values[:, 1:], values[:, :-1], out=edge[:, 1:-1])
-    at = np.arange(models, dtype=np.int32)
-    below = np.maximum.accumulate(np.where(edge[:, :-1], at, 0), axis=1)
-    upto = np.minimum.accumulate(np.where(edge[:, 1:], at, models - 1)[:, ::-1], axis=1)[:, ::-1]
-    first, last = np.empty(keys.shape, np.int32), np.empty(keys.shape, np.int32)
-    np.put_along_axis(first, model, models - upto, axis=1)
-    np.put_along_axis(last, model, models - below, axis=1)
-    return first.T, last.T
-
-
-def _order_statistic(values: NDArray[np.int32], q: float) -> NDArray[np.int32]:
-    """The quantile of each row by the inverse of the distribution function: a value that occurs."""
-    order = max(math.ceil(q * values.shape[1] - 1e-9), 1) - 1
-    return np.partition(np.ascontiguousarray(values), order, axis=1)[:, order]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import UnsupportedModelError
 
-Signature = tuple[tuple[int, int, bool], ...]
+Signature = tuple[tuple[int, int], ...]
 
 _TWINS: WeakKeyDictionary[nn.Module, tuple[Signature, nn.Module | None]] = WeakKeyDictionary()
 
@@ -34,7 +34,7 @@ def twin_of(model: nn.Module) -> nn.Module | None:
         Images of float64 -> logits of float64, to be called without gradients (see `double_logits`).
     """
     held = (*model.parameters(), *model.buffers())
-    signature = tuple((t.data_ptr(), t._version, t.requires_grad) for t in held if not t.is_inference())
+    signature = tuple((t.data_ptr(), t._version) for t in held if not t.is_inference())
     known = _TWINS.get(model)
     if known is None or known[0] != signature:
         known = signature, _make(model)
@@ -115,6 +115,17 @@ def is_randomised(model: nn.Module, x: Tensor) -> bool:
     return bool((disagreement(first, second) > REPRODUCIBLE).any())
 
 
+def has_gradient(model: nn.Module, x: Tensor) -> bool:
+    """Whether the logits of two images depend on them in a way that autograd can follow; ``model`` is in eval mode."""
+    few = x[:2].detach().clone().requires_grad_(True)
+    with torch.enable_grad():
+        logits = model(few)
+        if not logits.requires_grad:
+            return False
+        (gradient,) = torch.autograd.grad(logits.sum(), few, allow_unused=True)
+    return gradient is not None
+
+
 def batch_dependence(model: nn.Module, x: Tensor) -> tuple[float, bool]:
     """How much an image's logits depend on the other images of its batch.
 
@@ -126,11 +137,11 @@ def batch_dependence(model: nn.Module, x: Tensor) -> tuple[float, bool]:
         The largest relative change between alone and in a batch among others; and whether that is more than rounding.
     """
     twin = twin_of(model)
-    beside = torch.cat([x, 1 - x, x.flip(0)])
 
     def alone_and_together(call: nn.Module, images: Tensor) -> float:
         alone = torch.cat([call(image[None]) for image in images])
-        return float(disagreement(alone, call(beside.to(images.dtype))[: len(images)]).max())
+        beside = call(torch.cat([1 - images, images.flip(0)]))[len(images) :].flip(0)
+        return max(float(disagreement(alone, other).max()) for other in (call(images), beside))
 
     with torch.no_grad():
         if double_logits(twin, x[:1]) is not None and twin is not None:

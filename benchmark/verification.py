@@ -44,9 +44,6 @@ errors that are normally distributed, one in ten million is as large."""
 DIFFERENT: Final = 0.01
 """A twin whose leads on clean images are typically off by more than this share is another model, not a twin."""
 
-_UNLUCKY: Final = 3.0
-"""Rounding of an image, in units of the median, that one in twenty exceeds (two standard deviations)."""
-
 REPEATS: Final = 20
 """Calls an image when a randomised model is verified."""
 
@@ -94,6 +91,7 @@ def verify(
     *,
     targets: Tensor | None = None,
     batch_size: int = 500,
+    safety: float = 1.0,
 ) -> Verification:
     """Re-check candidate adversarial examples with forward passes only.
 
@@ -104,6 +102,8 @@ def verify(
         candidates: Claimed adversarial examples, shape of ``x``; a row that is none is any row that does not hold.
         targets: The class that each candidate is to be given, shape (n,), int64; any but the label if left out.
         batch_size: Images a forward pass.
+        safety: How many times the measured rounding is held against a candidate. An attack that checks its own examples
+            gives more than 1, since the rounding is measured anew among other images.
 
     Returns:
         The verdict for each sample.
@@ -134,7 +134,7 @@ def verify(
         clear = torch.zeros_like(boxed)
         clear[rows] = True
         if len(rows) and not randomised:
-            judge = _Judge(model, y[rows], None if targets is None else targets[rows], batch_size)
+            judge = _Judge(model, y[rows], None if targets is None else targets[rows], batch_size, safety)
             clear[rows] = judge.confirm(shown[rows], lead[rows], rounding[rows], x[rows], clean[0, rows])
     reason = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     reason[~(clear | reached)] = 4
@@ -160,10 +160,12 @@ class _Judge:
         y: Labels, shape (m,).
         targets: Wanted classes, shape (m,), or None.
         batch_size: Images a pass.
+        safety: As of `verify`.
     """
 
-    def __init__(self, model: nn.Module, y: Tensor, targets: Tensor | None, batch_size: int) -> None:
+    def __init__(self, model: nn.Module, y: Tensor, targets: Tensor | None, batch_size: int, safety: float) -> None:
         self.model, self.y, self.targets, self.batch_size = model, y, targets, batch_size
+        self.safety = safety
 
     def lead(self, logits: Tensor, rows: slice = slice(None)) -> Tensor:
         """The lead in these logits (m, k) of some of the images, shape (m,)."""
@@ -191,7 +193,7 @@ class _Judge:
         if twice is not None:
             off = (twice[1] - seen).abs()
             if bool(off.median() <= DIFFERENT * seen.abs().median()):
-                return _exceeds(lead, twice[0], least, off)
+                return self._exceeds(lead, twice[0], least, off)
         return self._alone(images, lead, least)
 
     def _in_double(self, images: Tensor, beside: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -217,23 +219,22 @@ class _Judge:
         again = self.lead(turned.flip(0))
         spread = torch.maximum((alone - lead).abs(), (again - lead).abs())
         worst = torch.minimum(alone, again)
-        return _exceeds(lead, worst, least, spread)
+        return self._exceeds(lead, worst, least, spread)
 
-
-def _exceeds(lead: Tensor, again: Tensor, least: Tensor, typical: Tensor) -> Tensor:
-    """Whether both leads (m,) exceed the rounding; ``typical`` are further measurements of it, shape (any,)."""
-    off = (again - lead).abs()
-    known = torch.cat([off.double(), typical.double()])
-    known = known[torch.isfinite(known)]
-    common = known.median() if len(known) else torch.zeros((), dtype=torch.float64, device=lead.device)
-    return torch.minimum(lead, again) > least + OWN_ROUNDING * off + TYPICAL_ROUNDING * common
+    def _exceeds(self, lead: Tensor, again: Tensor, least: Tensor, typical: Tensor) -> Tensor:
+        """Whether both leads (m,) exceed the rounding; ``typical`` are further measurements of it, shape (any,)."""
+        off = (again - lead).abs()
+        known = torch.cat([off.double(), typical.double()])
+        known = known[torch.isfinite(known)]
+        common = known.median() if len(known) else torch.zeros((), dtype=torch.float64, device=lead.device)
+        rounding = OWN_ROUNDING * off + TYPICAL_ROUNDING * common
+        return torch.minimum(lead, again) > least + self.safety * rounding
 
 
 def needed_lead(model: nn.Module, x: Tensor, y: Tensor, *, most: int = 32) -> float:
     """What an attack should ask for beyond `SLACK`, in logits, so that `verify` mostly believes it.
 
-    That is what `verify` asks for of an image whose rounding is larger than that of 19 in 20; 0 for a model without a
-    float64 twin.
+    That is what `verify` would ask for if nearly the largest rounding of these images were the typical one.
 
     Args:
         model: In eval mode.
@@ -243,15 +244,13 @@ def needed_lead(model: nn.Module, x: Tensor, y: Tensor, *, most: int = 32) -> fl
     """
     few, labels = x[:most], y[:most]
     with torch.no_grad(), full_precision():
+        seen = mean_lead(model(few)[None], labels)
         exact = double_logits(twin_of(model), few)
-        if exact is None:
-            return 0.0
-        truth, seen = mean_lead(exact[None], labels), mean_lead(model(few)[None], labels)
-    off = (truth - seen).abs()
-    off = off[torch.isfinite(off)]
-    if not len(off) or bool(off.median() > DIFFERENT * truth.abs().median()):
-        return 0.0
-    return float((OWN_ROUNDING * _UNLUCKY + TYPICAL_ROUNDING) * off.median())
+        truth = seen if exact is None else mean_lead(exact[None], labels)
+        if exact is None or bool((truth - seen).abs().median() > DIFFERENT * truth.abs().median()):
+            truth = mean_lead(torch.cat([model(image[None]) for image in few])[None], labels)
+    off = (truth - seen).abs()[(truth < 0) & torch.isfinite(truth - seen)]  # of what is attacked
+    return float((OWN_ROUNDING + TYPICAL_ROUNDING) * off.quantile(0.9)) if len(off) else 0.0
 
 
 def _calls(model: nn.Module, images: Tensor, calls: int, batch_size: int) -> Tensor:

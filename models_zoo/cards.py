@@ -22,6 +22,9 @@ from models_zoo.fetch import RemoteFile
 Form = Literal["weights", "pt2", "onnx", "code"]
 """How a model comes: weights for a registered architecture, a program without code, or Python code."""
 
+READERS: Final[Mapping[str, str]] = {"onnx": "models_zoo.formats.onnx", "pt2": "models_zoo.formats.pt2"}
+"""The readers of programs, whose versions take part in the digest."""
+
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
 MAX_CARD_BYTES: Final = 64 * 1024
 MAX_TEXT: Final = 500
@@ -134,7 +137,7 @@ class Entry:
         from models_zoo.architectures import version_of
         from models_zoo.versions import literal_version
 
-        facts = {
+        facts: dict[str, Any] = {
             "form": self.form,
             "weights": [[w.sha256, w.layout] for w in self.weights],
             "architecture": [self.architecture, version_of(self.architecture)] if self.architecture else None,
@@ -144,6 +147,8 @@ class Entry:
             else None,
             "factory": self.factory,
         }
+        if self.form in READERS:  # what a program computes depends on who reads it
+            facts["reader"] = literal_version(READERS[self.form])
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
@@ -298,9 +303,22 @@ def _weights(file: _Fields, *, digests: bool) -> Weights:
 def _claim(claim: _Fields) -> Claim:
     name, value = claim.text("name", required=True), claim.number("value", required=True)
     assert value is not None
+    check_share(name, value, "claims.value")
     found = Claim(name, value, claim.text("source"), claim.text("norm") or None, claim.number("eps"))
     claim.refuse_unknown()
     return found
+
+
+def check_share(name: str, value: float, where: str) -> None:
+    """Refuse a figure that is no share although its name says so: an accuracy or an error rate beyond 0 to 1.
+
+    Raises:
+        CardError: With what it would be as a share, where it reads as a percentage.
+    """
+    if not name.endswith(("_accuracy", "_error")) or 0 <= value <= 1:
+        return
+    hint = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
+    raise CardError(f"{where} of {name} is {value:g}; it is a share, from 0 to 1{hint}.")
 
 
 def _file_name(name: str, where: str) -> str:

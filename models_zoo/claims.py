@@ -44,10 +44,18 @@ def robustbench_claims(path: Path, *, norm: str | None = None) -> tuple[Claim, .
     for name, key, source, robust in figures:
         value = _number(path, info, key)
         if value is not None:
+            _check_percentage(path, key, value)
             claims.append(Claim(name, value / 100, source, norm if robust else None, eps if robust else None))
     if not claims:
         raise CardError(f"The RobustBench card {path} has none of {', '.join(key for _, key, _, _ in figures)}.")
     return tuple(claims)
+
+
+def _check_percentage(path: Path, key: str, value: float) -> None:
+    """RobustBench gives per cent; a share in its place would be published as a hundredth of what is meant."""
+    if not 0 <= value <= 100 or (key == "clean_acc" and 0 < value <= 1):
+        hint = f" ({value:g} as a share would be {100 * value:g} %)" if 0 < value <= 1 else ""
+        raise CardError(f"The RobustBench card {path} has {key} = {value:g}; needed is a percentage, 0 to 100{hint}.")
 
 
 def _number(path: Path, info: Mapping[str, Any], key: str) -> float | None:

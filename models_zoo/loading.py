@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import runpy
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import torch
 from torch import Tensor, nn
 
 from models_zoo import architectures
 from models_zoo.cards import Entry, Weights
+from models_zoo.catalogue import ENTRIES, WEIGHTS
 from models_zoo.errors import CardError, CodeError, WeightsError, ZooError, shown
 from models_zoo.fetch import fetch, verify
+from models_zoo.formats.checkpoints import named_as
 from models_zoo.formats.weights import apply_layout, read_arrays
+
+COUNTER: Final = "num_batches_tracked"
 
 
 def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module:
@@ -90,12 +96,16 @@ def _coded(entry: Entry, device: str | torch.device) -> nn.Module:
 def _weighted(entry: Entry) -> nn.Module:
     """The network of a registered architecture with the entry's weights."""
     weights = entry.weights[0]
-    state = read_arrays(local_file(entry, weights), weights.name, wanted=[r["array"] for r in weights.layout.values()])
+    path, convert = local_file(entry, weights), converter(entry)
+    state = convert(path) if convert else read_arrays(path, weights.name)
     if weights.layout:
         state = apply_layout(state, weights.layout)
     # The shapes are compared before any memory is taken: the arguments of a stranger's card could ask for terabytes.
     with torch.device("meta"):
         expected = architectures.build(entry.architecture, entry.arguments).state_dict()
+    state = named_as(state, expected)
+    # Old checkpoints lack the counters of batch normalisation, which take no part in eval mode.
+    state = {**{k: torch.zeros((), dtype=v.dtype) for k, v in expected.items() if k.endswith(COUNTER)}, **state}
     _check_fit(entry, expected, state)
     with torch.random.fork_rng(devices=[]):  # building draws initial weights; the caller's random numbers stay
         network = architectures.build(entry.architecture, entry.arguments)
@@ -104,16 +114,32 @@ def _weighted(entry: Entry) -> nn.Module:
 
 
 def _check_fit(entry: Entry, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    problems = [f"{name} is missing" for name in expected if name not in state]
-    problems += [f"{name} is not a parameter of it" for name in state if name not in expected]
-    problems += [
+    missing = [f"{name} is missing" for name in expected if name not in state]
+    unknown = [f"{name[:200]} is not a parameter of it" for name in state if name not in expected]
+    shapes = [
         f"{name} has shape {tuple(state[name].shape)}, expected {tuple(want.shape)}"
         for name, want in expected.items()
         if name in state and state[name].shape != want.shape
     ]
-    if problems:
-        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
+    if problems := [first for kind in (missing, unknown, shapes) for first in _first_of(kind)]:
         raise WeightsError(
             f"{entry.slug}: the weights {entry.weights[0].name} do not fit the architecture {entry.architecture!r} "
-            f"with {dict(entry.arguments)}: {'; '.join(problems[:5])}{more}. Correct model.arguments, or the weights."
+            f"with {dict(entry.arguments)}: {'; '.join(problems)}. Correct model.arguments, or the weights."
         )
+
+
+def _first_of(problems: Sequence[str]) -> list[str]:
+    """The first problems of one kind, and how many more there are."""
+    return [*problems[:3], *([f"… and {len(problems) - 3} more"] if len(problems) > 3 else [])]
+
+
+def converter(entry: Entry) -> Callable[[Path], dict[str, Tensor]] | None:
+    """What reads the file of a model of the package that is in a format of its own: a script beside its card.
+
+    The file is the one whose digest the package's card states. A stranger's card has no such script.
+    """
+    script = ENTRIES / f"{entry.slug}.py"
+    if entry.folder != WEIGHTS or not script.is_file():
+        return None
+    convert: Callable[[Path], dict[str, Tensor]] = runpy.run_path(str(script))["convert"]
+    return convert

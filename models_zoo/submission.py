@@ -40,6 +40,12 @@ def stage(source: Path, target: Path, *, trust_code: bool = False) -> Entry:
         DigestError: If a file is not the one that the card states.
     """
     card = source / CARD
+    if (source / "config.json").is_file() and not card.exists():
+        raise CardError(
+            f"{source} is a folder as Hugging Face gives them (config.json) and has no card. Write one beside its "
+            f"weights with `curveboard submit --init {source}`, name the file in it (model.safetensors or "
+            "pytorch_model.bin) and the architecture that config.json speaks of; or export the model as .pt2."
+        )
     if card.is_symlink() or not card.is_file():
         raise CardError(
             f"There is no card {card} (a link is not followed). Make one with: curveboard submit --init {source}"
@@ -204,7 +210,8 @@ _FILES: Final = """\
 MODELS: Final[dict[Form, str]] = {
     "weights": f"""\
 [model]
-# Weights for a registered architecture: a state dict as .safetensors (best), .pt or .pth. Nothing in it is ever run.
+# Weights for a registered architecture: a state dict as .safetensors (best), .pt, .pth, .ckpt or .bin. Nothing in it is
+# ever run.
 form = "weights"
 # Registered here: @ARCHITECTURES@.
 architecture = "mlp"

@@ -111,9 +111,9 @@ def line_registered() -> Iterator[None]:
         yield
 
 
-def protocol(workspace: Workspace, *attacks: str, version: int = 1) -> None:
-    """Write the protocol file; an attack more is what dropping one into the registry amounts to."""
-    text = PROTOCOL.format(version=version, attacks=list(attacks)).replace("'", '"')
+def protocol(workspace: Workspace, *attacks: str) -> None:
+    """Write the protocol file, a version for each number of attacks."""
+    text = PROTOCOL.format(version=len(attacks), attacks=list(attacks)).replace("'", '"')
     (workspace.protocols / "lines.toml").write_text(text)
 
 

@@ -24,11 +24,12 @@ def make_place(folder: Path) -> Path:
     database = Database(f"sqlite:///{folder / 'board.db'}")
     upgrade(database)
     made = synthetic.populate(
-        database, models=6, n=40, store=EvidenceStore(folder / "artifacts"), title=HOSTILE, exact=8
+        database, models=6, n=40, store=EvidenceStore(folder / "artifacts"), title=HOSTILE, exact=8, weather=True
     )
     unlucky, left_behind = list(made.models)[4:6]
     with database.write() as session:
-        newer = Protocol(name="standard", version=3, title="Newer", spec={}, added_at=synthetic.START)
+        spec = {"columns": list(synthetic.COLUMNS)}
+        newer = Protocol(name="standard", version=3, title="Newer", spec=spec, added_at=synthetic.START)
         session.add(newer)
         session.flush()
         for cell in session.scalars(select(Cell).where(Cell.model_id != made.models[left_behind])).all():

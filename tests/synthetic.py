@@ -18,6 +18,7 @@ from sqlalchemy import insert
 from sqlalchemy.orm import Session
 
 from benchmark.evidence.store import EvidenceStore
+from benchmark.results import GridAxis, Kind, Output
 from db.schema import (
     Array,
     Cell,
@@ -32,6 +33,7 @@ from db.schema import (
     Protocol,
     Score,
     State,
+    SummaryTable,
 )
 from db.session import Database
 
@@ -61,7 +63,36 @@ STRENGTH = (  # of each method, in linf, l2, l1: no method is the best in every 
 SPREAD = (0.35, 0.25, 0.45, 0.60, 0.40, 0.55, 0.50)
 ABOUT = {"shrinking": "Shrinking steps towards the boundary", "primal-dual": "Primal and dual steps"}
 PAPER = "Ada Example 2020, arXiv:2001.00001"
+COLUMNS = ("clean.accuracy", "clever.score", "weather.damage", "weather.accuracy_in_weather")
 ARCHITECTURES = ("mlp", "lenet5", "wong_small", "resnet18")
+
+
+CORRUPTIONS = ("fog", "snow", "noise")
+QUERIES = (10, 100, 1000, 10000)
+
+
+def outputs_of(measure: str, norm: str | None) -> tuple[Output, ...]:
+    """What each invented measure declares; ``weather`` is one that no code of the site has heard of."""
+    about: dict[str, tuple[str, Kind, str]] = {
+        "curve": ("distance", "upper", "Attack"),
+        "clever": ("score", "estimate", "CLEVER"),
+        "certificate": ("radius", "lower", "Certificate"),
+        "exact": ("lower", "lower", "Exact bound"),
+    }
+    if measure in about:
+        name, kind, title = about[measure]
+        told = f"{title} of each image."
+        return (Output(name, kind, title, told, "distance", "higher", norm, array="" if kind == "upper" else name),)
+    if measure == "clean":
+        return (Output("accuracy", "scalar", "Clean", "Share of clean images.", "share", "higher"),)
+    axes = GridAxis("corruption", CORRUPTIONS), GridAxis("severity", ("1", "2", "3"))
+    work = (GridAxis("queries", tuple(map(str, QUERIES)), "queries an image"),)
+    return (
+        Output("accuracy_in_weather", "grid", "In weather", "Accuracy in weather.", "share", "higher", axes=axes),
+        Output("found", "trace", "Still robust", "Robust after so many queries.", "share", "lower", "linf", axes=work),
+        Output("stands", "verdict", "Storm", "Stands a storm.", "share", "higher", "linf", 0.1, "stands"),
+        Output("damage", "scalar", "Damage", "What a storm costs.", "euros", "lower"),
+    )
 
 
 def digest(*parts: object) -> str:
@@ -89,6 +120,7 @@ def populate(
     title: str | None = None,
     attacks: tuple[str, ...] = ("shrinking", "primal-dual"),
     exact: int = 20,
+    weather: bool = False,
 ) -> Board:
     """Fill an empty database with a board.
 
@@ -101,6 +133,7 @@ def populate(
         title: A title for the first model.
         attacks: Names of the attacks of each norm, the strongest first.
         exact: Samples that the exact solver measured, on every second model.
+        weather: Whether every model has an evaluation of a measure with outputs of the kinds that others lack.
     """
     rng = np.random.default_rng(seed)
     images = rng.integers(90, 166, size=(n, 1, 8, 8), dtype=np.uint8)
@@ -113,6 +146,8 @@ def populate(
             for index in range(first, min(first + 50, models)):
                 builder = _Row(session, board, index, rng=rng, images=images, labels=labels, store=store)
                 builder.add(title=title if index == 0 else None, attacks=attacks, exact=exact if index % 2 == 0 else 0)
+                if weather:
+                    builder.add_weather()
     return board
 
 
@@ -164,7 +199,7 @@ def _frame(session: Session, images: NDArray[np.uint8], labels: NDArray[Any]) ->
         name="standard",
         version=2,
         title="Whole curves in three norms",
-        spec={"name": "standard", "version": 2, "measures": measures},
+        spec={"name": "standard", "version": 2, "measures": measures, "columns": list(COLUMNS)},
         added_at=START,
     )
     session.add_all([dataset, protocol])
@@ -299,8 +334,26 @@ class _Row:
             "clean",
             {},
             {"prediction": predicted, "correct": ~self.wrong},
-            scores=[Score(name="clean_accuracy", value=share, unit="share", direction="higher")],
+            scores=[Score(name="accuracy", value=share, unit="share", direction="higher")],
             flags=flags,
+        )
+
+    def add_weather(self) -> None:
+        """An evaluation with a grid, a trace, a verdict and a scalar."""
+        grid = np.clip(0.9 - 0.1 * np.arange(9).reshape(3, 3) / 4 - 0.02 * self.index, 0, 1)
+        trace = np.array([0.9, 0.7, 0.4, 0.2]) - 0.01 * self.index
+        stands = self.best["linf"] > 0.1
+        self._evaluation(
+            "weather",
+            {},
+            {"stands": stands},
+            scores=[
+                Score(name="damage", value=17.5 + self.index, low=15.0, high=99.0, unit="euros", direction="lower")
+            ],
+            tables=[
+                SummaryTable(name=name, data=np.stack([values, values - 0.05, values + 0.05]), confidence=0.95)
+                for name, values in (("accuracy_in_weather", grid), ("found", trace))
+            ],
         )
 
     def _scores(self, distances: NDArray[Any], norm: str) -> list[Score]:
@@ -373,6 +426,7 @@ class _Row:
         evidence: str | None = None,
         scores: list[Score] | None = None,
         flags: list[Flag] | None = None,
+        tables: list[SummaryTable] | None = None,
         passes: tuple[int, int] = (1, 0),
         cell: bool = True,
     ) -> None:
@@ -389,6 +443,7 @@ class _Row:
             version=1000,
             parameters=parameters,
             norm=parameters.get("norm"),
+            outputs=[output.to_json() for output in outputs_of(measure, parameters.get("norm"))],
             seed=0,
             state=State.DONE,
             created_at=self.at,
@@ -401,6 +456,7 @@ class _Row:
             },
             scores=scores or [],
             flags=flags or [],
+            tables=tables or [],
         )
         self.session.add(evaluation)
         self.session.flush()

@@ -71,18 +71,12 @@ def digest(folder: Path) -> str:
     return script(folder, code).strip()
 
 
-# Stands for the line in other_pages.py.
+# Stands for putting both files into the package.
 PAGE = """
-import importlib, sitegen
-build = importlib.import_module("sitegen.build")
+import sitegen.pages
 from sitegen.render import environment
-sitegen.__path__.append("site/sitegen")
+sitegen.pages.__path__.append("site/sitegen/pages")
 environment().loader.searchpath.append("site/sitegen/templates")
-from sitegen.totals_page import totals_pages
-real = build.other_pages
-def other_pages(session, views, *rest, **options):
-    return real(session, views, *rest, **options) | totals_pages(views)
-build.other_pages = other_pages
 """
 
 
@@ -108,4 +102,6 @@ def test_the_new_model_is_evaluated_by_the_new_measure_and_attack(place):
 
 def test_the_new_page_is_published(place):
     script(place, PAGE + "from benchmark.cli import run\nassert run(['publish']) == 0")
-    assert "<h1>Totals</h1>" in (place / "public" / "totals.html").read_text()
+    page = (place / "public" / "totals.html").read_text()
+    assert "<h1>Totals</h1>" in page
+    assert '<a href="totals.html" aria-current="page">Totals</a>' in page

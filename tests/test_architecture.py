@@ -12,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = {
+    "curveboard": ROOT / "curveboard",
     "benchmark": ROOT / "benchmark",
     "models_zoo": ROOT / "models_zoo",
     "db": ROOT / "db",
@@ -30,10 +31,12 @@ LIBRARY = {
         "errors",
         "flags",
         "inputs",
+        "intervals",
         "isolation",
         "measures",
         "modes",
         "plugins",
+        "ranks",
         "results",
         "statistics",
         "threat",
@@ -47,6 +50,7 @@ DATA = {"benchmark.data", "models_zoo"}
 # Importer -> what it may import of this project; the longest prefix that fits a module holds for it.
 # benchmark.jobs → evidence → board → db; measures → attacks, data, clever, certificates → threat.
 MAY_IMPORT = {
+    "curveboard": {"curveboard", "benchmark"},
     "benchmark": LIBRARY | {"benchmark.library"},
     "benchmark.attacks": LIBRARY,
     "benchmark.certificates": LIBRARY,
@@ -58,18 +62,28 @@ MAY_IMPORT = {
     "benchmark.cli": {"benchmark", "models_zoo", "db", "sitegen"},
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
-    "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "benchmark.jobs", "db"},
+    "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "db"},
     "benchmark.evidence.store": {"benchmark.errors"},
     "benchmark.board": LIBRARY | DATA | {"benchmark.board", "db"},
     "benchmark.workspace": {"benchmark.errors", "db"},
     "benchmark.curve": {
         "benchmark.errors",
+        "benchmark.intervals",
         "benchmark.results",
         "benchmark.statistics",
         "benchmark.threat",
         "benchmark.curve",
     },
-    "benchmark.statistics": {"benchmark.errors", "benchmark.results", "benchmark.threat", "benchmark.curve"},
+    "benchmark.intervals": set(),
+    "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
+    "benchmark.statistics": {
+        "benchmark.errors",
+        "benchmark.intervals",
+        "benchmark.ranks",
+        "benchmark.results",
+        "benchmark.threat",
+        "benchmark.curve",
+    },
     "models_zoo": {"models_zoo"},
     "models_zoo.training": {
         "models_zoo",
@@ -88,6 +102,7 @@ MAY_IMPORT = {
         "benchmark.statistics",
         "benchmark.evidence.store",
         "benchmark.errors",
+        "benchmark.plugins",
         "benchmark.results",
         "benchmark.threat",
     },
@@ -127,6 +142,7 @@ def test_a_module_imports_only_what_it_may(module, path):
     [
         "benchmark",
         "benchmark.cli",
+        "curveboard",
         "benchmark.curve",
         "benchmark.board.ledger",
         "benchmark.evidence.store",

@@ -222,7 +222,7 @@ class Flat(Linear):
     [
         (Probabilities(10), "softmax-outputs"),
         (Noisy(10), "randomised"),
-        (Optimising(10), "optimisation-in-forward"),
+        (Optimising(10), "inner-optimisation"),
         (Flat(10), "zero-gradients"),
     ],
 )
@@ -251,7 +251,8 @@ def test_the_inner_budget_differs_by_rounding_only() -> None:
     ("parameters", "message"),
     [
         ({"eps": 0.0}, "eps > 0, got 0.0"),
-        ({"norm": "l3"}, "got 'l3'"),
+        ({"norm": "l3"}, "no norm called 'l3'"),
+        ({"norm": "l0"}, "got 'l0'"),
         ({"version": "fast"}, "standard, plus, rand, got 'fast'"),
         ({"samples": 0}, "at least 1 sample, got 0"),
     ],

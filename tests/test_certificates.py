@@ -14,9 +14,10 @@ from torch.nn import functional
 from benchmark.attacks import get_attack
 from benchmark.certificates import METHODS, certificate, trace
 from benchmark.certificates.cross_lipschitz import GradientBounds, _bounds_of_network, _HiddenLayer
-from benchmark.certificates.crown import TOLERANCE, margin_rows
+from benchmark.certificates.crown import TOLERANCE
 from benchmark.certificates.gaussian_kernel import KernelClassifier, _bounds, _Pairs
 from benchmark.certificates.linear_region import hull_radius, linear_region, linear_region_all_norms
+from benchmark.certificates.rows import margin_rows
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
@@ -292,25 +293,24 @@ class Softmax(nn.Module):
 
 
 REFUSED: dict[str, tuple[nn.Module, str]] = {
-    "a function": (Tanh(), "operation tanh"),
-    "a module": (nn.Sequential(nn.Flatten(), nn.LayerNorm(16)), "operation LayerNorm"),
-    "a product": (Product(), "operation mul"),
-    "probabilities": (Softmax(), "operation softmax"),
-    "randomness": (Random(), "is random"),
-    "control flow": (Branch(), "cannot be traced"),
-    "ceil mode": (nn.Sequential(nn.MaxPool2d(3, ceil_mode=True), nn.Flatten()), "MaxPool2d with these settings"),
-    "padding where values may be negative": (
-        nn.Sequential(nn.Conv2d(1, 1, 1), nn.MaxPool2d(3, padding=1), nn.Flatten()), "MaxPool2d with padding",
-    ),
-    "reflected padding": (
-        nn.Sequential(nn.Conv2d(1, 1, 3, padding=1, padding_mode="reflect"), nn.Flatten()), "operation Conv2d",
-    ),
+    "a function": (Tanh(), "operation tanh of Tanh"),
+    "a module": (nn.Sequential(nn.Flatten(), nn.LayerNorm(16)), "operation layer_norm of LayerNorm"),
+    "a product": (Product(), "operation mul of Product"),
+    "probabilities": (Softmax(), "operation softmax of Softmax"),
+    "randomness": (Random(), "of Random is random.*randn"),
+    "control flow": (Branch(), "Branch cannot be traced: it reads a value"),
     "statistics of the batch": (
-        nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation BatchNorm2d",
+        nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation batch_norm",
     ),
-    "a transformation": (preprocessing.build([{"kind": "bit_depth", "bits": 3}]), "clamp of BitDepth"),
-    "a transformation that leaves torch": (preprocessing.build([{"kind": "jpeg"}]), "Jpeg cannot be traced"),
+    "a transformation": (
+        nn.Sequential(preprocessing.build([{"kind": "bit_depth", "bits": 3}]), nn.Flatten()),
+        "BitDepth cannot be traced",
+    ),
+    "a transformation that leaves torch": (
+        nn.Sequential(preprocessing.build([{"kind": "jpeg"}]), nn.Flatten()), "Jpeg cannot be traced",
+    ),
     "images as output": (nn.Sequential(nn.ReLU()), "logits are"),
+    "one logit": (nn.Sequential(nn.Flatten(), nn.Linear(16, 1)), r"one logit an image.*\(-s, s\)"),
 }  # fmt: skip
 
 

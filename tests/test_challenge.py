@@ -16,8 +16,8 @@ from sqlalchemy import func, select
 from benchmark.cli import run
 from benchmark.data import get_dataset
 from benchmark.evidence import store as evidence
-from benchmark.evidence.entering import contiguous
 from benchmark.evidence.store import EvidenceStore
+from benchmark.jobs.attempt import cut
 from benchmark.workspace import Workspace
 from db.queries import changes
 from db.schema import Chunk, Evaluation
@@ -92,11 +92,19 @@ def test_a_challenge_covers_only_the_samples_it_brings(board, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("indices", "runs"),
-    [([], []), ([3], [(0, 1)]), ([1, 2, 3], [(0, 3)]), ([0, 2, 3, 7], [(0, 1), (1, 3), (3, 4)])],
+    ("indices", "pieces"),
+    [
+        ([], []),
+        ([3], [(3, 4)]),
+        ([1, 2, 3], [(1, 3), (3, 4)]),
+        ([0, 2, 3, 7], [(0, 1), (2, 3), (3, 4), (7, 8)]),
+        (range(7), [(0, 3), (3, 6), (6, 7)]),
+    ],
 )
-def test_runs_of_consecutive_numbers(indices, runs):
-    assert [(r.start, r.stop) for r in contiguous(np.array(indices, dtype=np.int64))] == runs
+def test_missing_samples_are_cut_at_multiples_of_the_chunk(indices, pieces):
+    missing = np.zeros(9, dtype=np.bool_)
+    missing[list(indices)] = True
+    assert list(cut(missing, 3)) == pieces
 
 
 def test_the_challenger_is_credited_in_the_changelog(board, tmp_path, capsys):
@@ -143,7 +151,8 @@ def test_a_dry_run_answers_and_changes_nothing(board, tmp_path, capsys):
 
 def test_what_lowers_nothing_changes_nothing(board, tmp_path, capsys):
     x, y = get_dataset("digits").load(boards.N)
-    far = boards.on_the_way(boards.load_model("digits-standard"), x, y, x, halvings=0).numpy()
+    pool = get_dataset("digits").pool(500)
+    far = boards.on_the_way(boards.load_model("digits-standard"), x, y, pool, halvings=0).numpy()
     count = evaluations(board)
     said = answer(board, saved(tmp_path / "far.npz", np.arange(boards.N), far), capsys)
     assert said["merged"] == 0

@@ -73,8 +73,8 @@ def test_a_sound_model_passes_every_check(sound: nn.Module, images: Tensor, labe
     report = check_conformance(sound, images, labels, classes=10, claimed_accuracy=0.92)
     assert report.verdict == "pass"
     names = (
-        "parameters size input_shape classes seconds inner_optimisation finite_outputs extreme_inputs logits "
-        "deterministic batch_independent input_gradients accuracy input_range claimed_accuracy"
+        "parameters size input_shape classes seconds inner_optimisation finite_outputs input_unchanged "
+        "extreme_inputs logits deterministic batch_independent input_gradients accuracy input_range claimed_accuracy"
     )
     assert verdicts(report) == dict.fromkeys(names.split(), "pass")
     assert all(check.message for check in report.checks)
@@ -154,7 +154,7 @@ def test_the_measure_stores_what_the_report_says(sound: nn.Module, images: Tenso
     module = Changed(sound, lambda m, x: m(x).softmax(1))
     parameters = measure.Parameters()
     result = measure.run(Task(model=module, module=module, x=images, y=labels), parameters)
-    assert [flag.code for flag in result.flags] == ["logits"]
+    assert [flag.code for flag in result.flags] == ["softmax-outputs"]
     assert all(array.shape == (200,) for array in result.arrays.values())
     scores = {score.name: score.value for score in measure.summarise(Inputs(result.arrays, labels.numpy()), parameters)}
     report = check_conformance(module, images, labels, classes=10)
@@ -166,3 +166,24 @@ def test_the_measure_fails_on_what_the_report_refuses(sound: nn.Module, images: 
     measure = get_measure("conformance")
     with pytest.raises(InputError, match="depend on the others of its batch"):
         measure.run(Task(model=module, module=module, x=images, y=labels), measure.Parameters())
+
+
+@pytest.mark.parametrize(
+    ("forgotten", "best"),
+    [
+        pytest.param(lambda m, x: m(1 - x), "inverted", id="inverted"),
+        pytest.param(lambda m, x: m(x / 255), "0 to 255", id="8-bit"),
+    ],
+)
+def test_the_best_of_all_ranges_is_named_and_not_the_first_that_is_better(sound, images, labels, forgotten, best):
+    report = check_conformance(Changed(sound, forgotten), images, labels, classes=10)
+    (check,) = (check for check in report.checks if check.name == "input_range")
+    assert check.verdict == "flag"
+    assert f"of the range {best}," in check.message
+
+
+def test_a_model_that_writes_into_its_images_is_refused_and_they_stay_as_they_are(sound, images, labels):
+    before = images.clone()
+    report = check_conformance(Changed(sound, lambda m, x: m(x.sub_(0.001))), images, labels, classes=10)
+    assert verdicts(report)["input_unchanged"] == "refuse"
+    assert torch.equal(images, before)

@@ -141,7 +141,7 @@ def test_stripe_inverts_seven_columns_on_each_side():
 def test_dotted_line_is_the_profile_of_a_line_in_runs_of_two_columns():
     made = corrupt(np.zeros((60, 1, 28, 28), np.uint8), "dotted_line", 1, family="mnist")[:, 0]
     starts = set()
-    rows = np.arange(28)[:, None]
+    rows, columns = np.arange(28)[:, None], np.arange(28)
     for image in made:
         drawn = image.any(axis=0)
         starts.add(int(np.argmax(drawn)))
@@ -149,7 +149,7 @@ def test_dotted_line_is_the_profile_of_a_line_in_runs_of_two_columns():
         assert not drawn[27]
         assert set(np.diff(lit)) == {1, 3}  # runs of two, two apart
         lines = [
-            np.clip(np.log(1 - np.minimum(np.abs(rows - (r0 + (r1 - r0) / 27 * np.arange(28))), 2.3 - 1e-10) / 2.3) + 1, 0, 1)
+            np.clip(np.log(1 - np.minimum(np.abs(rows - r0 - (r1 - r0) / 27 * columns), 2.2999) / 2.3) + 1, 0, 1)
             for r0 in range(27)
             for r1 in range(27)
         ]  # fmt: skip

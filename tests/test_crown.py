@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.certificates.ball import Ball
-from benchmark.certificates.bounds import LayerBounds, Method, backward, neurons
+from benchmark.certificates.bounds import LayerBounds, Method, backward
 from benchmark.certificates.coefficients import to_dense
-from benchmark.certificates.crown import margin_rows, margins
+from benchmark.certificates.crown import margins
 from benchmark.certificates.graph import trace
 from benchmark.certificates.operations import Activation, ChannelMax
+from benchmark.certificates.rows import margin_rows, neurons
 from benchmark.threat import Norm, norms_of
 
 NORMS = ("linf", "l2", "l1")

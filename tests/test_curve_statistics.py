@@ -15,6 +15,7 @@ from scipy import stats
 
 from benchmark.curve import RobustnessCurve
 from benchmark.errors import InputError
+from benchmark.ranks import indistinct, resampling
 from benchmark.statistics import crossings, rank_intervals, ranks_of_counts, resampled_counts, summarise, union
 
 
@@ -153,10 +154,11 @@ def test_a_rank_counts_who_is_strictly_better(counts: NDArray[np.int32]) -> None
     certain = np.repeat(counts[:, :, None], 3, axis=2)  # each resample as the samples themselves
     ranks = ranks_of_counts(counts, certain, eps=np.arange(counts.shape[1]))
     better = (counts[None] > counts[:, None]).sum(axis=1)
-    equal = (counts[None] == counts[:, None]).sum(axis=1)
     assert np.array_equal(ranks.rank, 1 + better)
-    assert np.array_equal(ranks.low, 1 + better)
-    assert np.array_equal(ranks.high, better + equal)
+    unsure = indistinct(0.95)
+    assert unsure == 5
+    assert np.array_equal(ranks.low, 1 + (counts[None] > counts[:, None] + unsure).sum(axis=1))
+    assert np.array_equal(ranks.high, (counts[None] >= counts[:, None] - unsure).sum(axis=1))
 
 
 def test_counts_too_large_for_one_word_with_the_models_index_are_ranked_as_well() -> None:
@@ -214,9 +216,7 @@ def test_a_summary_equals_the_curves_own_figures(d: np.ndarray[tuple[int, int], 
 
 
 def test_samples_are_drawn_with_replacement_each_as_often_as_the_others() -> None:
-    from benchmark.statistics import _resampling
-
-    weights = _resampling(20, 4000, 0)
+    weights = resampling(20, 4000, 0)
     assert (weights.sum(axis=1) == 20).all()
     np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.08)
     np.testing.assert_allclose(weights.var(axis=0), 1 - 1 / 20, atol=0.12)

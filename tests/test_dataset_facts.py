@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 from synthetic import START, digest
 
-from benchmark.board.dataset_facts import dataset_facts, store_dataset_facts
-from benchmark.data import get_dataset
+from benchmark.board.dataset_facts import compared, dataset_facts, store_dataset_facts
+from benchmark.data import Dataset as Data
+from benchmark.data import get_dataset, manifest_digest
 from benchmark.threat import distances
 from db import queries
 from db.schema import Cell, Dataset, Evaluation, Model, Protocol, State
@@ -19,10 +21,11 @@ NORMS = ("linf", "l2", "l1")
 
 
 def test_the_nearest_image_of_another_class_is_the_nearest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.board.dataset_facts._PAIRS", 70)  # several chunks
-    x = torch.rand(30, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    y = torch.arange(30) % 3
-    facts = dataset_facts(x, y, NORMS)
+    monkeypatch.setattr("benchmark.board.dataset_facts._PAIRS", 70)  # several blocks of rows
+    monkeypatch.setattr("benchmark.board.dataset_facts._NUMBERS", 16 * 11)  # and of columns
+    dataset = of_images(np.random.default_rng(0).integers(0, 256, (30, 1, 4, 4), dtype=np.uint8), np.arange(30) % 3)
+    x, y = dataset.load()
+    facts = dataset_facts(dataset, 30, NORMS)
     for norm in NORMS:
         for i in range(30):
             others = torch.nonzero(y != y[i]).flatten()
@@ -30,13 +33,52 @@ def test_the_nearest_image_of_another_class_is_the_nearest(monkeypatch: pytest.M
             assert facts[f"nearest_{norm}"][i] == pytest.approx(float(found.min()), rel=1e-6)
             assert facts[f"nearest_index_{norm}"][i] == int(others[found.argmin()])
     assert facts["images"].dtype == "uint8"
-    assert facts["images"].shape == (30, 1, 4, 4)
+    np.testing.assert_array_equal(facts["images"], dataset.read()[0])
 
 
 def test_a_single_class_has_no_other() -> None:
-    facts = dataset_facts(torch.rand(3, 1, 2, 2), torch.zeros(3, dtype=torch.int64), NORMS)
+    facts = dataset_facts(of_images(np.eye(3, 4, dtype=np.uint8).reshape(3, 1, 2, 2), np.zeros(3)), 3, NORMS)
     assert facts["nearest_l2"].tolist() == [float("inf")] * 3
     assert facts["nearest_index_l2"].tolist() == [-1] * 3
+
+
+def test_of_many_large_images_thumbnails_are_stored_and_the_first_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, 3, 128, 96), dtype=np.uint8)
+    images[:, :, :64, :] = 40
+    dataset = of_images(images, np.arange(12) % 2)
+    monkeypatch.setattr("benchmark.board.dataset_facts.COMPARED", 8 * 8 * 3 * 128 * 96)
+    monkeypatch.setattr("benchmark.board.dataset_facts.SHOWN", 10 * 3 * 64 * 48)
+    facts = dataset_facts(dataset, 12, ["l2"])
+    assert "images" not in facts
+    assert facts["thumbnails"].shape == (10, 3, 64, 48)
+    assert (facts["thumbnails"][:, :, :32] == 40).all()
+    assert facts["labels"].shape == (12,)
+    assert facts["nearest_l2"].shape == facts["nearest_index_l2"].shape == (8,)
+    assert facts["nearest_index_l2"].max() < 8
+
+
+def test_the_published_sets_are_compared_as_far_as_stated() -> None:
+    assert compared((1, 28, 28), 10000) == 10000
+    assert 6000 < compared((3, 32, 32), 10000) < 7000
+    assert 900 < compared((3, 224, 224), 50000) < 1000
+
+
+def of_images(images: np.ndarray, labels: np.ndarray) -> Data:
+    """A dataset of these images."""
+    labels = labels.astype(np.int64)
+    return Data(
+        name="made",
+        title="Made up",
+        shape=images.shape[1:],
+        classes=("a", "b", "c"),
+        size=len(images),
+        levels=255,
+        digest=manifest_digest(images, labels, levels=255),
+        eps={},
+        licence="",
+        source="",
+        read=lambda: (images, labels),
+    )
 
 
 def test_the_facts_are_stored_once_and_again_for_a_larger_slice(database: Database) -> None:

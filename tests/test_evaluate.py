@@ -17,15 +17,17 @@ import torch
 from sqlalchemy import func, select
 
 from benchmark import plugins
+from benchmark.board.job import Job
 from benchmark.board.ledger import ledger
+from benchmark.board.record import ChunkResult, add_chunk
 from benchmark.cli import run
 from benchmark.errors import UnsupportedModelError
-from benchmark.jobs.job import Job, seed_of
+from benchmark.jobs.job import seed_of
 from benchmark.jobs.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
-from benchmark.jobs.record import ChunkResult, add_chunk
-from benchmark.measures import Measure, Result
-from benchmark.results import Flag, Output, Score
+from benchmark.measures import Measure, Needs, Result
+from benchmark.results import Flag, GridAxis, Output, Score, Summary, Table
 from benchmark.workspace import Workspace
+from db.queries import RowStatus, boards
 from db.schema import Cell, Chunk, Evaluation, State
 from db.session import Database
 
@@ -37,9 +39,12 @@ JOB = Job(
     n=10,
     samples=10,
     measure="fake",
-    version=1000,
-    parameters={"norm": "l2"},
+    version=1,
+    attack_version=2,
+    parameters={"norm": "l2", "effort": "standard"},
+    changed={"norm": "l2"},
     seed=0,
+    needs={"suite:c": "d" * 64},
 )
 
 PROTOCOL = """
@@ -152,18 +157,45 @@ def contents(workspace: Workspace) -> list[tuple]:
         {"n": 11},
         {"samples": 9},
         {"measure": "other"},
-        {"version": 1001},
-        {"parameters": {"norm": "l1"}},
+        {"version": 2},
+        {"attack_version": 3},
+        {"changed": {"norm": "l1"}},
         {"seed": 1},
+        {"needs": {"suite:c": "e" * 64}},
     ],
 )
 def test_whatever_determines_the_result_changes_the_key(change):
     assert dataclasses.replace(JOB, **change).key != JOB.key
 
 
-@pytest.mark.parametrize("change", [{"reason": "asked for"}, {"model": "renamed"}, {"dataset": "renamed"}])
-def test_names_and_reasons_leave_the_key(change):
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"reason": "asked for"},
+        {"model": "renamed"},
+        {"dataset": "renamed"},
+        {"notes": {"file": "x"}},
+        {"outputs": ({"name": "o"},)},
+        {"parameters": {"norm": "l2", "effort": "standard", "new": "as before"}},
+    ],
+)
+def test_names_reasons_and_parameters_at_their_defaults_leave_the_key(change):
     assert dataclasses.replace(JOB, **change).key == JOB.key
+
+
+@pytest.mark.parametrize("change", [{"n": 11}, {"samples": 9}])
+def test_only_the_slice_tells_evaluations_of_one_content_apart(change):
+    other = dataclasses.replace(JOB, **change)
+    assert other.content_key == JOB.content_key
+    assert other.key != JOB.key
+    assert seed_of(other, 100) == seed_of(JOB, 100)
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [({"version": 1, "attack_version": 12}, {"version": 11, "attack_version": 2})]
+)
+def test_versions_are_apart(first, second):
+    assert dataclasses.replace(JOB, **first).key != dataclasses.replace(JOB, **second).key
 
 
 def test_each_chunk_has_its_own_seed_whatever_ran_before():
@@ -328,13 +360,171 @@ def _wait_for(look, enough):
     raise AssertionError(f"still {seen} after a minute")
 
 
-def test_the_cells_of_a_row_are_those_of_the_last_plan(fake, workspace):
+def test_changed_contents_of_a_protocol_need_a_new_version(fake, workspace, capsys):
     evaluate(workspace)
-    (workspace.protocols / "fast.toml").write_text(PROTOCOL.format(version=1).replace('["linf", "l2"]', '"linf"'))
-    evaluate(workspace)
+    changed = PROTOCOL.replace('["linf", "l2"]', '"linf"')
+    (workspace.protocols / "fast.toml").write_text(changed.format(version=1))
+    capsys.readouterr()
+    assert evaluate(workspace) == 1
+    error = capsys.readouterr().err
+    assert "fast@1 is known here with other contents (different: measures)" in error
+    assert "Raise the version in its file, to 2" in error
+    (workspace.protocols / "fast.toml").write_text(changed.format(version=2))
+    assert evaluate(workspace) == 0
     with Database(workspace.database_url).read() as session:
-        assert session.scalar(select(func.count()).select_from(Cell)) == 2
-        assert session.scalar(select(func.count()).select_from(Evaluation)) == 3, "the result itself is kept"
+        assert session.scalar(select(func.count()).select_from(Cell)) == 5, "three of version 1, two of version 2"
+        assert session.scalar(select(func.count()).select_from(Evaluation)) == 3, "results are shared"
+
+
+def test_a_part_of_the_protocol_leaves_the_row_incomplete(fake, workspace, capsys):
+    assert evaluate(workspace, "--measure", "clean") == 0
+    with Database(workspace.database_url).read() as session:
+        (board,) = boards(session)
+    (row,) = board.rows
+    assert row.status is RowStatus.INCOMPLETE
+    assert row.missing == ("fake norm=linf (queued)", "fake norm=l2 (queued)")
+    assert evaluate(workspace) == 0
+    with Database(workspace.database_url).read() as session:
+        (board,) = boards(session)
+    assert [row.status for row in board.ranked] == [RowStatus.COMPLETE]
+    assert board.threats == ("l2", "linf")
+
+
+def test_what_the_protocol_does_not_ask_for_is_said(fake, workspace, capsys):
+    assert evaluate(workspace, "--measure", "clever") == 1
+    error = capsys.readouterr().err
+    assert "The protocol fast@1 does not ask for the measure 'clever' on these models; it asks for clean, fake" in error
+
+
+# Slices ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_longer_slice_takes_over_the_chunks_of_a_shorter_one_and_the_other_way_round(fake, workspace):
+    assert evaluate(workspace) == 0
+    fake.calls.clear()
+    assert evaluate(workspace, "--limit", "11") == 0
+    assert fake.calls == [8, 9, 8, 9], "samples 0 to 8 are there"
+    fake.calls.clear()
+    assert evaluate(workspace, "--limit", "4") == 0
+    assert fake.calls == []
+    eight, eleven, four = (
+        {row.norm: row for row in rows(workspace) if row.measure == "fake" and row.n == n} for n in (8, 11, 4)
+    )
+    for norm in ("linf", "l2"):
+        one, two, three = (
+            np.concatenate([a.data for c in row[norm].chunks for a in c.arrays if a.name == "distance_l2"])
+            for row in (eight, eleven, four)
+        )
+        np.testing.assert_array_equal(one, two[:8])
+        np.testing.assert_array_equal(one[:4], three)
+        assert [(c.start, c.stop) for c in four[norm].chunks] == [(0, 3), (3, 4)]
+        assert [c.evidence_digest for c in four[norm].chunks] == [c.evidence_digest for c in eight[norm].chunks][:2]
+    assert run(["verify", "-w", str(workspace.root)]) == 0
+
+
+def test_a_measure_of_all_samples_together_takes_over_nothing(fake, workspace, monkeypatch):
+    monkeypatch.setattr(Fake, "per_sample", False)
+    assert evaluate(workspace) == 0
+    fake.calls.clear()
+    assert evaluate(workspace, "--limit", "11") == 0
+    assert fake.calls == [0, 3, 6, 9] * 2
+
+
+def test_a_board_remembers_its_slice(fake, workspace, capsys):
+    assert evaluate(workspace) == 0
+    bare = ["evaluate", "-w", str(workspace.root), "--protocol", "fast", "-m", "digits-standard", "--plan"]
+    capsys.readouterr()
+    assert run(bare) == 0
+    printed = capsys.readouterr()
+    assert "Nothing to do" in printed.out
+    assert "the first 8 samples, as on its board" in printed.err
+    assert run([*bare, "--limit", "all"]) == 0
+    assert "[:500]" in capsys.readouterr().out
+    assert run([*bare, "--limit", "none"]) == 2
+
+
+# What measures give is not believed -----------------------------------------------------------------------------------
+
+
+def test_a_measure_that_changes_what_it_is_given_changes_nothing(fake, workspace, monkeypatch):
+    assert evaluate(workspace) == 0
+    honest = contents(workspace)
+
+    def meddle(task):
+        task.x.add_(0.3)
+        task.y.zero_()
+        with torch.no_grad():
+            for parameter in task.module.parameters():
+                parameter.zero_()
+
+    monkeypatch.setattr(Fake, "behave", staticmethod(meddle))
+    assert evaluate(workspace, "--rerun", "all") == 0
+    for before, after in zip(honest, contents(workspace), strict=True):
+        assert [a for a in after[5] if a[0].startswith("distance")] == [
+            a for a in before[5] if a[0].startswith("distance")
+        ]
+        if before[3]:
+            assert any(code == "model-changed" for code, _ in after[3])
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"radius": np.zeros(2)}, "its first axis must be 3"),
+        ({"radius": np.array([0.1, -0.2, 0.3])}, "-0.2 at row 1; a distance is never negative"),
+        ({"radius": np.array([0.1, np.nan, 0.3])}, "is NaN, first at row 1"),
+        ({"radius": np.array(["a", "b", "c"])}, "expected one number a sample"),
+        ({"radius": np.zeros((3, 2))}, "expected one number a sample"),
+        ({}, "was declared, but there is no 'radius'"),
+        ({"radius": np.zeros(3), "distance_l2": np.zeros(3)}, "are the evaluator's own"),
+    ],
+)
+def test_arrays_that_are_not_as_declared_fail_the_job(fake, workspace, monkeypatch, given, message):
+    declared = [Output("radius", "lower", "Radius", threat="l2", array="radius")]
+    monkeypatch.setattr(Fake, "outputs", lambda self, parameters, dataset: declared)
+    monkeypatch.setattr(Fake, "run", lambda self, task, parameters: Result(arrays=given))
+    assert evaluate(workspace) == 3
+    assert message in rows(workspace)[1].reason
+
+
+def test_a_table_of_another_shape_than_declared_fails_the_job(fake, workspace, monkeypatch):
+    grid = Output("grid", "grid", "Grid", axes=(GridAxis("corruption", ("fog", "snow")),))
+    monkeypatch.setattr(Fake, "outputs", lambda self, parameters, dataset: [grid])
+    tables = {"grid": Table(np.zeros(3))}
+    monkeypatch.setattr(Fake, "summarise", lambda self, inputs, parameters: Summary(tables=tables))
+    assert evaluate(workspace) == 3
+    assert "has the shape (3,); its axes say (2,)" in rows(workspace)[1].reason
+
+
+def test_tables_and_declared_outputs_are_stored(fake, workspace, monkeypatch):
+    grid = Output("grid", "grid", "Grid", axes=(GridAxis("corruption", ("fog", "snow")),))
+    monkeypatch.setattr(Fake, "outputs", lambda self, parameters, dataset: [grid])
+    table = Table(np.array([0.25, 0.5]), low=np.array([0.2, 0.4]), confidence=0.95)
+    monkeypatch.setattr(Fake, "summarise", lambda self, inputs, parameters: Summary(tables={"grid": table}))
+    assert evaluate(workspace) == 0
+    with Database(workspace.database_url).read() as session:
+        row = session.scalars(select(Evaluation).where(Evaluation.norm == "l2")).one()
+        (stored,) = row.tables
+        assert Output.from_json(row.outputs[0]) == grid
+    np.testing.assert_array_equal(stored.data[:2], [[0.25, 0.5], [0.2, 0.4]])
+    assert np.isnan(stored.data[2]).all()
+    assert stored.confidence == 0.95
+
+
+def test_a_measure_sees_its_reference_models(fake, workspace, monkeypatch):
+    seen = {}
+
+    def summarise(self, inputs, parameters):
+        seen[parameters.norm] = {slug: arrays["first"].tolist() for slug, arrays in inputs.references.items()}
+        assert len(inputs.labels) == 8
+        return []
+
+    monkeypatch.setattr(Fake, "needs", lambda self, parameters: Needs(references=("digits-dropout",)))
+    monkeypatch.setattr(Fake, "summarise", summarise)
+    assert evaluate(workspace) == 3
+    assert "is compared with the model 'digits-dropout', which has no such evaluation" in rows(workspace)[1].reason
+    assert evaluate(workspace, "-m", "digits-dropout", "--rerun", "failed") == 0
+    assert seen == {norm: {"digits-dropout": [0, 0, 0, 3, 3, 3, 6, 6]} for norm in ("linf", "l2")}
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from sqlalchemy import select
 
 from benchmark.board.credit import contributor, credit
 from benchmark.board.history import record_change, record_rows
+from benchmark.board.record import ChunkResult, add_chunk, finish
 from benchmark.cli import run
-from benchmark.jobs.record import ChunkResult, add_chunk, finish
 from benchmark.results import Summary
 from db.queries import changes
 from db.schema import Cell, Change, Dataset, Evaluation, Model, Protocol, State
@@ -21,6 +21,9 @@ from db.session import Database
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EPS = {"linf": [0.1, 0.2], "l2": [1.0], "l1": []}
+
+
+CHANGES = {"challenge": "challenge-accepted", "transfer": "transfer-lowered"}
 
 
 class Bench:
@@ -52,6 +55,7 @@ class Bench:
             measure=measure,
             version=1,
             parameters={"attack": attack, **parameters} if measure == "curve" else parameters,
+            provenance={"method": {"change": CHANGES.get(measure, "")}},
             norm=None,
             seed=0,
             state=State.QUEUED,

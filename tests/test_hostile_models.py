@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-import scipy.io
 import tomli_w
 import torch
 from hypothesis import given, settings
@@ -32,7 +31,6 @@ from torch import nn
 
 from benchmark.cli import run
 from benchmark.workspace import Workspace
-from models_zoo import matlab
 from models_zoo.architectures import build as build_architecture
 from models_zoo.cards import card_table, parse_card
 from models_zoo.errors import ZooError
@@ -117,18 +115,6 @@ def whole_module(folder: Path, outside: Path) -> None:
 def pickle_called_safetensors(folder: Path, outside: Path) -> None:
     (folder / "w.safetensors").write_bytes(pickle.dumps(Payload(outside / "pwned")))
     card(folder, "w.safetensors")
-
-
-def pickle_called_matlab(folder: Path, outside: Path) -> None:
-    (folder / "w.mat").write_bytes(pickle.dumps(Payload(outside / "pwned")))
-    layout = {"1.weight": {"array": "w"}, "1.bias": {"array": "b"}}
-    card(folder, "w.mat", weights=[{"file": "w.mat", "layout": layout}])
-
-
-def matlab_objects(folder: Path, outside: Path) -> None:
-    scipy.io.savemat(folder / "w.mat", {"w": np.array([{"a": 1}, "text"], dtype=object), "b": np.zeros(10)})
-    layout = {"1.weight": {"array": "w"}, "1.bias": {"array": "b"}}
-    card(folder, "w.mat", weights=[{"file": "w.mat", "layout": layout}])
 
 
 def objects_in_npz(folder: Path, outside: Path) -> None:
@@ -409,7 +395,7 @@ def text_tensor(outside: Path) -> TensorProto:
 
 EXPLOITS: list[Callable[[Path, Path], None]] = [
     pickled_tensors, plain_pickle, legacy_pickle, legacy_tar, whole_module, pickle_called_safetensors,
-    pickle_called_matlab, matlab_objects, objects_in_npz, joblib_like, zip_bomb, header_of_ten_gigabytes,
+    objects_in_npz, joblib_like, zip_bomb, header_of_ten_gigabytes,
     header_that_points_outside_the_file, parent_path, absolute_path, symbolic_link, linked_card, pipe_for_a_file,
     folder_for_a_file, local_address, address_of_a_service_of_this_machine,
     slug_with_control_characters, slug_that_climbs, title_with_escapes,
@@ -536,21 +522,9 @@ def test_a_program_that_asks_for_all_memory_is_refused(
 
     torch.export.save(torch.export.export(Greedy(), (torch.rand(4, 1, 8, 8),)), folder / "m.pt2")
     card(folder, "m.pt2", form="pt2")
-    assert run(["submit", "--workspace", str(workspace.root), str(folder)]) == 4
-    assert "allocate" in capsys.readouterr().out
+    assert run(["submit", "--workspace", str(workspace.root), str(folder)]) == 1
+    assert "would allocate 32768 MiB" in capsys.readouterr().err
     torch.ones(10)  # and the limit is lifted again
-
-
-def test_a_matlab_file_may_not_unpack_without_end(
-    folder: Path, outside: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(matlab, "MAX_UNPACKED", 1_000_000)
-    scipy.io.savemat(folder / "w.mat", {"w": np.zeros((2000, 2000))}, do_compression=True)
-    card(folder, "w.mat", weights=[{"file": "w.mat", "layout": {"1.weight": {"array": "w"}}}])
-    target = tmp_path / "target"
-    target.mkdir()
-    with pytest.raises(ZooError, match="more than 1000000 bytes unpacked"):
-        load_entry(stage(folder, target))
 
 
 def test_a_title_may_hold_markup_which_stays_text(
@@ -623,7 +597,7 @@ SOUND = {
     },
     "training": {"norm": "linf", "eps": 0.1, "extra_data": False},
     "claims": [{"name": "clean_accuracy", "value": 0.9, "norm": "l2", "eps": 1.0}],
-    "weights": [{"file": "w.mat", "size": 5, "sha256": "0" * 64, "layout": {"1.weight": {"array": "w", "steps": []}}}],
+    "weights": [{"file": "w.pt", "size": 5, "sha256": "0" * 64, "layout": {"1.weight": {"array": "w", "steps": []}}}],
 }
 
 
@@ -661,8 +635,6 @@ def _sound_files() -> dict[str, bytes]:
         save_file(state(), folder / "w.safetensors")
         torch.save(state(), folder / "w.pt")
         torch.save(state(), folder / "old.pt", _use_new_zipfile_serialization=False)
-        scipy.io.savemat(folder / "w.mat", {"a": np.ones((4, 4)), "b": np.zeros(3)}, do_compression=True)
-        scipy.io.savemat(folder / "plain.mat", {"a": np.ones((4, 4)), "b": np.zeros(3)})
         zip_of(folder / "m.pt2", PROGRAM)
         onnx_file(lambda _: numpy_helper.from_array(np.ones((64, 10), dtype=np.float32), "w"))(folder, folder)
         return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".toml"}
@@ -687,4 +659,4 @@ def test_any_bytes_changed_in_any_file_are_read_or_refused(data: st.DataObject) 
             if path.suffix in (".pt2", ".onnx"):
                 load_program(path, name)
             else:
-                read_arrays(path, name, wanted=["a", "b"])
+                read_arrays(path, name)

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import synthetic
 from axe_playwright_python.sync_playwright import Axe
@@ -21,6 +22,9 @@ from sites import BOARD, build, make_place
 from benchmark.curve import proportion_interval
 from db.migrate import upgrade
 from db.session import Database
+from sitegen import words
+from sitegen.charts.badges import letter_places
+from sitegen.crossings import grid_crossings
 
 pytestmark = pytest.mark.browser
 
@@ -268,7 +272,16 @@ def test_every_state_of_the_board_is_in_its_address(browser: Browser, site: str)
         page.wait_for_function("location.search.includes('sel=')")
         wanted = page.url, names(page), column(page, "Year"), page.locator("#table th[aria-sort]").inner_text()
         assert len(wanted[1]) < 4
-        for part in ("norm=l2", "eps=0.4", "sort=clean", "dir=desc", "method=PGD", "q=training", "cols=", "sel="):
+        for part in (
+            "norm=l2",
+            "eps=0.4",
+            "sort=clean.accuracy",
+            "dir=desc",
+            "method=PGD",
+            "q=training",
+            "cols=",
+            "sel=",
+        ):
             assert part in wanted[0]
         page = watched.open(wanted[0].removeprefix(f"{site}/"), ready="#board")
         assert (names(page), column(page, "Year"), page.locator("#table th[aria-sort]").inner_text()) == wanted[1:]
@@ -370,31 +383,103 @@ def crossings_told(page: Page, selector: str) -> dict[tuple[str, str], tuple[flo
     return found
 
 
-def test_the_script_finds_the_crossings_that_the_statistics_find(browser: Browser, tmp_path: Path) -> None:
+def test_a_comparison_shows_the_same_crossings_and_figures_with_scripts_as_without(
+    browser: Browser, tmp_path: Path
+) -> None:
     database = Database(f"sqlite:///{tmp_path / 'board.db'}")
     upgrade(database)
     synthetic.populate(database, models=4, n=600, exact=0)  # enough samples for crossings that are beyond doubt
     database.engine.dispose()
     build(tmp_path)
     compare = "boards/synthetic-600-standard/compare.html"
+    compared = 0
     with opened(browser, (tmp_path / "public").as_uri()) as watched:
         page = watched.open(compare, ready="#comparetool")
         slugs = page.eval_on_selector_all(
             "#comparestatic .lead a", "links => links.map((a) => a.getAttribute('href').split('/')[1])"
         )
-        compared = 0
-        for k, norm in enumerate(("linf", "l2", "l1", "union")):
-            page = watched.open(f"{compare}?models={','.join(slugs)}&norm={norm}", ready="#comparetool")
-            ours = crossings_told(page, "#cmpwords")
-            theirs = crossings_told(page, f"#comparestatic section:nth-of-type({k + 1}) > ul.plain")
-            for pair, (eps, low, high, support) in theirs.items():
-                if support >= 99:  # nearer to 95 % another draw may decide otherwise
-                    assert pair in ours, norm
-                    assert low <= ours[pair][0] <= high
-                    assert ours[pair][1] <= eps <= ours[pair][2]
-                    assert ours[pair][3] >= 97
-                    compared += 1
-        assert compared >= 3
+        for k, threat in enumerate(("linf", "l2", "l1", "union")):
+            page = watched.open(f"{compare}?models={','.join(slugs)}&norm={threat}", ready="#comparetool")
+            static = f"#comparestatic section:nth-of-type({k + 1})"
+            theirs = crossings_told(page, f"{static} > ul.plain")
+            assert crossings_told(page, "#cmpwords") == theirs
+            compared += len(theirs)
+            for there, here in ((f"{static} table tbody tr", "#cmptables tbody tr"),):
+                assert figures(page, here) == figures(page, there)
+            assert drawing(page, "#cmpcurves") == drawing(page, f"{static} figure:nth-of-type(1)")
+    assert compared >= 3
+
+
+def figures(page: Page, selector: str) -> list[list[str]]:
+    """The cells of some rows, letters left out."""
+    return page.eval_on_selector_all(
+        selector,
+        """rows => rows.map((row) => [...row.cells].map((cell) => {
+            const copy = cell.cloneNode(true);
+            for (const badge of copy.querySelectorAll(".badge")) badge.remove();
+            return copy.textContent.replace(/\\s+/g, " ").trim();
+        }))""",
+    )
+
+
+def drawing(page: Page, selector: str) -> dict[str, object]:
+    """What a chart shows: where each letter stands, and each crossing with its words."""
+    return page.evaluate(
+        """(selector) => {
+            const chart = document.querySelector(selector);
+            const all = (what, tell) => [...chart.querySelectorAll(what)].map(tell).sort();
+            const near = (text) => text.replace(/[\\d.]+/g, (n) => Number(n).toFixed(2));
+            return {
+                letters: all(".badge", (b) => b.textContent + near(b.getAttribute("style"))),
+                crossings: all("path.cross", (c) => c.getAttribute("d") + c.textContent),
+            };
+        }""",
+        selector,
+    )
+
+
+CASES = [0.0, 0.05, 0.125, 0.3125, 1 / 3, 12.345, 1234.5, 123456.0, 1.005, 0.00012345, 0.00001, 3e-7, 99.95, 0.0625]
+
+
+def test_scripts_write_numbers_as_the_server_does(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        for digits in (2, 3, 4):
+            written = page.evaluate("([c, d]) => c.map((v) => CB.num(v, d))", [CASES, digits])
+            assert written == [words.number(value, digits) for value in CASES]
+        shares = [k / 80 for k in range(81)]
+        assert page.evaluate("c => c.map((v) => CB.pct(v))", shares) == [words.percent(share) for share in shares]
+
+
+def test_scripts_place_letters_where_the_server_does(browser: Browser, site: str) -> None:
+    rng = np.random.default_rng(5)
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        for curves, g, n in ((2, 401, 40), (8, 403, 1000), (14, 120, 7), (3, 65, 100)):
+            counts = np.sort(rng.integers(0, n + 1, size=(curves, g)), axis=1)[:, ::-1]
+            grid = np.linspace(0, 0.3, g)
+            given = [counts.tolist(), n, grid.tolist()]
+            found = page.evaluate("([counts, n, grid]) => CB.letterPlaces(counts, n, grid)", given)
+            assert found == letter_places(counts, n, grid)
+
+
+def test_scripts_find_crossings_number_for_number(browser: Browser, site: str) -> None:
+    rng = np.random.default_rng(6)
+    compared = 0
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/compare.html", ready="#comparetool")
+        for n in (40, 300, 300, 1000):
+            grid = np.unique(np.concatenate((np.linspace(0, 0.3, 301), [8 / 255])))
+            first = np.searchsorted(grid, 0.1 * np.exp(0.3 * rng.normal(size=n)))
+            second = np.searchsorted(grid, 0.1 * np.exp(0.8 * rng.normal(size=n)))
+            given = [first.tolist(), second.tolist(), grid.tolist(), n]
+            found = page.evaluate("([a, b, grid, n]) => CB.crossings(a, b, grid, n)", given)
+            ours = grid_crossings(first, second, grid)
+            assert [(x["position"], x["low"], x["high"], x["support"], x["first"]) for x in found] == [
+                (x.position, x.low, x.high, x.support, x.first) for x in ours
+            ]
+            compared += len(ours)
+    assert compared >= 2
 
 
 def test_samples_that_differ_are_shown_as_pictures(browser: Browser, site: str) -> None:

@@ -136,11 +136,17 @@ def test_what_a_killed_build_left_is_not_believed(copied: Path) -> None:
 
 def test_a_failed_build_leaves_the_old_site(copied: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = files_of(copied / "public")
-    monkeypatch.setattr(sys.modules["sitegen.build"], "other_pages", lambda *_, **__: {})
+    monkeypatch.setattr(sys.modules["sitegen.build"], "all_pages", lambda _: {})
     with pytest.raises(BrokenLinkError, match="internal links lead nowhere, so the old site was kept"):
         build(copied)
     assert files_of(copied / "public") == before
-    assert sorted(p.name for p in copied.iterdir()) == [".public-cache", "artifacts", "board.db", "public"]
+    assert sorted(p.name for p in copied.iterdir()) == [
+        ".public-cache",
+        ".public.lock",
+        "artifacts",
+        "board.db",
+        "public",
+    ]
 
 
 def test_a_folder_that_is_no_site_is_left_alone(copied: Path) -> None:
@@ -200,7 +206,7 @@ def test_rows_that_cannot_be_ranked_stand_apart_with_the_reason(place: Path) -> 
     board = (place / "public" / BOARD / "index.html").read_text(encoding="utf-8")
     ranked, _, apart = board.partition('<section id="apart">')
     assert "stale: evaluated by version 2, the board has 3" in apart
-    assert "incomplete: failed: CLEVER linf, CLEVER l2 and CLEVER l1" in apart
+    assert "incomplete: failed: clever linf, clever l2 and clever l1" in apart
     assert ranked.count('<td class="rank">') == 4
     failed = next(text for name, text in pages(place) if "the logits of image 3 are NaN" in text)
     assert "Not ranked" in failed
@@ -253,7 +259,7 @@ def test_the_files_say_what_the_pages_say(place: Path) -> None:
     try:
         for row in rows:
             (share,) = connection.execute(
-                "SELECT value FROM robust_accuracy WHERE slug = ? AND norm = 'l2' AND eps = 0.5", (row["slug"],)
+                "SELECT value FROM robust_accuracy WHERE slug = ? AND threat = 'l2' AND eps = 0.5", (row["slug"],)
             ).fetchone()
             assert share == pytest.approx(float(row["l2_0.5"]))
     finally:
@@ -272,7 +278,7 @@ def test_the_samples_of_a_model_are_its_ledger(place: Path) -> None:
     rows = list(csv.DictReader(io.StringIO((site / "samples.csv").read_text(encoding="utf-8"))))
     value = json.loads((site / "model.json").read_text(encoding="utf-8"))
     distances = [float(row["distance_l1"]) for row in rows]
-    point = value["norms"]["l1"]["published"][1]
+    point = value["threats"]["l1"]["published"][1]
     assert point["robust_accuracy"]["value"] == pytest.approx(sum(d > point["eps"] for d in distances) / len(rows))
 
 

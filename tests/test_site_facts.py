@@ -22,25 +22,40 @@ from PIL import Image
 from sqlalchemy import update
 
 import benchmark
+from benchmark.curve import RobustnessCurve
+from benchmark.statistics import crossings
 from db import queries
 from db.migrate import upgrade
 from db.queries import Board
 from db.schema import Array, Chunk, Evaluation
 from db.session import Database
-from sitegen import CrossingError, words
-from sitegen.axes import NORMS, UNION, axes, nice
-from sitegen.board_charts import crossings_of
-from sitegen.board_view import board_view, leads
-from sitegen.compare_page import paired_difference
+from sitegen import words
+from sitegen.axes import Axis, axes, nice
+from sitegen.board_view import BoardView, board_threats, board_view
+from sitegen.charts.badges import APART, HEIGHT, WIDTH, letter_places
+from sitegen.charts.base import Area, Chart, Line, area_path, path
+from sitegen.charts.board import crossings_of
+from sitegen.charts.html import html
+from sitegen.charts.svg import svg
+from sitegen.crossings import grid_crossings
 from sitegen.facts import RowFacts, credits_of, row_facts
+from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
+from sitegen.pages.compare import paired_difference
 from sitegen.pictures import difference, png, strip, to_pixels
-from sitegen.plots import Area, Chart, Line, area_path, html, path, svg
 from sitegen.ranking import reigns
-from sitegen.rows import unbuilt_row
+from sitegen.records import RowRecord, load, save
+from sitegen.rows import record_of, unbuilt_row
 from sitegen.scripts_data import falls, words16
 from sitegen.sheets import COLUMNS, dataset_sheets
+from sitegen.threats import UNION
 from sitegen.words import paper_link
+
+NORMS = ("linf", "l2", "l1")
+
+
+def axes_of(board: Board) -> dict[str, Axis]:
+    return axes(board.dataset.card, board_threats(board), {})
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +73,14 @@ def facts_of(populated: tuple[Database, Board], index: int = 0) -> RowFacts:
     row = board.rows[index]
     with database.read() as session:
         data = queries.row_data(session, [e.id for e in row.done])
-    return row_facts(row, data, n=board.n, axes=axes(board.dataset.card))
+    return row_facts(row, data, n=board.n, axes=axes_of(board))
 
 
 # Axes
 
 
 def test_an_axis_holds_every_published_budget_exactly_and_reaches_beyond_it() -> None:
-    found = axes({"eps": {"linf": [8 / 255, 4 / 255], "l2": [0.5], "l1": [12.0]}})
+    found = axes({"eps": {"linf": [8 / 255, 4 / 255], "l2": [0.5], "l1": [12.0]}}, ["l2", "l1", "linf"], {})
     assert list(found) == [*NORMS, UNION]
     linf = found["linf"]
     assert linf.published == (4 / 255, 8 / 255)
@@ -89,7 +104,7 @@ def test_nice_steps_are_just_below_what_was_asked(value: float) -> None:
 def test_the_band_is_ordered_sample_by_sample(populated: tuple[Database, Board]) -> None:
     facts = facts_of(populated)
     for norm in NORMS:
-        found = facts.norms[norm]
+        found = facts.threats[norm]
         assert found.lower is not None
         assert (found.lower <= found.curve.distances).all()
         for eps in found.axis.published:
@@ -100,16 +115,16 @@ def test_the_band_is_ordered_sample_by_sample(populated: tuple[Database, Board])
 
 def test_the_union_is_as_robust_as_all_norms_at_once(populated: tuple[Database, Board]) -> None:
     facts = facts_of(populated)
-    union = facts.norms[UNION]
+    union = facts.threats[UNION]
     for scale in (0.5, 1.0, 2.0):
         robust = np.all(
-            [facts.norms[n].curve.distances > scale * eps for n, eps in union.axis.reference.items()], axis=0
+            [facts.threats[n].curve.distances > scale * eps for n, eps in union.axis.reference.items()], axis=0
         )
         assert union.curve.robust_accuracy(scale) == pytest.approx(robust.mean())
 
 
 def test_every_adversarial_sample_is_credited_to_someone_once(populated: tuple[Database, Board]) -> None:
-    facts = facts_of(populated).norms["l2"]
+    facts = facts_of(populated).threats["l2"]
     adversarial = int(((facts.curve.distances > 0) & np.isfinite(facts.curve.distances)).sum())
     found = credits_of(facts)
     assert sum(credit.decided for credit in found) == adversarial
@@ -118,10 +133,10 @@ def test_every_adversarial_sample_is_credited_to_someone_once(populated: tuple[D
     assert max(credit.optimality or 0 for credit in found) > 0.9
 
 
-def test_a_certificate_above_a_verified_distance_stops_everything_and_names_the_sample(tmp_path: Path) -> None:
+def test_a_certificate_above_a_verified_distance_is_a_crossing_that_names_the_sample(tmp_path: Path) -> None:
     database = Database(f"sqlite:///{tmp_path / 'board.db'}")
     upgrade(database)
-    made = synthetic.populate(database, models=1, n=20, exact=0)
+    synthetic.populate(database, models=1, n=20, exact=0)
     with database.write() as session:
         (array,) = (
             session.query(Array)
@@ -134,9 +149,37 @@ def test_a_certificate_above_a_verified_distance_stops_everything_and_names_the_
         session.execute(update(Array).where(Array.id == array.id).values(data=radius))
     with database.read() as session:
         (board,) = queries.boards(session)
-    (slug,) = made.models
-    with pytest.raises(CrossingError, match=rf"{slug}, l2: sample 7 is certified up to 9\.5, but .*has a verified"):
-        facts_of((database, board))
+    crossing = facts_of((database, board)).crossing
+    assert crossing is not None
+    assert (crossing.threat, crossing.sample, crossing.certified, crossing.samples) == ("l2", 7, 9.5, 1)
+    assert re.match(r"l2: sample 7 is certified up to 9\.5, but \S+ has a verified adversarial", crossing.text)
+
+
+def test_examples_of_another_norm_are_no_attack(populated: tuple[Database, Board]) -> None:
+    database, board = populated
+    row = board.rows[0]
+    without = tuple(replace(e, outputs=()) if (e.measure, e.norm) == ("curve", "l2") else e for e in row.cells)
+    with database.read() as session:
+        data = queries.row_data(session, [e.id for e in row.done])
+    facts = row_facts(replace(row, cells=without), data, n=board.n, axes=axes_of(board))
+    assert list(facts.threats) == ["linf", "l1"]
+    assert facts.missing == {"l2": 0}
+
+
+def test_a_record_comes_back_from_the_disk_as_it_was(populated: tuple[Database, Board], tmp_path: Path) -> None:
+    record = record_of(facts_of(populated))
+    save(tmp_path / "record.json", record)
+    assert load(tmp_path / "record.json", RowRecord) == record
+
+
+def test_an_axis_without_published_budgets_follows_the_data() -> None:
+    found = axes({"eps": {"linf": [0.1]}}, ["linf", "l0", "linf-targeted-next"], {"l0": 31.0})
+    assert list(found) == ["linf", "linf-targeted-next", "l0", UNION]
+    assert not found["l0"].stated
+    assert found["l0"].published == (5.0, 10.0, 20.0)
+    assert found["l0"].maximum >= 30
+    assert found["linf-targeted-next"].published == (0.1,)
+    assert set(found[UNION].reference) == {"linf", "l0"}
 
 
 # Ranks
@@ -144,11 +187,11 @@ def test_a_certificate_above_a_verified_distance_stops_everything_and_names_the_
 
 def test_a_rows_numbers_come_back_from_the_disk_as_they_were(populated: tuple[Database, Board], tmp_path: Path) -> None:
     facts = facts_of(populated)
-    axis_of = {norm: found.axis for norm, found in facts.norms.items()}
-    kept = {norm: numbers_of(found) for norm, found in facts.norms.items()}
+    axis_of = {norm: found.axis for norm, found in facts.threats.items()}
+    kept = {norm: numbers_of(found) for norm, found in facts.threats.items()}
     save_numbers(tmp_path / "numbers", kept)
     for norm, found in load_numbers(tmp_path / "numbers", axis_of, facts.n).items():
-        distances, axis = facts.norms[norm].curve.distances, axis_of[norm]
+        distances, axis = facts.threats[norm].curve.distances, axis_of[norm]
         assert found.counts.tolist() == [int((distances > eps).sum()) for eps in axis.grid]
         assert found.ranked.tolist() == [int((distances > eps).sum()) for eps in axis.ranked]
         assert np.array_equal(found.resampled, kept[norm].resampled)
@@ -188,10 +231,50 @@ def test_every_change_of_order_is_a_crossing(counts: NDArray[np.int64]) -> None:
     assert len(crossings_of(np.arange(9.0), places, 5)) == flips
 
 
-def test_a_lead_is_clear_only_where_nobody_else_may_be_first(populated: tuple[Database, Board]) -> None:
+def view_of(populated: tuple[Database, Board]) -> BoardView:
     board = replace(populated[1], rows=populated[1].ranked)
-    rows = [unbuilt_row(facts_of(populated, k), board.dataset) for k in range(len(board.rows))]
-    view = board_view(board, rows, axes(board.dataset.card))
+    return board_view(board, [unbuilt_row(facts_of(populated, k)) for k in range(len(board.rows))], axes_of(board))
+
+
+def test_the_sentence_says_of_nobody_that_he_is_clearly_best_where_the_strip_is_hatched(
+    populated: tuple[Database, Board],
+) -> None:
+    view = view_of(populated)
+    for threat in view.axes:
+        clear = {lead.title for lead in leads(view, threat) if lead.clear}
+        told = sentence(view, threat)
+        assert {phrase.title for phrase in told.clear} == clear
+        assert ("sampling error" in told.open) == any(not lead.clear for lead in leads(view, threat))
+
+
+@given(arrays(np.int64, (6, 80), elements=st.integers(0, 50)))
+def test_letters_stand_on_their_curves_and_never_over_each_other(drawn: NDArray[np.int64]) -> None:
+    counts = np.sort(drawn, axis=1)[:, ::-1]
+    grid = np.linspace(0, 0.3, 80)
+    places = letter_places(counts, 50, grid)
+    x = [grid[p] / 0.3 * WIDTH for p in places]
+    y = [(1 - counts[k, p] / 50) * HEIGHT for k, p in enumerate(places)]
+    for a, b in combinations(range(6), 2):
+        assert max(abs(x[a] - x[b]), abs(y[a] - y[b])) >= APART - 1
+
+
+def test_crossings_at_the_resolution_of_the_axis_are_those_of_the_statistics() -> None:
+    rng = np.random.default_rng(3)
+    hardness = rng.normal(size=2000)
+    grid = np.linspace(0, 0.4, 401)
+    spread = [np.exp(0.3 * hardness + 0.2 * rng.normal(size=2000)), np.exp(0.8 * hardness)]
+    first, second = (0.1 * spread[0], 0.1 * spread[1])
+    (ours,) = grid_crossings(np.searchsorted(grid, first), np.searchsorted(grid, second), grid)
+    (theirs,) = crossings(RobustnessCurve(first, "linf"), RobustnessCurve(second, "linf"), resamples=300)
+    assert ours.first == (theirs.ahead == "first")
+    assert ours.eps == pytest.approx(theirs.eps, abs=0.002)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=0.004)
+    assert ours.support == pytest.approx(theirs.support, abs=0.03)
+    assert grid_crossings(np.searchsorted(grid, first), np.searchsorted(grid, first), grid) == []
+
+
+def test_a_lead_is_clear_only_where_nobody_else_may_be_first(populated: tuple[Database, Board]) -> None:
+    view = view_of(populated)
     for norm, axis in view.axes.items():
         strip, ranking = leads(view, norm), view.rankings[norm]
         assert strip[0].start == 0
@@ -323,16 +406,18 @@ def test_lists_read_as_english() -> None:
 
 
 def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) -> None:
-    from sitegen.model_files import model_json
-    from sitegen.model_page import model_page
-    from sitegen.strips import Stock
+    from sitegen.model.files import model_json
+    from sitegen.model.page import model_page
+    from sitegen.model.strips import Stock
 
     page = model_page(facts_of(populated), populated[1].dataset, (), stock=Stock({}), files={})
     value = json.loads(json.dumps(model_json(page), allow_nan=False))
-    assert value["norms"]["linf"]["published"][0]["eps"] == 0.05
+    assert value["threats"]["linf"]["published"][0]["eps"] == 0.05
     assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")
     assert page.latex.count("&") == 2 * (2 + 9) - 2
-    assert page.bibtex.startswith("@inproceedings{") or page.bibtex.startswith("@misc{")
+    entries = page.bibtex.split("@misc{")[1:]
+    assert [entry.partition(",")[0].rpartition("-")[2] for entry in entries] == ["paper", "model", "evaluation"]
+    assert ["author" in entry for entry in entries] == [False, True, True]  # who made it need not have written it up
 
 
 # Words
@@ -360,7 +445,7 @@ def test_every_warning_that_can_be_raised_is_explained() -> None:
 def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
     populated: tuple[Database, Board],
 ) -> None:
-    credit = next(c for c in credits_of(facts_of(populated).norms["linf"]) if c.source.slug == "shrinking")
+    credit = next(c for c in credits_of(facts_of(populated).threats["linf"]) if c.source.slug == "shrinking")
     assert credit.source.about == "Shrinking steps towards the boundary"
     assert paper_link(credit.source.paper) == "https://arxiv.org/abs/2001.00001"
 

@@ -14,6 +14,7 @@ from benchmark.attacks import get_attack
 from benchmark.cli import run as curveboard
 from benchmark.data import get_dataset
 from benchmark.errors import UnknownNameError
+from benchmark.threat.ascent import ascend, steepest
 from models_zoo import architectures
 from models_zoo.cards import read_card
 from models_zoo.errors import TrainingError
@@ -21,7 +22,6 @@ from models_zoo.loading import load_entry
 from models_zoo.training.awp import perturbed_weights
 from models_zoo.training.finish import finished, write_submission
 from models_zoo.training.grid import make_run, read_grid
-from models_zoo.training.inner import ascend, steepest
 from models_zoo.training.loop import CHECKPOINT, Run, train
 from models_zoo.training.recipe import Step, get_recipe, recipes
 from models_zoo.training.samples import augmented, held_out, training_samples

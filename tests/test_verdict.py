@@ -62,6 +62,23 @@ def test_what_the_ledger_decides_is_not_attacked():
     assert {score.name: score.value for score in summary} == {"robust_accuracy": 0.0, "known": 1.0}
 
 
+def test_a_model_without_gradients_is_attacked_by_random_search_alone():
+    model, x, y = linear_problem()
+    counted = CountingModel(model).eval()
+
+    class Stepped(nn.Module):
+        def forward(self, x):
+            return counted((x * 255).round() / 255).detach()
+
+    exact = np.array([exact_distance(model, x[i], y[i], "linf") for i in range(len(x))])
+    result = judge(Stepped(), x, y, "linf", 0.3)
+    broken = ~result.arrays["robust"]
+    assert broken[exact < 0.2].all()
+    assert not broken[exact > 0.31].any()
+    assert counted.backward_passes == 0
+    assert "no-gradients" in {flag.code for flag in result.flags}
+
+
 def test_a_sample_that_is_broken_is_left_alone():
     model, x, y = linear_problem()
     near, far = CountingModel(model).eval(), CountingModel(model).eval()

@@ -373,8 +373,10 @@ def test_examples_of_one_model_lower_another_and_the_source_is_named(board, caps
     assert run(["history", boards.MODELS[0], "-w", str(board.root)]) == 0
     assert f"from {boards.MODELS[1]})" in capsys.readouterr().out
     with Database(board.database_url).read() as session:
-        named = session.scalars(select(Array).where(Array.name == "source")).all()
-        assert {str(slug) for array in named for slug in array.data} == {boards.MODELS[1]}
+        recorded = session.scalars(select(Evaluation.provenance).where(Evaluation.measure == "transfer")).all()
+    origins = [slug for provenance in recorded for slug in provenance["origins"].values()]
+    assert len(origins) == sum(sum(wins.values()) for wins in said["wins"].values())
+    assert set(origins) == {boards.MODELS[1]}
     assert verify(board) == 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +96,129 @@ def test_an_exported_program_computes_what_the_model_does_with_its_gradients(nam
     (expected,) = torch.autograd.grad((model(x) * weights).sum(), x)
     (found,) = torch.autograd.grad((program(x) * weights).sum(), x)
     torch.testing.assert_close(found, expected)
+
+
+class Halves(nn.Module):
+    """A change in place of part of a copy."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x.clone()
+        h[:, 0].sub_(0.5).div_(0.25)
+        return h.flatten(1)
+
+
+class Masked(nn.Module):
+    """A class that is never predicted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = x.flatten(1).clone()
+        out[:, 9] = -1e9
+        return out
+
+
+class Rectified(nn.Module):
+    """The same tensor under two names."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x - 0.5
+        r = functional.relu_(h)
+        return (h + r).flatten(1)
+
+
+class Seen(nn.Module):
+    """Views of views, changed one after the other."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x * 2
+        a, b = h.chunk(2, 2)
+        a.mul_(3)
+        rows = h.flatten(1)
+        rows.clamp_(0, 1.5)
+        h.transpose(2, 3)[:, :, 3].zero_()
+        h.permute(0, 2, 3, 1)[..., 0].add_(1)
+        parts = h.split([3, 5], 3)
+        parts[1].copy_(parts[1] * b.sum((2, 3), keepdim=True))
+        h.unbind(2)[4].neg_()
+        return rows + h.permute(0, 1, 3, 2).flatten(1)
+
+
+class Copied(nn.Module):
+    """Part of a tensor copied to another part, by slices and by indices."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = x + 0
+        h[:, :, 1:3, ::2] = h[:, :, 5:7, ::2] * 2
+        h[:, torch.tensor([0])] *= 0.5
+        h[:, 0].masked_fill_(x[:, 0] > 0.5, 2.0)
+        return h.flatten(1)
+
+
+class Own(nn.Module):
+    """The images themselves, changed in place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x.sub_(0.5)
+        return x.flatten(1)
+
+
+@pytest.mark.parametrize("dynamic", [True, False])
+@pytest.mark.parametrize("kind", [Halves, Masked, Rectified, Seen, Copied, Own])
+def test_a_change_in_place_is_seen_by_all_that_share_the_memory(
+    kind: type[nn.Module], dynamic: bool, tmp_path: Path
+) -> None:
+    shapes = ({0: torch.export.Dim.DYNAMIC},) if dynamic else None
+    torch.export.save(torch.export.export(kind(), (torch.rand(3, 1, 8, 8),), dynamic_shapes=shapes), tmp_path / "m.pt2")
+    x = torch.rand(5, 1, 8, 8)
+    expected, before = kind()(x.clone()), x.clone()
+    torch.testing.assert_close(load_program(tmp_path / "m.pt2", "m.pt2")(x), expected)
+    torch.testing.assert_close(x, before)
+
+
+@pytest.mark.parametrize("suffix", [".pt2", ".onnx"])
+@pytest.mark.parametrize("batch", [1, 4])
+@pytest.mark.parametrize("name", ["residual", "attention"])
+def test_a_program_of_one_batch_size_takes_any(name: str, batch: int, suffix: str, tmp_path: Path) -> None:
+    model, path, x = MODELS[name](), tmp_path / f"m{suffix}", torch.rand(batch, 1, 8, 8)
+    if suffix == ".pt2":
+        torch.export.save(torch.export.export(model, (x,)), path)
+    else:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(model, (x,), str(path), opset_version=17, dynamo=False)
+    program = load_program(path, path.name)
+    for n in (1, 3, 9):
+        x = torch.rand(n, 1, 8, 8)
+        torch.testing.assert_close(program(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+def test_a_squeeze_leaves_a_batch_of_one_image(tmp_path: Path) -> None:
+    class Squeezed(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.mean((2, 3), keepdim=True).squeeze() * torch.ones(3)
+
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    program = torch.export.export(Squeezed(), (torch.rand(4, 3, 8, 8),), dynamic_shapes=shapes)
+    torch.export.save(program, tmp_path / "m.pt2")
+    assert load_program(tmp_path / "m.pt2", "m.pt2")(torch.rand(1, 3, 8, 8)).shape == (1, 3)
+
+
+def test_what_mixes_the_batch_is_run_as_it_was_exported(tmp_path: Path) -> None:
+    class Centred(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x.flatten(1) - x.flatten(1).mean(0, keepdim=True)
+
+    torch.export.save(torch.export.export(Centred(), (torch.rand(4, 1, 8, 8),)), tmp_path / "m.pt2")
+    x = torch.rand(8, 1, 8, 8)
+    found = load_program(tmp_path / "m.pt2", "m.pt2")(x)
+    torch.testing.assert_close(found, torch.cat([Centred()(x[:4]), Centred()(x[4:])]))
+
+
+def test_a_flattening_by_the_batch_size_is_open_to_tracing(tmp_path: Path) -> None:
+    """Shape, Gather, Concat and Reshape become a flattening, as in the program's .pt2 twin."""
+    nodes, arrays = GRAPHS["shapes"]
+    onnx.save(onnx_model(nodes, arrays), tmp_path / "m.onnx")
+    program = load_program(tmp_path / "m.onnx", "m.onnx")
+    assert [node.target for node in program.graph.nodes if node.op == "call_function"] == [torch.flatten]
 
 
 def test_a_program_exported_in_training_mode_is_refused(tmp_path: Path) -> None:
@@ -231,11 +355,15 @@ def test_onnx_operators_compute_what_the_standard_says(name: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ([("Conv", "x k", "y", {"auto_pad": "SAME_UPPER"})], "auto_pad"),
+        ([("Conv", "x k", "y", {"auto_pad": "SOMETIMES"})], "auto_pad"),
+        ([("Conv", "x k", "y", {"kernel_shape": [3, 3]})], "kernel_shape"),
+        ([("Relu", "x", "y", {"alpha": 2.0})], "Relu.* alpha is 2.0"),
+        ([("Relu", "x k", "y")], "Relu.* input 1"),
         ([("If", "x", "y")], "operator 'If'"),
         ([("RandomNormalLike", "x", "y")], "operator 'RandomNormalLike'"),
         ([("BatchNormalization", "x k k k k", "y", {"training_mode": 1})], "training mode"),
-        ([("Gemm", "x k", "y", {"alpha": 2.0})], "scales its inputs"),
+        ([("Resize", "x", "y", {"antialias": 1})], "antialias is 1"),
+        ([("Cast", "x", "y", {"to": 16})], "BFLOAT16"),
         ([("Unsqueeze", "x x", "y")], "must be known when the file is read"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmark.board.ledger import Contribution, contributions, merged
 from benchmark.board.norms import ledger_norms
 from benchmark.threat.budget import within
-from db.schema import Array, Cell, Chunk, Dataset, Evaluation, State
+from db.schema import Cell, Chunk, Dataset, Evaluation, State
 
 CLEARLY: Final = 0.01
 """A contributor alone decided a sample if the others' distances are all larger by more than this share."""
@@ -25,7 +27,7 @@ K = TypeVar("K")
 
 
 @dataclass(frozen=True)
-class Contribution:
+class AttackCredit:
     """What one contributor added to the curves of one norm, summed or averaged over all models of a dataset.
 
     Attributes:
@@ -81,7 +83,7 @@ def credit(
     protocol_id: int | None = None,
     model_ids: Sequence[int] | None = None,
     as_of: datetime | None = None,
-) -> list[Contribution]:
+) -> list[AttackCredit]:
     """The credit of every contributor, by norm, the most decisive first.
 
     Args:
@@ -123,11 +125,11 @@ class _Tally:
         for eps, drop in share.drops.items():
             self.drops[eps] += drop
 
-    def credit(self, name: str, norm: str) -> Contribution:
+    def credit(self, name: str, norm: str) -> AttackCredit:
         samples, decided, shared, found = (int(count) for count in self.counts)
         drops = {eps: drop / self.models for eps, drop in self.drops.items()}
         seconds, forward, backward = self.cost
-        return Contribution(
+        return AttackCredit(
             name,
             norm,
             self.models,
@@ -212,56 +214,43 @@ def _best(
     session: Session, *, model_id: int, dataset_id: int, norm: str, n: int, as_of: datetime | None
 ) -> dict[str, tuple[Distances, NDArray[np.bool_]]]:
     """For each contributor the smallest distance it found, and where it looked; a misclassified image is nobody's."""
-    query = (
-        select(Evaluation.measure, Evaluation.parameters, Chunk.start, Array.data)
-        .join(Chunk, Chunk.evaluation_id == Evaluation.id)
-        .join(Array, Array.chunk_id == Chunk.id)
-        .where(
-            Evaluation.model_id == model_id,
-            Evaluation.dataset_id == dataset_id,
-            Evaluation.state == State.DONE,
-            Array.name == f"distance_{norm}",
-            Chunk.start < n,
-        )
-        .order_by(Evaluation.id, Chunk.start)
-    )
-    if as_of is not None:
-        query = query.where(Evaluation.finished_at <= as_of)
-    best: dict[str, tuple[Distances, NDArray[np.bool_]]] = {}
-    misclassified = np.zeros(n, dtype=np.bool_)
-    for measure, parameters, start, data in session.execute(query):
-        name = contributor(measure, parameters)
-        distances, covered = best.setdefault(name, (np.full(n, np.inf), np.zeros(n, dtype=np.bool_)))
-        part = slice(start, min(start + len(data), n))
-        values = data[: part.stop - part.start]
-        distances[part] = np.minimum(distances[part], values)
-        covered[part] = True
-        misclassified[part] |= values == 0
-    for distances, _ in best.values():
-        distances[misclassified] = 0.0
-    return best
+    parts: dict[str, list[Contribution]] = defaultdict(list)
+    found = contributions(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n, as_of=as_of)
+    for evaluation, part in found:
+        parts[contributor(evaluation.measure, evaluation.parameters, evaluation.provenance)].append(part)
+    ledgers = {name: merged(own, n) for name, own in parts.items()}
+    misclassified = merged(itertools.chain.from_iterable(parts.values()), n).distances == 0
+    return {
+        name: (np.where(misclassified, 0.0, own.distances), own.covered)
+        for name, own in sorted(ledgers.items(), key=lambda item: parts[item[0]][0].evaluation_id)
+    }
 
 
 def _costs(session: Session, dataset_id: int, as_of: datetime | None) -> Mapping[tuple[int, str], NDArray[np.float64]]:
-    """Seconds, forward and backward passes by model and contributor."""
+    """Seconds, forward and backward passes by model and contributor; what slices share counts once."""
     query = (
         select(
-            Evaluation.model_id,
-            Evaluation.measure,
-            Evaluation.parameters,
-            func.sum(Chunk.seconds),
-            func.sum(Chunk.forward_passes),
-            func.sum(Chunk.backward_passes),
+            Evaluation,
+            Chunk.start,
+            Chunk.stop,
+            Chunk.seconds,
+            Chunk.forward_passes,
+            Chunk.backward_passes,
         )
         .join(Chunk, Chunk.evaluation_id == Evaluation.id)
         .where(Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE)
-        .group_by(Evaluation.id)
+        .order_by(Evaluation.n.desc(), Evaluation.id)
     )
     if as_of is not None:
         query = query.where(Evaluation.finished_at <= as_of)
     costs: dict[tuple[int, str], NDArray[np.float64]] = defaultdict(lambda: np.zeros(3))
-    for model_id, measure, parameters, *cost in session.execute(query):
-        costs[model_id, contributor(measure, parameters)] += np.array(cost, dtype=np.float64)
+    counted: dict[str, set[int]] = defaultdict(set)
+    for evaluation, start, stop, *cost in session.execute(query):
+        samples = counted[evaluation.content_key or evaluation.key]
+        share = len(set(range(start, stop)) - samples) / (stop - start)
+        samples.update(range(start, stop))
+        name = contributor(evaluation.measure, evaluation.parameters, evaluation.provenance)
+        costs[evaluation.model_id, name] += share * np.array(cost, dtype=np.float64)
     return costs
 
 

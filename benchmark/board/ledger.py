@@ -1,10 +1,10 @@
-"""The ledger: per model, dataset and norm, the smallest verified adversarial distance of each sample."""
+"""The ledger: per model, dataset and threat, the smallest verified adversarial distance of each sample. No torch."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,34 @@ class Ledger:
     covered: NDArray[np.bool_]
 
 
+@dataclass(frozen=True)
+class Contribution:
+    """Verified distances of some samples, from one evaluation.
+
+    Attributes:
+        evaluation_id: Which.
+        samples: Their indices, shape (k,), int64.
+        distances: Shape (k,), float64.
+    """
+
+    evaluation_id: int
+    samples: NDArray[np.int64]
+    distances: NDArray[np.float64]
+
+
+def merged(contributions: Iterable[Contribution], n: int) -> Ledger:
+    """The ledger of the first ``n`` samples from contributions in the order in which they joined it."""
+    result = Ledger(np.full(n, np.inf), np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_))
+    for part in contributions:
+        inside = part.samples < n
+        samples, distances = part.samples[inside], np.asarray(part.distances)[inside]
+        lower = distances < result.distances[samples]
+        result.distances[samples[lower]] = distances[lower]
+        result.source[samples[lower]] = part.evaluation_id
+        result.covered[samples] = True
+    return result
+
+
 def ledger(
     session: Session,
     *,
@@ -46,14 +74,21 @@ def ledger(
         session: An open session.
         model_id: The model.
         dataset_id: The dataset.
-        norm: ``linf``, ``l2`` or ``l1``.
+        norm: Key of the threat; a norm's name for the untargeted one.
         n: Size of the slice.
         as_of: Only evaluations finished by then.
         without: Ids of evaluations to leave out: what would the ledger be without them?
     """
-    result = Ledger(np.full(n, np.inf), np.full(n, -1, dtype=np.int64), np.zeros(n, dtype=np.bool_))
+    found = contributions(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n, as_of=as_of)
+    return merged((part for _, part in found if part.evaluation_id not in without), n)
+
+
+def contributions(
+    session: Session, *, model_id: int, dataset_id: int, norm: str, n: int, as_of: datetime | None = None
+) -> Iterator[tuple[Evaluation, Contribution]]:
+    """What each finished evaluation brings to the ledger, chunk by chunk, in the order in which they finished."""
     query = (
-        select(Evaluation.id, Chunk.start, Array.data)
+        select(Evaluation, Chunk.start, Array.data)
         .join(Chunk, Chunk.evaluation_id == Evaluation.id)
         .join(Array, Array.chunk_id == Chunk.id)
         .where(
@@ -67,16 +102,6 @@ def ledger(
     )
     if as_of is not None:
         query = query.where(Evaluation.finished_at <= as_of)
-    for evaluation_id, start, distances in session.execute(query):
-        if evaluation_id not in without:
-            _merge(result, evaluation_id, start, distances)
-    return result
-
-
-def _merge(result: Ledger, evaluation_id: int, start: int, distances: NDArray[Any]) -> None:
-    part = slice(start, min(start + len(distances), len(result.distances)))
-    distances = distances[: part.stop - part.start]
-    lower = distances < result.distances[part]
-    result.distances[part][lower] = distances[lower]
-    result.source[part][lower] = evaluation_id
-    result.covered[part] = True
+    for evaluation, start, distances in session.execute(query):
+        samples = np.arange(start, start + len(distances), dtype=np.int64)
+        yield evaluation, Contribution(evaluation.id, samples, distances)

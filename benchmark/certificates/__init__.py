@@ -13,9 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.certificates import crown
+from benchmark.certificates.ball import refuse_outside
+from benchmark.certificates.costs import refuse_by_size
 from benchmark.certificates.cross_lipschitz import cross_lipschitz
 from benchmark.certificates.gaussian_kernel import KernelClassifier, cross_lipschitz_of_kernels
-from benchmark.certificates.graph import Graph, trace
+from benchmark.certificates.graph import Graph, check_agreement, lower, trace
 from benchmark.certificates.linear_region import linear_region
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.threat import Norm
@@ -58,27 +60,37 @@ def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: 
         Shape (n,), float64, on the images' device; 0 where the image is misclassified.
 
     Raises:
-        InputError: On an unknown norm or method.
+        InputError: On an unknown norm or method, or images outside the box [0, 1].
         UnsupportedModelError: If the method does not apply to the model; the message names the operation.
     """
     if norm not in NORMS:
         raise InputError(f"There is no norm {norm!r}; certificates are given in {', '.join(NORMS)}.")
     if method not in ("auto", "best", *METHODS):
         raise InputError(f"There is no certificate {method!r}; choose one of {', '.join(METHODS)}, best, auto.")
+    refuse_outside(x)
     kernels = KernelClassifier.of(module)
     if kernels is not None:
         if method not in ("auto", "cross-lipschitz", "best"):
             raise UnsupportedModelError(f"For Gaussian kernels the certificate is cross-lipschitz, not {method}.")
         return cross_lipschitz_of_kernels(module, kernels, x, y, norm=norm)
-    graph = trace(module, x)
+    if not len(x):
+        return torch.zeros(0, dtype=torch.float64, device=x.device)
+    graph, recorded = lower(module, x)
     if method != "best":
-        return METHODS["crown" if method == "auto" else method](graph, x, y, norm=norm)
-    radii, refusals = [], []
+        name = "crown" if method == "auto" else method
+        refuse_by_size(graph, name)
+        check_agreement(graph, recorded, module, x)
+        return METHODS[name](graph, x, y, norm=norm)
+    radii: list[Tensor] = []
+    refusals: list[str] = []
     for name, function in METHODS.items():
         try:
+            refuse_by_size(graph, name)
+            if not radii:
+                check_agreement(graph, recorded, module, x)
             radii.append(function(graph, x, y, norm=norm))
         except UnsupportedModelError as refusal:
             refusals.append(f"{name}: {refusal}")
     if not radii:
-        raise UnsupportedModelError("No certificate applies to this model. " + " ".join(refusals))
+        raise UnsupportedModelError("No certificate applies to this model. " + " ".join(dict.fromkeys(refusals)))
     return torch.stack(radii).amax(dim=0)

@@ -11,7 +11,19 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from benchmark.errors import InputError
 from benchmark.threat import Norm
+
+
+def refuse_outside(x: Tensor) -> None:
+    """Raise `InputError` unless images lie in the box, where all bounds are taken."""
+    inside = ((x >= 0) & (x <= 1)).flatten(1).all(dim=1)
+    if not inside.all():
+        row = int((~inside).nonzero()[0])
+        raise InputError(
+            f"Certificates are for images in [0, 1]; image {row} lies in [{float(x[row].min()):g}, "
+            f"{float(x[row].max()):g}]. Scale the images, and put the model's normalisation into the model."
+        )
 
 
 def largest_change(rates: Tensor, caps: Tensor, eps: Tensor, norm: Norm) -> Tensor:

@@ -18,7 +18,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmark.certificates.ball import Ball
-from benchmark.certificates.operations import Affine, Convolution, Elementwise, Linear
+from benchmark.certificates.operations import (
+    Affine,
+    Convolution,
+    Elementwise,
+    Gather,
+    Linear,
+    Moving,
+    Pad,
+    Reshape,
+)
 
 MATRIX_ELEMENTS: Final = 2**22
 """Largest matrix that a convolution on windows is written out as, and kept (32 MiB)."""
@@ -81,9 +90,19 @@ class Dense:
                 back, constant = self.data * layer.scale, (self.data * layer.shift).flatten(2).sum(dim=2)
         return replace(self, data=back.view(*lead, *shape)), constant
 
-    def reshaped(self, shape: torch.Size) -> Dense:
-        """The same coefficients of the same numbers in another shape."""
-        return replace(self, data=self.data.reshape(*self.data.shape[:2], *shape))
+    def moved(self, layer: Moving, shape: torch.Size) -> tuple[Dense, Tensor]:
+        """Carry back through a layer that moves numbers about, as `through`."""
+        lead = self.data.shape[:2]
+        constant = self.data.new_zeros(1, 1)
+        match layer:
+            case Reshape():
+                back = self.data
+            case Pad():
+                back = layer.transpose(self.data.flatten(0, 1))
+            case Gather():
+                rows = self.data.flatten(2)
+                back, constant = layer.transpose(rows.flatten(0, 1), shape.numel()), rows @ layer.shift
+        return replace(self, data=back.reshape(*lead, *shape)), constant
 
     def on_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients on an image (n or 1, rows, d), the pixels, and their room to 1, both (n, 1, d)."""
@@ -185,13 +204,12 @@ class Patches:
         """Carry back through an affine layer whose input has ``shape``; also each row's constant, (n or 1, rows)."""
         data = self._masked()
         if isinstance(layer, Elementwise):
-            scale, shift = (
-                t.expand(len(t), *[max(s, 1) for s in t.shape[1:]])[None] for t in (layer.scale, layer.shift)
-            )
-            if scale.shape[2:] == (1, 1):
-                factor, added = scale.view(-1, 1, 1), shift.view(-1, 1, 1)
+            scale, shift = layer.scale, layer.shift
+            if scale.numel() <= shape[0] and shift.numel() <= shape[0]:  # one number a channel
+                factor, added = (t.expand(shape[0], 1, 1) for t in (scale, shift))
                 return replace(self, data=data * factor), self._flat((data * added).sum(dim=(4, 5, 6)))
-            return replace(self, data=data * self.windows(scale)[:, None]), replace(self, data=data).dot(shift)
+            full = [t.expand(shape)[None] for t in (scale, shift)]
+            return replace(self, data=data * self.windows(full[0])[:, None]), replace(self, data=data).dot(full[1])
         constant = self._flat(data.sum(dim=(5, 6)) @ layer.bias)
         seen = [(w - 1) * layer.stride[i] + layer.window[i] for i, w in enumerate(self.window)]
         lead, flat = data.shape[:4], data.flatten(0, 3)
@@ -208,6 +226,13 @@ class Patches:
         stride, padding = ((a[0] * layer.stride[0], a[1] * layer.stride[1]) for a in (self.stride, self.padding))
         padding = (padding[0] + layer.padding[0], padding[1] + layer.padding[1])
         return replace(self, data=back, layer=(shape[1], shape[2]), stride=stride, padding=padding), constant
+
+    def moved(self, layer: Pad, shape: torch.Size) -> tuple[Patches, Tensor]:
+        """Carry back through zeros around the pixels: those lie outside the layer then."""
+        top, _, left, _ = layer.sides
+        padding = (self.padding[0] + top, self.padding[1] + left)
+        masked = replace(self, data=self._masked(), layer=(shape[1], shape[2]), padding=padding)
+        return masked, self.data.new_zeros(1, 1)
 
     def on_pixels(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Coefficients on an image (n or 1, channels of rows, *grid, window), the pixels seen, and their room to 1."""

@@ -19,12 +19,13 @@ from typing import Final
 import torch
 from torch import Tensor
 
-from benchmark.certificates.ball import Ball, smallest_step
-from benchmark.certificates.bounds import backward, neurons
+from benchmark.certificates.ball import Ball, refuse_outside, smallest_step
+from benchmark.certificates.bounds import backward
 from benchmark.certificates.coefficients import Dense, to_dense
-from benchmark.certificates.crown import margin_rows
+from benchmark.certificates.costs import refuse_by_size
 from benchmark.certificates.graph import Graph
 from benchmark.certificates.operations import Activation
+from benchmark.certificates.rows import margin_rows, neurons
 from benchmark.errors import UnsupportedModelError
 from benchmark.threat import Norm, get_norm
 
@@ -32,6 +33,9 @@ SLACK: Final = 1e-9
 """Margins are taken smaller, rates larger and radii smaller by this, relatively, against rounding in float64."""
 
 BISECTIONS: Final = 30
+
+ELEMENTS: Final = 2**23
+"""Numbers that the gradients' bounds hold at once (64 MiB)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,20 +74,30 @@ def cross_lipschitz(graph: Graph, x: Tensor, y: Tensor, *, norm: Norm) -> Tensor
         raise UnsupportedModelError(
             f"The Cross-Lipschitz bound is for one hidden layer; this network has {len(hidden)} non-linear layers."
         )
-    margins = _margins(graph.logits(x), y)
-    out = torch.zeros(len(x), dtype=torch.float64, device=x.device)
+    refuse_outside(x)
+    refuse_by_size(graph, "cross-lipschitz")
+    margins = margins_of(graph.logits(x), y) - graph.margin_rounding(y)
+    out = torch.full((len(x),), torch.inf, dtype=torch.float64, device=x.device)
     network = _HiddenLayer.of(graph, x)
-    step = max(1, 2**24 // max(1, network.size * (graph.classes - 1)))
+    classes = max(1, min(graph.classes - 1, ELEMENTS // network.size))
+    step = max(1, ELEMENTS // (network.size * classes))
+    # The radius is the smallest over the other classes, so that they may be taken some at a time.
     for begin in range(0, len(x), step):
-        piece = slice(begin, begin + step)
-        images, rows = x[piece].double(), margin_rows(y[piece], graph.classes)
-        bound = _bounds_of_network(network, images, rows, norm)
-        out[piece] = largest_radius(margins[piece], images, norm, bound)
+        samples = slice(begin, begin + step)
+        for first in range(0, graph.classes - 1, classes):
+            piece = slice(first, first + classes)
+            images, rows = x[samples].double(), margin_rows(y[samples], graph.classes, piece)
+            found = largest_radius(
+                margins[samples, piece], images, norm, _bounds_of_network(network, images, rows, norm)
+            )
+            out[samples] = torch.minimum(out[samples], found)
     return out
 
 
-def _margins(logits: Tensor, y: Tensor) -> Tensor:
-    return torch.einsum("nij,nj->ni", margin_rows(y, logits.shape[1]), logits)
+def margins_of(logits: Tensor, y: Tensor) -> Tensor:
+    """The label's lead over each other class, in their order: (n, k - 1)."""
+    places = torch.arange(logits.shape[1] - 1, device=y.device)
+    return logits.gather(1, y[:, None]) - logits.gather(1, places + (places >= y[:, None]))
 
 
 def largest_radius(margins: Tensor, x: Tensor, norm: Norm, bounds: Callable[[Tensor], GradientBounds]) -> Tensor:

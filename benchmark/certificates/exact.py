@@ -27,11 +27,11 @@ from scipy import sparse
 from scipy.optimize import Bounds, LinearConstraint, milp
 from torch import Tensor, nn
 
-from benchmark.certificates.ball import Ball
+from benchmark.certificates.ball import Ball, refuse_outside
 from benchmark.certificates.bounds import LayerBounds, backward
 from benchmark.certificates.coefficients import Dense, to_dense
-from benchmark.certificates.crown import margin_bound, radius
-from benchmark.certificates.graph import Graph, trace
+from benchmark.certificates.crown import margin_bounds, radius
+from benchmark.certificates.graph import Graph, check_agreement, lower
 from benchmark.certificates.operations import Activation, ChannelMax
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.verification import verify
@@ -143,20 +143,23 @@ def exact(
         Bounds, and the examples behind the upper ones.
 
     Raises:
-        InputError: On another norm, or a time limit that is not positive.
+        InputError: On another norm, a time limit that is not positive, or images outside the box [0, 1].
         UnsupportedModelError: If the model cannot be traced, is not made of affine layers and ReLUs, or is too large.
     """
     if norm not in get_args(ExactNorm):
         raise InputError(f"Exact distances are computed in linf and l1, not in {norm!r}: no linear program has it.")
     if not time_limit > 0:
         raise InputError(f"The time limit is {time_limit} s a sample; it must be positive.")
-    graph = trace(module, x)
+    refuse_outside(x)
+    graph, recorded = lower(module, x)
     neurons = sum(graph.nodes[i].shape.numel() for i in graph.nonlinear())
     if neurons > most_neurons:
         raise UnsupportedModelError(
             f"The model has {neurons:,} ReLUs; exact distances are computed for at most {most_neurons}."
         )
-    problem = _Problem(module, graph, _Network.of(graph), norm)
+    network = _Network.of(graph)
+    check_agreement(graph, recorded, module, x)
+    problem = _Problem(module, graph, network, norm)
     out = ExactResult(
         torch.zeros(len(x), dtype=torch.float64),
         torch.zeros(len(x), dtype=torch.float64),
@@ -200,7 +203,7 @@ class _Search:
         while open_:
             ball = Ball(self.x.double(), torch.tensor([self.radius], dtype=torch.float64).to(self.x.device), self.norm)
             bounds = LayerBounds(self.graph, ball)
-            margins = margin_bound(bounds, self.y, "crown").smallest(ball)[0]
+            margins = torch.cat([b.smallest(ball) for b in margin_bounds(bounds, self.y, "crown")], dim=1)[0]
             by_class = dict(zip(others, margins.tolist(), strict=True))
             lowers += [self.radius for j in open_ if by_class[j] > SLACK]
             open_ = [j for j in open_ if by_class[j] <= SLACK]

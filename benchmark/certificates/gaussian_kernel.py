@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.certificates.cross_lipschitz import GradientBounds, largest_radius
-from benchmark.certificates.crown import margin_rows
+from benchmark.certificates.rows import margin_rows
 from benchmark.errors import UnsupportedModelError
 from benchmark.threat import Norm
 

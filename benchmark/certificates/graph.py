@@ -1,47 +1,51 @@
-"""Trace a module with torch.fx and lower it to the layers of `benchmark.certificates.operations`.
+"""A classifier as the layers of `benchmark.certificates.operations`, lowered from what its forward pass computes.
 
-What the tracing yields is never trusted: the lowered graph must reproduce the module's logits, or the model is refused.
+What the lowering yields is never trusted. The record of the forward pass must reproduce the module's logits, and the
+layers those of the record in float64, on the images, inside balls around them and elsewhere; differences count against
+the label and its rival, never against the largest logit. Otherwise the model is refused.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import ChainMap
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Final
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
-from benchmark.certificates.lowering import ARITHMETIC, FUNCTIONS, Chain, arithmetic, module_rule
+from benchmark.certificates.layers import Layers, Node, Value
+from benchmark.certificates.lowering import RULES
+from benchmark.certificates.moving import LINEAR, MOVES, gathers, matrix, moved, runner
 from benchmark.certificates.operations import (
     Activation,
     ChannelMax,
     Convolution,
+    Elementwise,
+    Gather,
     Input,
+    Linear,
     Operation,
-    Reshape,
     Sum,
 )
+from benchmark.certificates.record import Call, Record, Ref, in_float64, record
 from benchmark.errors import UnsupportedModelError
 from benchmark.modes import eval_mode
 
-AGREEMENT: Final = 1e-3
-"""How far, relative to the largest logit, the module's float32 logits may be from the graph's: rounding, no more."""
+__all__ = ["Graph", "Node", "check_agreement", "lower", "trace"]
 
+REPLAY: Final = 2.0**-22
+"""How far, relative to each class' own logit, the record may be from the module: they are the same operations."""
 
-@dataclass(frozen=True, eq=False)
-class Node:
-    """One layer of a graph.
+SHARE: Final = 1e-3
+"""The same of the layers and the record in float64, as a share of the label's lead, where rounding would allow more."""
 
-    Attributes:
-        operation: What it computes.
-        inputs: Indices of the nodes it reads.
-        shape: Shape of its output for one sample.
-    """
+UNIT: Final = 2.0**-52
+"""Rounding of a float64 operation, with a factor of two to spare."""
 
-    operation: Operation
-    inputs: tuple[int, ...]
-    shape: torch.Size
+FLOATS: Final = frozenset({torch.float32, torch.float64})
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,10 +81,77 @@ class Graph:
         """The classifier itself, in float64: (n, c, h, w) -> (n, k)."""
         return self.values(x)[-1]
 
+    @cached_property
+    def rounding(self) -> tuple[Tensor, ...]:
+        """How far rounding can move what is computed of each layer in float64, shape of the layer.
 
-@torch.no_grad()
+        The absolute values of all terms are carried from pixels of size 1 to the logits, as if nothing cancelled; so
+        much, times the unit roundoff and the number of operations on the way, is the classical bound (Higham 2002,
+        section 3.1). Where large terms cancel inside the network it grows with them.
+        """
+        sizes: list[Tensor] = []
+        errors: list[Tensor] = []  # not rounding: where torch's softplus turns into the identity
+        operations = 16.0 + self.nodes[0].shape.numel()
+        out = []
+        for node in self.nodes:
+            operations += _operations(node.operation)
+            sizes.append(_carried(node, [sizes[i] for i in node.inputs], self._device, 1.0))
+            errors.append(_carried(node, [errors[i] for i in node.inputs], self._device, 0.0))
+            out.append((UNIT * operations * sizes[-1] + errors[-1])[0])
+        return tuple(out)
+
+    @property
+    def _device(self) -> torch.device | None:
+        held = (t for n in self.nodes for t in vars(n.operation).values() if isinstance(t, Tensor))
+        return next((t.device for t in held), None)
+
+    def margin_rounding(self, y: Tensor) -> Tensor:
+        """`rounding` of the margins ``f_c - f_j``, j in order without the label: (n, k - 1)."""
+        error = self.rounding[-1].to(y.device)
+        others = torch.arange(len(error), device=y.device) != y[:, None]
+        return error[y][:, None] + error.expand(len(y), -1)[others].view(len(y), -1)
+
+
+def _operations(operation: Operation) -> float:
+    """Numbers that a layer adds up, on the way forward or back."""
+    match operation:
+        case Linear() as layer:
+            return float(sum(layer.weight.shape))
+        case Convolution(selects=False) as layer:
+            outputs, inputs, height, width = layer.weight.shape
+            return float((outputs // layer.groups + inputs) * height * width)
+        case ChannelMax() as layer:
+            return float(layer.size)
+        case _:
+            return 4.0
+
+
+def _carried(  # noqa: PLR0911 a layer a line
+    node: Node, read: list[Tensor], device: torch.device | None, own: float
+) -> Tensor:
+    """Absolute values carried through a layer as if nothing cancelled; ``own`` is 1 if its constants count, else 0."""
+    match node.operation:
+        case Input():
+            return torch.full((1, *node.shape), own, dtype=torch.float64, device=device)
+        case Sum():
+            return sum(read[1:], start=read[0])
+        case Linear() | Convolution() as layer:
+            bias = own * layer.bias.abs()
+            return layer.spread(read[0]) + (bias if len(node.shape) == 1 else bias[:, None, None])
+        case Elementwise() as layer:
+            return layer.spread(read[0]) + own * layer.shift.abs()
+        case Activation() as layer:
+            return read[0] + (own / layer.beta if layer.kind == "softplus" else 0.0) + (1 - own) * layer.switch
+        case ChannelMax() as layer:
+            return layer.windows(read[0]).sum(dim=2)
+        case Gather() as layer:
+            return (layer.moved(read[0]) + own * layer.shift.abs()).view(1, *layer.shape)
+        case layer:
+            return layer.value(read[0])
+
+
 def trace(module: nn.Module, x: Tensor) -> Graph:
-    """Lower a classifier to a graph of supported layers.
+    """Lower a classifier to a graph of supported layers, and see that it is one.
 
     Args:
         module: Classifier; it is traced in eval mode.
@@ -91,176 +162,165 @@ def trace(module: nn.Module, x: Tensor) -> Graph:
 
     Raises:
         UnsupportedModelError: If the module cannot be traced, has an operation that is not supported (named in the
-            message), or does not agree with its trace (a random or stateful forward pass).
+            message), has fewer than two classes, or does not agree with its trace (a random or stateful forward pass).
     """
-    with eval_mode(module):
-        tracer = _Tracer()
-        try:
-            traced = fx.GraphModule(module, tracer.trace(module))
-        except Exception as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-            raise UnsupportedModelError(
-                f"{type(tracer.inside or module).__name__} cannot be traced by torch.fx ({reason}); certificates need "
-                "a forward pass without control flow on values and without custom autograd functions."
-            ) from error
-        lowering = _Lowering(traced, x.device)
-        # Two samples: with one, an operation across samples would pass for one within a sample.
-        lowering.run(x[:1].expand(2, *x.shape[1:]).clone())
-        graph = lowering.finish()
-        _check_agreement(graph, module, x[:32])
+    graph, recorded = lower(module, x)
+    check_agreement(graph, recorded, module, x)
     return graph
 
 
-def _check_agreement(graph: Graph, module: nn.Module, x: Tensor) -> None:
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
-    for images in (x, noise):
-        theirs, ours = module(images).double(), graph.logits(images)
-        gap = float((theirs - ours).abs().amax())
-        if not gap <= AGREEMENT * float(1e-3 + theirs.abs().amax()):
+@torch.no_grad()
+def lower(module: nn.Module, x: Tensor) -> tuple[Graph, Record]:
+    """The first half of `trace`: the layers, not yet compared with the module, and the record they were made from."""
+    with eval_mode(module):
+        # Two samples: with one, an operation across samples would pass for one within a sample.
+        recorded = record(module, x[:1].expand(2, *x.shape[1:]).clone())
+    lowering = _Lowering(x)
+    needed = {recorded.result}.union(*(call.refs for call in recorded.calls))
+    for call in recorded.calls:
+        if not call.images:
+            lowering.compute(call)
+            continue
+        for at, slot in enumerate(call.outputs):
+            if slot in needed:
+                lowering.lower(call, at)
+    return lowering.finish(recorded.result), recorded
+
+
+class _Lowering:
+    """Turns calls into layers, one after the other.
+
+    Attributes:
+        layers: The layers so far.
+        values: What each slot that depends on the images is.
+        constants: The others, in float64.
+        shapes: Each slot's shape for two samples; their numbers follow each other, whatever the shape.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.layers = Layers(x.shape[1:], x.device)
+        self.values = {0: Value(0)}
+        self.constants: dict[int, Tensor] = {}
+        self.shapes = {0: torch.Size((2, *x.shape[1:]))}
+
+    def compute(self, call: Call) -> None:
+        """Take in a call that the images have no part in."""
+        answers = zip(call.outputs, call.run(self.constants, in_float64), strict=True)
+        self.constants.update({slot: value for slot, value in answers if slot is not None})
+
+    def lower(self, call: Call, at: int) -> None:
+        """Lower one result of a call; raises `UnsupportedModelError` with the operator's name."""
+        slot, shape = call.outputs[at], call.shapes[at]
+        assert slot is not None
+        assert shape is not None
+        if call.dtypes[at] not in FLOATS or any(read not in self._known for read in call.refs):
+            raise _refuse(call)
+        if not shape or shape[0] % 2 or not shape.numel():
+            raise _refuse(call, ", which works across the samples of a batch,")
+        after = torch.Size((shape[1:] or (1,)) if shape[0] == 2 else (shape[0] // 2, *shape[1:]))
+        rule = RULES.get(call.name) if at == 0 else None
+        arguments = {k: self._known[v.slot] if isinstance(v, Ref) else v for k, v in call.arguments.items()}
+        found = None if rule is None else rule(self.layers, arguments, after)
+        found = self._by_doing(call, at, after) if found is None else found
+        if found is None:
+            raise _refuse(call)
+        if self.layers.shape(found) != after:
+            raise _refuse(call, " with these settings")
+        self.values[slot], self.shapes[slot] = found, shape
+
+    def _by_doing(self, call: Call, at: int, after: torch.Size) -> Value | None:
+        """An operation that moves numbers, or is a matrix: found by running it."""
+        read = {slot: self.shapes[slot] for slot in call.refs if slot in self.values}
+        run = runner(call, at, {slot: self.constants[slot] for slot in call.refs if slot in self.constants})
+        if call.name in MOVES:
+            found = moved(run, read)
+            if found is None:
+                return None
+            parts = [self.layers.append(layer, self.values[slot]) for slot, layer in gathers(*found, after)]
+            return parts[0] if len(parts) == 1 else self.layers.append(Sum(), *parts)
+        if call.name in LINEAR and len(read) == 1:
+            (slot,) = read
+            linear = matrix(run, slot, read[slot])
+            if linear is not None:
+                flat = self.layers.shaped(self.values[slot], torch.Size((read[slot].numel() // 2,)))
+                return self.layers.shaped(self.layers.append(linear, flat), after)
+        return None
+
+    @property
+    def _known(self) -> Mapping[int, Value | Tensor]:
+        return ChainMap[int, Any](self.values, self.constants)
+
+    def finish(self, result: int) -> Graph:
+        """The graph that ends in this slot."""
+        last = self.values[result]
+        shape = self.layers.shape(last)
+        if len(shape) != 1:
+            raise UnsupportedModelError(f"The forward pass returns samples of shape {tuple(shape)}; logits are (k,).")
+        if shape[0] < 2:
+            raise UnsupportedModelError(
+                "The model gives one logit an image; a label needs at least two classes. The single score s of a "
+                "binary classifier becomes the two logits (-s, s)."
+            )
+        return Graph(_reachable(self.layers.nodes, last.node))
+
+
+@torch.no_grad()
+def check_agreement(graph: Graph, recorded: Record, module: nn.Module, x: Tensor) -> None:
+    """Refuse a graph that is not what the module computes.
+
+    Args:
+        graph: The layers.
+        recorded: What they were made from.
+        module: The classifier.
+        x: Images, shape (n, c, h, w).
+
+    Raises:
+        UnsupportedModelError: If they differ anywhere by more than rounding.
+    """
+    points = _points(x)
+    with eval_mode(module):
+        theirs = torch.cat([module(pair.clone()).double() for pair in torch.split(points, 2)])
+    again = torch.cat([recorded.run(pair).double() for pair in torch.split(points, 2)])
+    wide = torch.cat([recorded.run(pair.double()) for pair in torch.split(points, 2)])
+    ours = graph.logits(points)
+    top = wide.topk(2, dim=1).values
+    margin = float((top[:, 0] - top[:, 1]).median())
+    allowed = (2 * graph.rounding[-1]).clamp(max=SHARE * margin)
+    for one, other, room in ((theirs, again, 0.0), (wide, ours, allowed)):
+        tolerance = REPLAY * other.abs() if one is theirs else 1e-12 * other.abs() + room
+        if not bool(((one - other).abs() <= tolerance).all()):
+            gap = float((one - other).abs().nan_to_num(torch.inf).amax())
             raise UnsupportedModelError(
                 f"The traced layers do not reproduce the logits of {type(module).__name__} (they differ by {gap:.3g}): "
-                "its forward pass is random, keeps state, or depends on more than the image."
+                "its forward pass is random, keeps state, leaves torch, or depends on more than the image."
             )
 
 
-def _reachable(nodes: list[Node]) -> tuple[Node, ...]:
+def _points(x: Tensor) -> Tensor:
+    """Images, points in balls around them, noise and corners of the box: an even number."""
+    few = x[: 2 if x[0].numel() > 2**14 else 6]
+    few = torch.cat([few, few[:1]]) if len(few) % 2 else few
+    generator = torch.Generator().manual_seed(0)
+    steps = [size * torch.randn(few.shape, generator=generator).to(few) for size in (0.02, 0.3)]
+    parts = [few, *((few + step).clamp(0, 1) for step in steps)]
+    noise = torch.rand((len(few), *few.shape[1:]), generator=generator).to(few)
+    return torch.cat([*parts, noise, noise.round()])
+
+
+def _reachable(nodes: list[Node], last: int) -> tuple[Node, ...]:
     """The layers that the last one depends on, and the image: a ReLU that became part of a maximum may be left over."""
-    needed = {0, len(nodes) - 1}
-    for i in range(len(nodes) - 1, 0, -1):
+    needed = {0, last}
+    for i in range(last, 0, -1):
         needed.update(nodes[i].inputs if i in needed else ())
     index = {old: new for new, old in enumerate(sorted(needed))}
     return tuple(replace(nodes[old], inputs=tuple(index[i] for i in nodes[old].inputs)) for old in index)
 
 
-def _is_shape(value: Any) -> bool:
-    """Whether a value is made of the image's shape or type only, so that it is a constant."""
-    if isinstance(value, tuple | list):
-        return all(_is_shape(v) for v in value)
-    return isinstance(value, int | float | str | torch.dtype | torch.device | None)
-
-
-class _Tracer(fx.Tracer):
-    """Knows, when tracing fails, inside which module it did."""
-
-    inside: nn.Module | None = None
-
-    def call_module(
-        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Any:
-        """Trace a submodule; where that raises, `inside` stays at the innermost one."""
-        outer, self.inside = self.inside, m
-        value = super().call_module(m, forward, args, kwargs)
-        self.inside = outer
-        return value
-
-
-def _refuse(name: str, node: fx.Node | None = None) -> UnsupportedModelError:
-    """The error that names the operation, and the module whose forward pass has it where that is another."""
-    modules = [] if node is None else [kind for _, kind in node.meta.get("nn_module_stack", {}).values()]
-    inside = modules[-1].__name__ if modules and isinstance(modules[-1], type) else name
+def _refuse(call: Call, why: str = "") -> UnsupportedModelError:
+    """The error that names the operation, and the module whose forward pass has it."""
+    inside = f" of {call.inside}" if call.inside else ""
     return UnsupportedModelError(
-        f"The operation {name}{'' if inside == name else f' of {inside}'} is not supported by certificates; supported "
-        "are linear, convolution, batch-norm, ReLU, softplus, average and max pooling, flatten, add, and arithmetic "
-        "with constants."
+        f"The operation {call.name}{inside}{why} is not supported by certificates; supported are linear layers, "
+        "convolution, batch-norm in eval mode, ReLU and its like, softplus, average and max pooling, sums, arithmetic "
+        "with constants, and what moves numbers about."
     )
-
-
-class _Lowering(fx.Interpreter):
-    """Runs the traced module on an example and lowers each operation that depends on the image as it passes."""
-
-    def __init__(self, traced: fx.GraphModule, device: torch.device) -> None:
-        super().__init__(traced)
-        self.extra_traceback = False  # it would be glued onto the messages of our own errors
-        self.device = device
-        self.nodes: list[Node] = []
-        self.index: dict[fx.Node, int] = {}
-        self.result: Any = None
-
-    def run_node(self, n: fx.Node) -> Any:
-        """Compute the node's value, and append its layers if it depends on the image."""
-        value = super().run_node(n)
-        images = [a for a in n.all_input_nodes if a in self.index]
-        if n.op == "placeholder":
-            if self.nodes:
-                raise UnsupportedModelError(f"The forward pass takes a second input, {n.name!r}, beside the images.")
-            self.nodes.append(Node(Input(), (), value.shape[1:]))
-            self.index[n] = 0
-        elif n.op == "output":
-            self.result = n.args[0]
-        elif images and isinstance(value, Tensor):
-            self.index[n] = self._lower(n, images, value)
-        elif images and not _is_shape(value):
-            raise _refuse(self._name(n), n)
-        return value
-
-    def finish(self) -> Graph:
-        """The graph, once the module has been run."""
-        if self.result not in self.index:
-            raise UnsupportedModelError("The forward pass must return one tensor of logits that depends on the image.")
-        last = self.index[self.result]
-        shape = self.nodes[last].shape
-        if len(shape) != 1:
-            raise UnsupportedModelError(f"The forward pass returns samples of shape {tuple(shape)}; logits are (k,).")
-        return Graph(_reachable(self.nodes[: last + 1]))
-
-    def _name(self, n: fx.Node) -> str:
-        if n.op == "call_module":
-            return type(self.fetch_attr(str(n.target))).__name__
-        return n.target if isinstance(n.target, str) else getattr(n.target, "__name__", str(n.target))
-
-    def _lower(self, n: fx.Node, images: list[fx.Node], value: Tensor) -> int:
-        """Append the layers of one operation; the index of the last."""
-        name = self._name(n)
-        before = self.nodes[self.index[images[0]]].shape
-        if len(images) == 2 and name in ("add", "iadd", "add_") and not n.kwargs and before == value.shape[1:]:
-            return self._append(Sum(), tuple(self.index[i] for i in images), value.shape[1:])
-        chain = self._chain(n, name, before, value.shape[1:]) if len(images) == 1 and value.shape[:1] == (2,) else None
-        if chain is None:
-            raise _refuse(name, n)
-        at = self.index[images[0]]
-        above = self.nodes[at]
-        rectified = isinstance(above.operation, Activation) and above.operation.kind == "relu"
-        if rectified and chain and isinstance(chain[-1], ChannelMax):
-            at, chain = above.inputs[0], (*chain[:-1], replace(chain[-1], rectified=True))
-        for operation in chain:
-            if isinstance(operation, Convolution) and operation.selects and any(operation.padding) and not rectified:
-                self._require_non_negative(at, name)
-            at = self._append(operation, (at,), None)
-        if self.nodes[at].shape != value.shape[1:]:
-            raise _refuse(f"{name} with these settings (ceil_mode, or a shape that broadcasts)")
-        return at
-
-    def _chain(self, n: fx.Node, name: str, before: torch.Size, after: torch.Size) -> Chain:
-        args, kwargs = self.fetch_args_kwargs_from_env(n)
-        if n.op == "call_module":
-            found = module_rule(self.fetch_attr(str(n.target)))
-            return None if found is None else found[0](before, after, *found[1])
-        if not n.args or n.args[0] not in self.index:
-            swapped = name in ARITHMETIC and len(args) == 2 and not kwargs
-            return arithmetic(name, before, args[0], constant_first=True) if swapped else None
-        if name.rstrip("_") in ARITHMETIC:
-            return None if kwargs or len(args) > 2 else arithmetic(name.rstrip("_"), before, *args[1:])
-        rule = FUNCTIONS.get(name)
-        try:
-            return None if rule is None else rule(before, after, *args[1:], **kwargs)
-        except TypeError:  # an argument the rule does not know
-            return None
-
-    def _append(self, operation: Operation, inputs: tuple[int, ...], shape: torch.Size | None) -> int:
-        if shape is None:
-            assert not isinstance(operation, Input | Sum)
-            held: Any = {k: v.to(self.device) for k, v in vars(operation).items() if isinstance(v, Tensor)}
-            operation = replace(operation, **held)
-            example = torch.zeros(1, *self.nodes[inputs[0]].shape, dtype=torch.float64, device=self.device)
-            shape = operation.value(example).shape[1:]
-        self.nodes.append(Node(operation, inputs, shape))
-        return len(self.nodes) - 1
-
-    def _require_non_negative(self, at: int, name: str) -> None:
-        """Max pooling pads with minus infinity, a selecting convolution with 0: the same where nothing is negative."""
-        node = self.nodes[at]
-        if isinstance(node.operation, Sum | Reshape | ChannelMax):
-            for i in node.inputs:
-                self._require_non_negative(i, name)
-        elif not isinstance(node.operation, Activation | Input):
-            raise _refuse(f"{name} with padding on values that may be negative")

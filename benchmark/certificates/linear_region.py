@@ -15,19 +15,19 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from benchmark.certificates.ball import refuse_outside
 from benchmark.certificates.bounds import (
     CPU_ELEMENTS,
     CUDA_ELEMENTS,
     LinearBound,
-    Relaxation,
     backward,
-    neurons,
-    row_cost,
 )
 from benchmark.certificates.coefficients import Dense
-from benchmark.certificates.crown import margin_rows
+from benchmark.certificates.costs import refuse_by_size, row_cost
 from benchmark.certificates.graph import Graph
 from benchmark.certificates.operations import Activation
+from benchmark.certificates.relaxations import Relaxation
+from benchmark.certificates.rows import margin_rows, neurons
 from benchmark.errors import UnsupportedModelError
 from benchmark.threat import Norm, dual, get_norm, norms_of
 
@@ -87,6 +87,8 @@ def _radii(graph: Graph, x: Tensor, y: Tensor, norm: Norm, *, boxed: bool) -> Te
         if not (isinstance(operation, Activation) and operation.kind == "relu"):
             name = operation.kind if isinstance(operation, Activation) else "max pooling"
             raise UnsupportedModelError(f"The linear-region certificate is for ReLU networks; this one has {name}.")
+    refuse_outside(x)
+    refuse_by_size(graph, "linear-region")
     out = torch.zeros(len(x), dtype=torch.float64, device=x.device)
     budget = CPU_ELEMENTS if x.device.type == "cpu" else CUDA_ELEMENTS
     widest = max((row_cost(graph, graph.nodes[i].inputs[0]) for i in graph.nonlinear()), default=1)
@@ -99,34 +101,50 @@ def _radii(graph: Graph, x: Tensor, y: Tensor, norm: Norm, *, boxed: bool) -> Te
 
 def _of_some(graph: Graph, x: Tensor, y: Tensor, norm: Norm, *, boxed: bool) -> Tensor:
     radius = x.new_full((len(x),), torch.inf)
-    for linear in _affine_pieces(graph, x, y):
-        radius = torch.minimum(radius, _distance(linear, x, norm, boxed=boxed).amin(dim=1))
+    for linear, error in _affine_pieces(graph, x, y):
+        radius = torch.minimum(radius, _distance(linear, error, x, norm, boxed=boxed).amin(dim=1))
     correct = graph.logits(x).argmax(dim=1) == y
     span = get_norm(norm).diameter(x.shape[1:])
     return torch.where(correct, radius.clamp(max=span) * (1 - SLACK), 0.0)
 
 
-def _affine_pieces(graph: Graph, x: Tensor, y: Tensor) -> Iterator[LinearBound]:
-    """Every pre-activation, then every margin, as the affine function of the image that it is around ``x``."""
+def _affine_pieces(graph: Graph, x: Tensor, y: Tensor) -> Iterator[tuple[LinearBound, Tensor]]:
+    """Every pre-activation, then every margin, as the affine function of the image that it is around ``x``.
+
+    Each comes with what rounding can do to it, shape (n or 1, rows).
+    """
     values = graph.values(x)
     lines: dict[int, Relaxation] = {}
+    budget = CPU_ELEMENTS if x.device.type == "cpu" else CUDA_ELEMENTS
     for i in graph.nonlinear():
         before = graph.nodes[i].inputs[0]
-        for rows in neurons(graph.nodes[before].shape, x):
-            yield backward(graph, before, rows, lines)
+        shape, error = graph.nodes[before].shape, graph.rounding[before].flatten()
+        step = max(1, budget * shape[0] // (len(x) * row_cost(graph, before)))
+        done = 0
+        for rows in neurons(shape, x, step=step):
+            linear = backward(graph, before, rows, lines)
+            count = min(step, shape[0]) * (shape.numel() // shape[0])
+            yield linear, error[None, done : done + count]
+            done += count
         slope = (values[before] > 0).double()
         lines[i] = Relaxation(slope, slope, None, torch.zeros_like(slope))
-    yield backward(graph, len(graph.nodes) - 1, Dense(margin_rows(y, graph.classes)), lines)
+    widest = max(node.shape.numel() for node in graph.nodes)
+    classes, error = max(1, budget // (len(x) * widest)), graph.margin_rounding(y)
+    for begin in range(0, graph.classes - 1, classes):
+        piece = slice(begin, begin + classes)
+        margins = Dense(margin_rows(y, graph.classes, piece))
+        yield backward(graph, len(graph.nodes) - 1, margins, lines), error[:, piece]
 
 
-def _distance(linear: LinearBound, x: Tensor, norm: Norm, *, boxed: bool) -> Tensor:
+def _distance(linear: LinearBound, error: Tensor, x: Tensor, norm: Norm, *, boxed: bool) -> Tensor:
     """Distance of each image from each hyperplane: (n, rows)."""
     rows, below, above = linear.rows[0].on_pixels(x)
     # Outside the image, where windows reach beyond it, there is no room in either direction.
     rows = torch.where(below + above > 0, rows, 0.0)
-    value = (rows * below).sum(dim=-1) + linear.constant.view(-1, *rows.shape[1:-1])
+    constant = linear.constant.expand(-1, rows.shape[1:-1].numel())  # one number where the rows are the image's own
+    value = (rows * below).sum(dim=-1) + constant.reshape(-1, *rows.shape[1:-1])
     if boxed:
         # Towards the hyperplane means down where the row and its value have one sign, up where they differ.
         rows = torch.where(torch.where(rows * value[..., None] > 0, below, above) > 0, rows, 0.0)
     size = norms_of(rows.expand(*value.shape, -1).flatten(0, -2), dual(norm)).view_as(value)
-    return (value.abs() / size.clamp(min=1e-300)).flatten(1)
+    return (value.abs().flatten(1) - error).clamp(min=0) / size.flatten(1).clamp(min=1e-300)

@@ -1,254 +1,199 @@
-"""What each module, function and tensor method of PyTorch becomes in a graph: the table of supported operations.
+"""What each operator of PyTorch becomes in a graph: the table of supported operations.
 
-A *rule* is called with the shape of one sample before and after, and the arguments after the image-dependent one; it
-answers a chain of layers, or None where these settings are not supported.
+A *rule* is called with the arguments of one recorded call, images and what depends on them as `Value`, and answers the
+value of its result; None where these settings are not supported.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+import math
+from collections.abc import Mapping
+from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmark.certificates.operations import (
-    Activation,
-    ChannelMax,
-    Convolution,
-    Elementwise,
-    Linear,
-    Operation,
-    Reshape,
-)
-
-Chain = Sequence[Operation] | None
-Rule = Callable[..., Chain]
+from benchmark.certificates.layers import Arguments, Layers, Rule, Value, of_sample, two, wide
+from benchmark.certificates.operations import Activation, Convolution, Linear, Pad, Sum
+from benchmark.certificates.pooling import adaptive_average, average_pool, max_pool, mean
 
 
-ARITHMETIC: Final = frozenset({"add", "sub", "mul", "div", "truediv", "neg", "iadd", "isub", "imul", "itruediv"})
-"""Operators and tensor methods with a constant, without the underscore of their in-place twins."""
+def _add(layers: Layers, a: Arguments, after: torch.Size, sign: float = 1.0) -> Value | None:
+    one, other, alpha = a["self"], a["other"], sign * float(a.get("alpha", 1))
+    if isinstance(one, Value) and isinstance(other, Value):
+        if alpha != 1:
+            scaled = layers.affine(other, alpha, 0.0, layers.shape(other))
+            assert scaled is not None
+            other = scaled
+        return layers.append(Sum(), layers.broadcast(one, after), layers.broadcast(other, after))
+    if isinstance(one, Value):
+        return layers.affine(one, 1.0, wide(other) * alpha, after)
+    return layers.affine(other, alpha, one, after)
 
 
-def arithmetic(name: str, shape: torch.Size, constant: Any = 0.0, *, constant_first: bool = False) -> Chain:
-    """An image-dependent tensor of one sample's ``shape`` and a constant, combined by one of `ARITHMETIC`."""
-    if not isinstance(constant, Tensor | int | float):
+def _subtract(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    return _add(layers, a, after, -1.0)
+
+
+def _subtract_from(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    return _add(layers, {**a, "self": a["other"], "other": a["self"]}, after, -1.0)
+
+
+def _multiply(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    one, other = a["self"], a["other"]
+    if isinstance(one, Value) and isinstance(other, Value):
+        return None
+    value, factor = (one, other) if isinstance(one, Value) else (other, one)
+    return layers.affine(value, factor, 0.0, after)
+
+
+def _divide(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    if not isinstance(a["self"], Value) or isinstance(a["other"], Value) or a.get("rounding_mode"):
         return None
     # In float64 throughout: the reciprocal of a float32 deviation would be rounded to float32.
-    constant = torch.as_tensor(constant).double()
-    scale, shift = torch.ones_like(constant), torch.zeros_like(constant)
-    match name.removeprefix("i"):
-        case "neg":
-            scale = -scale
-        case "add":
-            shift = constant
-        case "sub":
-            scale, shift = (-scale, constant) if constant_first else (scale, -constant)
-        case "mul":
-            scale = constant
-        case _:
-            if constant_first:
-                return None
-            scale = 1 / constant
-    try:
-        return (Elementwise(_broadcast(shape, scale), _broadcast(shape, shift)),)
-    except RuntimeError:
+    return layers.affine(a["self"], 1 / wide(a["other"]), 0.0, after)
+
+
+def _negate(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    return layers.affine(a["self"], -1.0, 0.0, after)
+
+
+def _addmm(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    one, two = a.get("mat1", a.get("self")), a.get("mat2")
+    bias = a["self"] if "mat1" in a else None
+    if not isinstance(one, Value) or isinstance(two, Value) or isinstance(bias, Value) or len(after) != 1:
         return None
-
-
-def _broadcast(shape: torch.Size, t: Tensor) -> Tensor:
-    """A constant per channel, (c, 1, 1), where it is one, else per entry of the sample."""
-    if t.ndim == len(shape) + 1 and t.shape[0] == 1:
-        t = t.squeeze(0)
-    narrow = (shape[0], *[1] * (len(shape) - 1))
-    try:
-        return t.expand(narrow)
-    except RuntimeError:
-        return t.expand(shape)
-
-
-def _pair(value: Any) -> tuple[int, int]:
-    if isinstance(value, Sequence):
-        return (int(value[0]), int(value[0])) if len(value) == 1 else (int(value[0]), int(value[1]))
-    return int(value), int(value)
-
-
-def _nothing(before: torch.Size, after: torch.Size, *_: Any, **__: Any) -> Chain:
-    return ()
-
-
-def _reshape(before: torch.Size, after: torch.Size, *_: Any, **__: Any) -> Chain:
-    return (Reshape(after),)
-
-
-def _linear(before: torch.Size, after: torch.Size, weight: Tensor, bias: Tensor | None = None) -> Chain:
-    if len(before) != 1:
-        return None
-    w = weight.detach().double()
-    return (Linear(w, w.new_zeros(len(w)) if bias is None else bias.detach().double()),)
-
-
-def _conv2d(  # noqa: PLR0917 torch's own signature
-    before: torch.Size,
-    after: torch.Size,
-    weight: Tensor,
-    bias: Tensor | None = None,
-    stride: Any = 1,
-    padding: Any = 0,
-    dilation: Any = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-) -> Chain:
-    if padding_mode != "zeros":
-        return None
-    if padding == "valid":
-        padding = 0
-    if padding == "same":
-        reach = [(k - 1) * d for k, d in zip(weight.shape[2:], _pair(dilation), strict=True)]
-        if any(r % 2 for r in reach):
+    assert isinstance(two, Tensor)
+    weight = float(a.get("alpha", 1)) * two.detach().double().T
+    shift = weight.new_zeros(len(weight))
+    if isinstance(bias, Tensor):
+        found = of_sample(bias.detach().double().cpu(), after)
+        if found is None:
             return None
-        padding = tuple(r // 2 for r in reach)
+        shift = float(a.get("beta", 1)) * found.expand(after).to(weight)
+    x = layers.shaped(one, torch.Size((two.shape[0],)))
+    return layers.append(Linear(weight.contiguous(), shift.contiguous()), x)
+
+
+def _linear(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    arguments = {"mat1": a["input"], "mat2": a["weight"].T, "self": a.get("bias")}
+    return None if isinstance(a["weight"], Value) else _addmm(layers, arguments, after)
+
+
+def _convolution(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    x, weight, bias = a["input"], a["weight"], a.get("bias")
+    if not isinstance(x, Value) or isinstance(weight, Value) or isinstance(bias, Value) or weight.ndim != 4:
+        return None
+    if a.get("transposed") or len(layers.shape(x)) != 3:
+        return None
     w = weight.detach().double()
     b = w.new_zeros(len(w)) if bias is None else bias.detach().double()
-    return (Convolution(w, b, _pair(stride), _pair(padding), _pair(dilation), groups),)
+    stride, padding, dilation = two(a.get("stride", 1)), two(a.get("padding", 0)), two(a.get("dilation", 1))
+    return layers.append(Convolution(w, b, stride, padding, dilation, int(a.get("groups", 1))), x)
 
 
-def _batch_norm(  # noqa: PLR0917 torch's own signature
-    before: torch.Size,
-    after: torch.Size,
-    running_mean: Tensor | None,
-    running_var: Tensor | None,
-    weight: Tensor | None = None,
-    bias: Tensor | None = None,
-    training: bool = False,
-    momentum: float | None = 0.1,
-    eps: float = 1e-5,
-) -> Chain:
-    if training or running_mean is None or running_var is None or len(before) not in (1, 3):
+def _batch_norm(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    mean, var = a.get("running_mean"), a.get("running_var")
+    if a.get("training") or not isinstance(mean, Tensor) or not isinstance(var, Tensor):
         return None
-    scale = (running_var.detach().double() + eps).rsqrt()
-    scale = scale if weight is None else scale * weight.detach().double()
-    shift = -running_mean.detach().double() * scale
-    shift = shift if bias is None else shift + bias.detach().double()
-    channels = (-1, *[1] * (len(before) - 1))
-    return (Elementwise(scale.view(channels), shift.view(channels)),)
-
-
-def _dropout(before: torch.Size, after: torch.Size, p: float = 0.5, training: bool = True, *_: Any, **__: Any) -> Chain:
-    return None if training else ()
-
-
-def _relu(before: torch.Size, after: torch.Size, *_: Any, **__: Any) -> Chain:
-    return (Activation("relu"),)
-
-
-def _softplus(before: torch.Size, after: torch.Size, beta: float = 1.0, threshold: float = 20.0) -> Chain:
-    # Beyond the threshold torch switches to the identity: within 1e-6 of softplus only where the threshold is large.
-    return (Activation("softplus", float(beta)),) if threshold >= 15 else None
-
-
-def _avg_pool2d(  # noqa: PLR0917 torch's own signature
-    before: torch.Size,
-    after: torch.Size,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> Chain:
-    kernel, pad = _pair(kernel_size), _pair(padding)
-    if any(pad) and not count_include_pad:
+    if any(isinstance(a.get(name), Value) for name in ("weight", "bias")):
         return None
-    weight = torch.full((before[0], 1, *kernel), 1 / (divisor_override or kernel[0] * kernel[1]), dtype=torch.float64)
-    bias = torch.zeros(before[0], dtype=torch.float64)
-    return (Convolution(weight, bias, _pair(stride or kernel), pad, groups=before[0]),)
+    scale = (var.detach().double() + float(a["eps"])).rsqrt()
+    scale = scale if a.get("weight") is None else scale * a["weight"].detach().double()
+    shift = -mean.detach().double() * scale
+    shift = shift if a.get("bias") is None else shift + a["bias"].detach().double()
+    channels = (-1, *[1] * (len(after) - 1))
+    return layers.affine(a["input"], scale.view(channels), shift.view(channels), after)
 
 
-def _adaptive_avg_pool2d(before: torch.Size, after: torch.Size, *_: Any) -> Chain:
-    if before[1] % after[1] or before[2] % after[2]:
+def _relu(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    return layers.append(Activation("relu"), a["self"])
+
+
+def _leaky_relu(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    slope = float(a.get("negative_slope", 0.01))
+    if not 0 <= slope <= 1:
         return None
-    return _avg_pool2d(before, after, (before[1] // after[1], before[2] // after[2]))
+    kept, added = layers.affine(a["self"], slope, 0.0, after), layers.append(Activation("relu"), a["self"])
+    rest = layers.affine(added, 1 - slope, 0.0, after)
+    return None if kept is None or rest is None else layers.append(Sum(), kept, rest)
 
 
-def _mean(before: torch.Size, after: torch.Size, dim: Any = None, keepdim: bool = False, **_: Any) -> Chain:
-    if len(before) != 3 or not isinstance(dim, Sequence) or {d % 4 for d in dim} != {2, 3}:
+def _softplus(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    beta, threshold = float(a.get("beta", 1)), float(a.get("threshold", 20))
+    if threshold < 15 or beta <= 0:
         return None
-    return (*(_avg_pool2d(before, after, tuple(before[1:])) or ()), Reshape(after))
+    # Beyond the threshold torch switches to the identity, exp(-threshold) / beta below softplus.
+    return layers.append(Activation("softplus", beta, switch=math.exp(-threshold) / beta), a["self"])
 
 
-def _max_pool2d(  # noqa: PLR0917 torch's own signature
-    before: torch.Size,
-    after: torch.Size,
-    kernel_size: Any,
-    stride: Any = None,
-    padding: Any = 0,
-    dilation: Any = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-) -> Chain:
-    """A selecting convolution that lays each window out along the channels, then the maximum over them."""
-    kernel = _pair(kernel_size)
-    size = kernel[0] * kernel[1]
-    weight = torch.eye(size, dtype=torch.float64).view(size, 1, *kernel).repeat(before[0], 1, 1, 1)
-    bias = torch.zeros(len(weight), dtype=torch.float64)
-    windows = Convolution(
-        weight, bias, _pair(stride or kernel), _pair(padding), _pair(dilation), groups=before[0], selects=True
-    )
-    return windows, ChannelMax(size)
+def _pad(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    """With zeros, around the pixels; other padding is found as a move."""
+    pad, before = list(a["pad"]), layers.shape(a["self"])
+    if len(before) != 3 or len(pad) > 4 or float(a.get("value") or 0) != 0:
+        return None
+    left, right, top, bottom = (*pad, 0, 0)[:4]
+    return layers.append(Pad((top, bottom, left, right)), a["self"])
 
 
-FUNCTIONS: Final[Mapping[str, Rule]] = {
-    "relu": _relu,
-    "relu_": _relu,
-    "softplus": _softplus,
-    "linear": _linear,
-    "conv2d": _conv2d,
+def _clamp(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    """``low + relu(x - low) - relu(x - high)``, or half of it."""
+    low, high = (a.get(n, a.get(m)) for n, m in (("min", "min_val"), ("max", "max_val")))
+    limits = [None if v is None or not math.isfinite(float(v)) else float(v) for v in (low, high)]
+    low, high = limits
+    value: Value | None = a["self"]
+    for limit, sign in ((low, 1.0), (high, -1.0)):
+        if limit is None or value is None:
+            continue
+        # max(x, l) = relu(x - l) + l; min(x, h) = h - relu(h - x).
+        moved = layers.affine(value, sign, -sign * limit, after)
+        value = None if moved is None else layers.affine(layers.append(Activation("relu"), moved), sign, limit, after)
+    return value
+
+
+def _nothing(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
+    value = a.get("self", a.get("input"))
+    return layers.shaped(value, after) if isinstance(value, Value) else None
+
+
+RULES: Final[Mapping[str, Rule]] = {
+    "adaptive_avg_pool2d": adaptive_average,
+    "add": _add,
+    "addmm": _addmm,
+    "alias": _nothing,
+    "avg_pool2d": average_pool,
     "batch_norm": _batch_norm,
-    "avg_pool2d": _avg_pool2d,
-    "adaptive_avg_pool2d": _adaptive_avg_pool2d,
-    "max_pool2d": _max_pool2d,
-    "mean": _mean,
-    "dropout": _dropout,
-    "flatten": _reshape,
-    "view": _reshape,
-    "reshape": _reshape,
-    "squeeze": _reshape,
-    "unsqueeze": _reshape,
-    "unflatten": _reshape,
-    "contiguous": _nothing,
-    "float": _nothing,
+    "batch_norm_legit_no_training": _batch_norm,
+    "clamp": _clamp,
+    "clamp_max": _clamp,
+    "clamp_min": _clamp,
     "clone": _nothing,
+    "constant_pad_nd": _pad,
+    "contiguous": _nothing,
+    "convolution": _convolution,
+    "cudnn_batch_norm": _batch_norm,
+    "detach": _nothing,
+    "div": _divide,
+    "flatten": _nothing,
+    "hardtanh": _clamp,
+    "leaky_relu": _leaky_relu,
+    "lift_fresh": _nothing,
+    "linear": _linear,
+    "max_pool2d": max_pool,
+    "mean": mean,
+    "mm": _addmm,
+    "mul": _multiply,
+    "neg": _negate,
+    "relu": _relu,
+    "reshape": _nothing,
+    "reshape_alias": _nothing,
+    "rsub": _subtract_from,
+    "softplus": _softplus,
+    "squeeze": _nothing,
+    "sub": _subtract,
+    "to_copy": _nothing,
+    "unsqueeze": _nothing,
+    "view": _nothing,
+    "unsafe_view": _nothing,
 }
-"""Rules for functions and tensor methods, by name."""
-
-
-MODULES: Final[Mapping[type[nn.Module], tuple[Rule, Callable[[Any], tuple[Any, ...]]]]] = {
-    nn.Identity: (_nothing, lambda m: ()),
-    nn.Dropout: (_nothing, lambda m: ()),
-    nn.Dropout1d: (_nothing, lambda m: ()),
-    nn.Dropout2d: (_nothing, lambda m: ()),
-    nn.Flatten: (_reshape, lambda m: ()),
-    nn.Unflatten: (_reshape, lambda m: ()),
-    nn.ReLU: (_relu, lambda m: ()),
-    nn.Softplus: (_softplus, lambda m: (m.beta, m.threshold)),
-    nn.Linear: (_linear, lambda m: (m.weight, m.bias)),
-    nn.Conv2d: (_conv2d, lambda m: (m.weight, m.bias, m.stride, m.padding, m.dilation, m.groups, m.padding_mode)),
-    nn.BatchNorm1d: (_batch_norm, lambda m: (m.running_mean, m.running_var, m.weight, m.bias, False, None, m.eps)),
-    nn.BatchNorm2d: (_batch_norm, lambda m: (m.running_mean, m.running_var, m.weight, m.bias, False, None, m.eps)),
-    nn.AvgPool2d: (
-        _avg_pool2d,
-        lambda m: (m.kernel_size, m.stride, m.padding, m.ceil_mode, m.count_include_pad, m.divisor_override),
-    ),
-    nn.AdaptiveAvgPool2d: (_adaptive_avg_pool2d, lambda m: ()),
-    nn.MaxPool2d: (_max_pool2d, lambda m: (m.kernel_size, m.stride, m.padding, m.dilation)),
-}
-"""Rules for modules, with the arguments they hold."""
-
-
-def module_rule(module: nn.Module) -> tuple[Rule, tuple[Any, ...]] | None:
-    """The rule of a module in eval mode and the arguments it holds; None for one that is not supported."""
-    for kind, (rule, settings) in MODULES.items():
-        if isinstance(module, kind):
-            return rule, settings(module)
-    return None
+"""Rules for operators, by name."""

@@ -36,6 +36,10 @@ class Linear:
         """At points of shape (n, d)."""
         return functional.linear(x, self.weight, self.bias)
 
+    def after(self, shape: torch.Size) -> torch.Size:
+        """Shape of one sample afterwards."""
+        return torch.Size((len(self.weight),))
+
     def spread(self, radius: Tensor) -> Tensor:
         """Half-widths after the layer."""
         return functional.linear(radius, self.weight.abs())
@@ -71,6 +75,11 @@ class Convolution:
     def value(self, x: Tensor) -> Tensor:
         """At points of shape (n, c, h, w)."""
         return functional.conv2d(x, self.weight, self.bias, self.stride, self.padding, self.dilation, self.groups)
+
+    def after(self, shape: torch.Size) -> torch.Size:
+        """Shape of one sample afterwards."""
+        sides = ((shape[1 + i] + 2 * self.padding[i] - self.window[i]) // self.stride[i] + 1 for i in range(2))
+        return torch.Size((len(self.weight), *sides))
 
     def spread(self, radius: Tensor) -> Tensor:
         """Half-widths after the layer."""
@@ -137,6 +146,10 @@ class Elementwise:
         """At points of any shape (n, ...)."""
         return x * self.scale + self.shift
 
+    def after(self, shape: torch.Size) -> torch.Size:
+        """Shape of one sample afterwards."""
+        return shape
+
     def spread(self, radius: Tensor) -> Tensor:
         """Half-widths after the layer."""
         return radius * self.scale.abs()
@@ -158,6 +171,58 @@ class Reshape:
 
 
 @dataclass(frozen=True, eq=False)
+class Gather:
+    """Numbers moved about: each output is one input, or nothing, plus a constant.
+
+    Expand, transpose, concatenation with constants, padding by reflection, slices, the windows of any pooling.
+
+    Attributes:
+        index: For each output the flat place of its input, -1 for none; shape (m,), int64.
+        shift: Added, shape (m,), float64.
+        shape: Shape of one sample afterwards, m numbers.
+    """
+
+    index: Tensor
+    shift: Tensor
+    shape: torch.Size
+
+    def value(self, x: Tensor) -> Tensor:
+        """At points of any shape (n, ...)."""
+        return (self.moved(x) + self.shift).view(len(x), *self.shape)
+
+    def moved(self, x: Tensor) -> Tensor:
+        """Without the constant, flat: (n, m)."""
+        flat = functional.pad(x.reshape(len(x), -1), (0, 1))
+        return flat[:, torch.where(self.index < 0, flat.shape[1] - 1, self.index)]
+
+    def transpose(self, rows: Tensor, size: int) -> Tensor:
+        """Coefficients (n, m) on the outputs, as coefficients (n, size) on the inputs."""
+        kept = self.index >= 0
+        return rows.new_zeros(len(rows), size).index_add_(1, self.index[kept], rows[:, kept])
+
+
+@dataclass(frozen=True, eq=False)
+class Pad:
+    """Zeros around the pixels of (c, h, w); negative: pixels cut off.
+
+    Attributes:
+        sides: Rows above and below, columns left and right.
+    """
+
+    sides: tuple[int, int, int, int]
+
+    def value(self, x: Tensor) -> Tensor:
+        """At points of shape (n, c, h, w)."""
+        top, bottom, left, right = self.sides
+        return functional.pad(x, (left, right, top, bottom))
+
+    def transpose(self, rows: Tensor) -> Tensor:
+        """Coefficients (n, c, h', w') on the outputs, as coefficients (n, c, h, w) on the inputs."""
+        top, bottom, left, right = self.sides
+        return functional.pad(rows, (-left, -right, -top, -bottom))
+
+
+@dataclass(frozen=True, eq=False)
 class Sum:
     """The sum of several layers of one shape: a residual connection."""
 
@@ -169,10 +234,12 @@ class Activation:
     Attributes:
         kind: ``"relu"`` or ``"softplus"``.
         beta: Sharpness of softplus: ``log(1 + exp(beta x)) / beta``.
+        switch: How far the model's softplus is from this one where it switches to the identity.
     """
 
     kind: Literal["relu", "softplus"]
     beta: float = 1.0
+    switch: float = 0.0
 
     def value(self, x: Tensor) -> Tensor:
         """At points of any shape."""
@@ -210,4 +277,5 @@ class ChannelMax:
 
 
 Affine = Linear | Convolution | Elementwise
-Operation = Input | Affine | Reshape | Sum | Activation | ChannelMax
+Moving = Reshape | Gather | Pad
+Operation = Input | Affine | Moving | Sum | Activation | ChannelMax

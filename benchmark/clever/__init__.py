@@ -50,11 +50,13 @@ def clever_scores(
         norm: A norm, or several.
         preset: ``"board"``, ``"paper"``, ``"clever2018"``, or settings of one's own.
         radius: R in every norm, instead of the preset's.
-        **settings: ``targets``, ``y``, ``seed``, ``order``, ``batches``, ``samples``, ``first`` and ``batch_size``; see
+        **settings: ``targets``, ``y``, ``seed``, ``order``, ``batches``, ``samples``, ``first``, ``batch_size`` and
+            ``most_targets``; see
             `benchmark.clever.estimate.clever_estimates`.
 
     Returns:
-        Shape (n,) for one norm, (n, q) for a sequence of q, float64. A misclassified image (with ``y``) scores 0.
+        Shape (n,) for one norm, (n, q) for a sequence of q, float64. A misclassified image (with ``y``) scores 0, and
+        so does one whose two largest logits are equal. NaN where every sampled gradient is zero: nothing is known then.
 
     Raises:
         InputError: If a number is out of range, the images do not fit, a target is the label, or gradients overflow.

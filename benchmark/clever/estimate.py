@@ -18,7 +18,7 @@ from benchmark.clever.profile import Floats
 from benchmark.clever.sampling import draw, draws
 from benchmark.clever.scores import CleverEstimates, Order, Sampled, score
 from benchmark.clever.second_order import negative_curvature, refuse_kinks
-from benchmark.clever.targets import Targets, choose_targets
+from benchmark.clever.targets import MOST_TARGETS, Targets, choose_targets
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.modes import eval_mode
 from benchmark.threat import Norm, in_box
@@ -35,6 +35,7 @@ class Settings(TypedDict, total=False):
     samples: int | None
     first: int
     batch_size: int | None
+    most_targets: int
 
 
 def clever_estimates(
@@ -54,6 +55,7 @@ def clever_estimates(
     confidence: float = 0.95,
     first: int = 0,
     batch_size: int | None = None,
+    most_targets: int = MOST_TARGETS,
 ) -> CleverEstimates:
     """CLEVER scores with all that they are made of (Weng et al. 2018, arXiv:1801.10578; order 2: arXiv:1810.08640).
 
@@ -78,6 +80,7 @@ def clever_estimates(
         confidence: Of this interval.
         first: Index of the first image in its dataset; the points of an image depend on its index and the seed only.
         batch_size: Points a pass of the model; None for as many as its activations leave room for.
+        most_targets: Of more other classes an untargeted score is the smallest over so many of the likeliest.
 
     Returns:
         The estimates, on the CPU.
@@ -99,7 +102,7 @@ def clever_estimates(
             logits = torch.cat([model(part) for part in torch.split(x, together)]).double()
         labels = logits.argmax(dim=1) if y is None else y.to(logits.device)
         _check_logits(logits, labels)
-        chosen = choose_targets(logits, labels, targets, seed=seed, first=first)
+        chosen = choose_targets(logits, labels, targets, seed=seed, first=first, most=most_targets)
         correct = logits.argmax(dim=1) == labels
         sampler = _Sampler(model, settings, norms, order, seed, together, logits.shape[1])
         if order == 2:

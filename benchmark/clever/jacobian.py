@@ -21,6 +21,9 @@ CPU_ELEMENTS: Final = 3 * 2**20
 CUDA_ELEMENTS: Final = 2**28
 """The same on an accelerator (1 GiB)."""
 
+TINY: Final = 1e-12
+"""Norms above this, and below its reciprocal, are right when they are taken in float32."""
+
 MOST_POINTS: Final = 4096
 """Points a pass at most."""
 
@@ -98,7 +101,7 @@ def dual_norms(model: nn.Module, points: Tensor, rows: Tensor, norms: Sequence[N
         norms: The threat models' norms, Q of them.
 
     Returns:
-        Shape (T, Q, m).
+        Shape (T, Q, m), float64.
 
     Raises:
         UnsupportedModelError: As `difference_gradients`.
@@ -106,7 +109,7 @@ def dual_norms(model: nn.Module, points: Tensor, rows: Tensor, norms: Sequence[N
     """
     found = torch.stack(
         [
-            torch.stack([norms_of(gradient, dual(norm)) for norm in norms])
+            torch.stack([_length(gradient, dual(norm)) for norm in norms])
             for gradient in difference_gradients(model, points, rows)
         ]
     )
@@ -116,3 +119,11 @@ def dual_norms(model: nn.Module, points: Tensor, rows: Tensor, norms: Sequence[N
             "Look for square roots or divisions at zero, or overflow in half precision."
         )
     return found
+
+
+def _length(gradient: Tensor, norm: Norm) -> Tensor:
+    """The norm of each gradient in float64; sums of float32 lose what is below 1e-19 or above 1e19 when squared."""
+    fast = norms_of(gradient, norm)
+    if bool(((fast > TINY) & (fast < 1 / TINY)).all()):
+        return fast.double()
+    return norms_of(gradient.double(), norm)

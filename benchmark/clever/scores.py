@@ -41,7 +41,9 @@ class CleverEstimates:
         few: Fewer than ten maxima, bool.
         unbounded: No finite endpoint is identified, bool.
         replaced: The largest gradient stands in for a fit that was rejected, bool.
-        zero: All gradients are zero: nothing is known of the distance (a masked gradient, for instance), bool.
+        zero: All gradients are zero although the logits differ: nothing is known of the distance (a masked gradient,
+            for instance), bool.
+        tied: The target's logit equals the label's: the distance is 0, whatever the gradients, bool.
         capped: The score is the radius of the ball, bool.
     """
 
@@ -62,13 +64,20 @@ class CleverEstimates:
     unbounded: NDArray[np.bool_]
     replaced: NDArray[np.bool_]
     zero: NDArray[np.bool_]
+    tied: NDArray[np.bool_]
     capped: NDArray[np.bool_]
 
     @property
     def score(self) -> NDArray[np.float64]:
-        """The smallest score over the targets, shape (n, Q)."""
-        smallest: NDArray[np.float64] = self.scores.min(axis=1)
+        """The smallest score over the targets, shape (n, Q); NaN where every gradient is zero and nothing is known."""
+        smallest: NDArray[np.float64] = np.where(self.unknown, np.nan, self.scores.min(axis=1))
         return smallest
+
+    @property
+    def unknown(self) -> NDArray[np.bool_]:
+        """Whether no sampled gradient towards any target says anything of the distance, shape (n, Q)."""
+        nothing: NDArray[np.bool_] = np.all(self.zero, axis=1)
+        return nothing
 
     @property
     def nearest(self) -> NDArray[np.int64]:
@@ -135,7 +144,8 @@ def score(sampled: Sampled, preset: Preset, *, resamples: int, confidence: float
         high, low = (distance(margin, end, slope) for end in ends)
     fitted = {name: getattr(fit, name) for name in ("location", "shape", "ks", "p_value")}
     noticed = {name: getattr(fit, name) for name in ("constant", "few", "unbounded", "replaced")}
-    noticed["zero"] = (sampled.maxima.max(axis=3) <= 0) & (sampled.slopes <= 0)
+    noticed["tied"] = margins <= 0
+    noticed["zero"] = (sampled.maxima.max(axis=3) <= 0) & (sampled.slopes <= 0) & ~noticed["tied"]
     noticed["capped"] = (scores >= radii) & preset.cap
     unknown = {"maxima": sampled.maxima, "low": low, "high": high, **fitted}
     return CleverEstimates(
@@ -157,9 +167,15 @@ def _for_all(values: NDArray[Any], correct: NDArray[np.bool_], elsewhere: float 
 
 
 def _distance(margin: Floats, location: Floats, slope: Floats, order: Order) -> Floats:
-    """g(x₀)/â; for order 2 the root β of g(x₀) = ‖∇g(x₀)‖β + Lβ²/2 (arXiv:1810.08640, theorem 1) in a stable form."""
-    with np.errstate(divide="ignore"):  # no gradient at all: infinitely far, as far as seen
+    """g(x₀)/â; for order 2 the root β of g(x₀) = ‖∇g(x₀)‖β + Lβ²/2 (arXiv:1810.08640, theorem 1) in a stable form.
+
+    0 where the logits are tied: every image is then as near to the boundary as can be.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):  # no gradient at all: infinitely far, as far as seen
         if order == 1:
-            return margin / location
-        bend = np.maximum(location, 0)  # a convex g is at least its tangent: L = 0
-        return 2 * margin / (slope + np.sqrt(slope**2 + 2 * margin * bend))
+            raw = margin / location
+        else:
+            bend = np.maximum(location, 0)  # a convex g is at least its tangent: L = 0
+            raw = 2 * margin / (slope + np.sqrt(slope**2 + 2 * margin * bend))
+    distance: Floats = np.where(margin <= 0, 0.0, raw)
+    return distance

@@ -16,20 +16,28 @@ Targets = Literal["untargeted", "top2", "random", "least"] | int
 RULES: Final = ("untargeted", "top2", "random", "least")
 
 
-def choose_targets(logits: Tensor, labels: Tensor, targets: Targets, *, seed: int = 0, first: int = 0) -> Tensor:
+MOST_TARGETS: Final = 20
+"""Classes that an untargeted score is taken over at most, unless it is said otherwise."""
+
+
+def choose_targets(
+    logits: Tensor, labels: Tensor, targets: Targets, *, seed: int = 0, first: int = 0, most: int = MOST_TARGETS
+) -> Tensor:
     """The target classes of each image.
 
     Args:
         logits: Shape (n, k).
         labels: The class c of each image, shape (n,).
-        targets: ``"untargeted"`` for all other classes, ``"top2"`` for the most likely of them, ``"least"`` for the
-            least likely, ``"random"`` for one that is neither (as in the released code; any other where k < 4), or an
-            index.
+        targets: ``"untargeted"`` for all other classes, or the ``most`` likeliest of them; ``"top2"`` for the most
+            likely, ``"least"`` for the least likely, ``"random"`` for one that is neither (as in the released code; any
+            other where k < 4), or an index.
         seed: Of the random targets.
         first: Index of the first image: the draw depends on the image's own index only.
+        most: Classes of ``"untargeted"`` at most: each costs a backward pass a point, and of a thousand classes the
+            nearest is among the likeliest.
 
     Returns:
-        Shape (n, T), int64, with T = k − 1 for ``"untargeted"`` and 1 otherwise.
+        Shape (n, T), int64, with T = min(k − 1, most) for ``"untargeted"`` and 1 otherwise.
 
     Raises:
         UnknownNameError: If the rule is unknown.
@@ -38,7 +46,9 @@ def choose_targets(logits: Tensor, labels: Tensor, targets: Targets, *, seed: in
     n, k = logits.shape
     others = torch.arange(k, device=logits.device).expand(n, k)
     others = others[others != labels[:, None]].view(n, k - 1)
-    if targets == "untargeted":
+    if most < 1:
+        raise InputError(f"An untargeted score is taken over at least 1 class, got most_targets={most}.")
+    if targets == "untargeted" and k - 1 <= most:
         return others
     if isinstance(targets, str):
         if targets not in RULES:
@@ -46,6 +56,8 @@ def choose_targets(logits: Tensor, labels: Tensor, targets: Targets, *, seed: in
         ranked = others.gather(1, logits.gather(1, others).argsort(dim=1, descending=True, stable=True))
         if targets == "random":
             return _random(ranked, seed, first)
+        if targets == "untargeted":
+            return ranked[:, :most]
         return ranked[:, :1] if targets == "top2" else ranked[:, -1:]
     return _fixed(logits, labels, targets, first)
 

@@ -11,7 +11,7 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
-    from benchmark.board.credit import Contribution
+    from benchmark.board.credit import AttackCredit
     from db.queries import Board
 
 
@@ -61,7 +61,7 @@ def _refuse_unknown(found: list[Board], slugs: tuple[str, ...], dataset: str | N
             raise UnknownNameError("model on this board", slug, known)
 
 
-def _rows(given: list[Contribution]) -> Iterator[dict[str, Any]]:
+def _rows(given: list[AttackCredit]) -> Iterator[dict[str, Any]]:
     for c in given:
         drop = next(iter(c.robust_accuracy.items()), None)
         yield {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import sys
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,9 @@ import click
 from benchmark.cli.options import Place, echo_json, place_options
 
 if TYPE_CHECKING:
-    from db.queries import Board
+    from collections.abc import Iterator
+
+    from db.queries import Board, EvaluationData, EvaluationInfo
     from db.session import Database
 
 
@@ -22,15 +25,15 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--what",
-    type=click.Choice(["scores", "distances"]),
+    type=click.Choice(["scores", "distances", "tables", "samples"]),
     default="scores",
     show_default=True,
-    help="One line a score, or one line a sample and norm of the ledger.",
+    help="One line a score; a sample and norm of the ledger; a cell of a grid or trace; or a sample and output.",
 )
 @click.option("--board", "name", metavar="BOARD", help="Only this board (curveboard status lists them).")
 @place_options
 def command(place: Place, form: str, as_json: bool, what: str, name: str | None) -> None:
-    """Print the boards' scores, or the ledger's distances, as CSV or JSON.
+    """Print the boards' scores, ledgers, tables, or whatever their measures say of each sample, as CSV or JSON.
 
     A distance that was not found is inf in CSV and null in JSON.
     """
@@ -39,7 +42,8 @@ def command(place: Place, form: str, as_json: bool, what: str, name: str | None)
     database = place.database
     with database.read() as session:
         chosen = [board_named(session, name)] if name else boards(session)
-    rows = [row for board in chosen for row in (_scores if what == "scores" else _distances)(database, board)]
+    wanted = {"scores": _scores, "distances": _distances, "tables": _tables, "samples": _samples}[what]
+    rows = [row for board in chosen for row in wanted(database, board)]
     if as_json or form == "json":
         echo_json(rows)
     elif rows:
@@ -60,7 +64,7 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
                         "model": row.model.slug,
                         "row": row.status.value,
                         "measure": cells[key].measure,
-                        "parameters": json.dumps(cells[key].parameters, sort_keys=True),
+                        "parameters": dict(cells[key].parameters),
                         "samples": data.detail.samples,
                         "score": score.name,
                         "value": score.value,
@@ -71,6 +75,53 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
                     }
                     for score in data.detail.scores
                 )
+    return found
+
+
+def _evaluations(database: Database, board: Board) -> Iterator[tuple[dict[str, Any], EvaluationInfo, EvaluationData]]:
+    """Every evaluation of the board's rows, with what names it in a line."""
+    from db.queries import row_data
+
+    for row in board.rows:
+        cells = {cell.id: cell for cell in row.cells}
+        with database.read() as session:
+            found = row_data(session, list(cells))
+        for key, data in found.items():
+            named = {
+                "board": board.slug,
+                "model": row.model.slug,
+                "measure": cells[key].measure,
+                "parameters": json.dumps(cells[key].parameters, sort_keys=True),
+            }
+            yield named, cells[key], data
+
+
+def _tables(database: Database, board: Board) -> list[dict[str, Any]]:
+    """A line for each cell of each grid and trace."""
+    found: list[dict[str, Any]] = []
+    for named, info, data in _evaluations(database, board):
+        for output in info.outputs:
+            table = next((table for table in data.detail.tables if table.name == output["name"]), None)
+            if table is None:
+                continue
+            values, low, high = (part.ravel().tolist() for part in (table.values, table.low, table.high))
+            cells = itertools.product(*(axis["labels"] for axis in output["axes"]))
+            names = " × ".join(axis["name"] for axis in output["axes"])
+            for i, labels in enumerate(cells):
+                cell = {"output": output["name"], "axes": names, "cell": " × ".join(labels), "unit": output["unit"]}
+                found.append(named | cell | {"value": values[i], "low": low[i], "high": high[i]})
+    return found
+
+
+def _samples(database: Database, board: Board) -> list[dict[str, Any]]:
+    """A line for each sample and output of a kind that has a value a sample."""
+    found: list[dict[str, Any]] = []
+    for named, info, data in _evaluations(database, board):
+        for output in info.outputs:
+            if output["array"] in data.arrays:
+                what = {"output": output["name"], "kind": output["kind"], "threat": output["threat"]}
+                pairs = zip(data.samples[output["array"]], data.arrays[output["array"]].tolist(), strict=True)
+                found.extend(named | what | {"sample": int(i), "value": value} for i, value in pairs)
     return found
 
 
@@ -95,5 +146,6 @@ def _print_csv(rows: list[dict[str, Any]]) -> None:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    for row in rows:
+        writer.writerow({k: json.dumps(v, sort_keys=True) if isinstance(v, dict) else v for k, v in row.items()})
     sys.stdout.write(buffer.getvalue())

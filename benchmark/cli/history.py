@@ -54,6 +54,8 @@ def _values(change: ChangeInfo) -> dict[str, Any]:
 def _headline(change: ChangeInfo) -> str:
     if change.kind == "model-added":
         return f"joined the board of {change.dataset}"
+    if change.kind == "withdrawn":
+        return f"withdrawn: {change.detail.get('what')} ({change.detail.get('reason')})"
     by = change.detail.get("by") or change.measure or ""
     parts = []
     for norm, counts in change.detail.get("norms", {}).items():

@@ -21,6 +21,7 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
     Nothing is believed that forward passes can check. Scores that they cannot (CLEVER, certificates) are taken as the
     bundle gives them, their provenance naming it. Exit code 4, and nothing is changed, where something is off.
     """
+    from benchmark.board.dataset_facts import store_dataset_facts
     from benchmark.cli.evaluate import check_device
     from benchmark.cli.verify import print_report
     from benchmark.evidence.ingest import ingest
@@ -36,6 +37,7 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
         device=device,
         trust_code=trust_code,
     )
+    store_dataset_facts(place.database, report=lambda text: click.echo(text, err=True))
     if as_json:
         echo_json(
             {

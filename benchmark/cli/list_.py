@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
-KINDS = ("models", "datasets", "attacks", "measures", "protocols")
+if TYPE_CHECKING:
+    from benchmark.measures import Measure
+
+KINDS = ("models", "datasets", "attacks", "measures", "protocols", "executors")
 
 
 @click.command()
@@ -16,13 +19,14 @@ KINDS = ("models", "datasets", "attacks", "measures", "protocols")
 @place_options
 @json_option
 def command(place: Place, kind: str, as_json: bool) -> None:
-    """List the registered models, datasets, attacks, measures or protocols."""
+    """List the registered models, datasets, attacks, measures, protocols or executors."""
     rows = {
         "models": _models,
         "datasets": _datasets,
         "attacks": _attacks,
         "measures": _measures,
         "protocols": _protocols,
+        "executors": _executors,
     }[kind](place)
     if as_json:
         echo_json(rows)
@@ -97,11 +101,30 @@ def _measures(place: Place) -> list[dict[str, Any]]:
         {
             "name": measure.name,
             "version": measure.version,
+            "outputs": _outputs(measure),
             "parameters": " ".join(field.name for field in dataclasses.fields(measure.Parameters)),
             "title": measure.title,
         }
         for measure in measures().values()
     ]
+
+
+def _outputs(measure: Measure[Any]) -> str | None:
+    """Its outputs with default parameters, each with its kind; None if it has none without others."""
+    from benchmark.data import get_dataset
+    from benchmark.errors import BenchmarkError
+
+    try:
+        declared = measure.outputs(measure.Parameters(), get_dataset("digits"))
+    except (BenchmarkError, TypeError):
+        return None
+    return " ".join(f"{output.name}:{output.kind}" for output in declared)
+
+
+def _executors(place: Place) -> list[dict[str, Any]]:
+    from benchmark.jobs.executors import executors
+
+    return [{"name": executor.name, "title": executor.title} for executor in executors().values()]
 
 
 def _protocols(place: Place) -> list[dict[str, Any]]:

@@ -82,17 +82,11 @@ def publish(
     jobs: int | None = None,
     bundles: bool = False,
 ) -> BuildReport:
-    """Build the site of a workspace (by default into its ``public/``)."""
+    """Build the site of a workspace (by default into its ``public/``); nothing is written into the database."""
     import sitegen
-    from benchmark.board.dataset_facts import store_dataset_facts
-    from db.errors import UnavailableError
 
     database, workspace = place.database, place.workspace
     folder = (output or workspace.public).absolute()
-    try:
-        store_dataset_facts(database, report=_say)
-    except UnavailableError as error:  # a database that may only be read can still be published
-        _say(f"The datasets' inter-class distances are left out: {error}")
     return sitegen.build(
         database,
         folder,

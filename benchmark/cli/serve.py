@@ -7,7 +7,8 @@ import http.server
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 import click
 
@@ -35,9 +36,9 @@ def command(place: Place, host: str, port: int, output: Path | None, every: floa
     from benchmark.cli.publish import publish
 
     folder = output or place.workspace.public
-    seen = signature(place.database)
+    seen: tuple[object, ...] | None = signature(place.database)
     publish(place, output=folder)
-    handler = functools.partial(Quiet, directory=str(folder))
+    handler = functools.partial(Quiet, directory=str(folder), names=known_names(host))
     with http.server.ThreadingHTTPServer((host, port), handler) as server:
         shown = f"[{host}]" if ":" in host else host
         click.echo(f"Serving http://{shown}:{server.server_address[1]}/ – stop with Ctrl-C.")
@@ -45,22 +46,47 @@ def command(place: Place, host: str, port: int, output: Path | None, every: floa
         try:
             while True:
                 time.sleep(every)
-                now = signature(place.database)
-                if now != seen:
-                    seen = now
-                    _rebuild(place, folder)
+                seen = _look(place, folder, seen)
         finally:
             server.shutdown()
 
 
+def _look(place: Place, folder: Path, seen: tuple[object, ...] | None) -> tuple[object, ...] | None:
+    """Build the site again if the database has changed since ``seen``; one that is away for a while is waited for."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from db.errors import DatabaseError
+
+    try:
+        now = signature(place.database)
+    except (DatabaseError, SQLAlchemyError, OSError) as error:
+        if seen is not None:
+            click.echo(f"The database cannot be read, so the old site stays: {error}", err=True)
+        return None
+    if now != seen:
+        _rebuild(place, folder)
+    return now
+
+
+def known_names(host: str) -> frozenset[str] | None:
+    """The names under which a browser may ask for the site; None for any, where it is offered to other machines.
+
+    A page elsewhere whose name an enemy points at this machine must not read what is served to this machine only.
+    """
+    loopback = {LOOPBACK, "localhost", "::1"}
+    return frozenset(loopback) if host in loopback else None
+
+
 def _rebuild(place: Place, folder: Path) -> None:
+    from sqlalchemy.exc import SQLAlchemyError
+
     from benchmark.cli.publish import publish
     from benchmark.errors import BenchmarkError
     from db.errors import DatabaseError
 
     try:
         report = publish(place, output=folder)
-    except (BenchmarkError, DatabaseError) as error:
+    except (BenchmarkError, DatabaseError, SQLAlchemyError, OSError) as error:
         click.echo(f"The old site stays: {error}", err=True)
     else:
         click.echo(f"Built again: {report.built} of {report.rows} rows.")
@@ -81,7 +107,19 @@ def signature(database: Database) -> tuple[object, ...]:
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files, says nothing, and lets no browser keep an old page."""
+    """Serves files, says nothing, lets no browser keep an old page, and answers to known names only."""
+
+    def __init__(self, *arguments: Any, names: frozenset[str] | None = None, **options: Any) -> None:
+        self.names = names
+        super().__init__(*arguments, **options)
+
+    def send_head(self) -> Any:
+        """The file, unless it is asked for under a name that is not this machine's."""
+        asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        if self.names is not None and asked not in self.names:
+            self.send_error(403, "Forbidden", "This site is served to this machine only, under its own names.")
+            return None
+        return super().send_head()
 
     def end_headers(self) -> None:
         """Ask the browser to look again each time."""

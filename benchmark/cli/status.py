@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from db.queries import Board
 
 
+SHOWN = 4
+"""How much of what a row lacks is named; ``--json`` has all."""
+
+
 @click.command()
 @place_options
 @json_option
@@ -42,7 +46,15 @@ def command(place: Place, as_json: bool) -> None:
     click.echo(f"Evidence: {counts.evidence_files} files, {counts.evidence_bytes / 1e6:.1f} MB")
     if rows:
         click.echo()
-        echo_table(rows, empty="")
+        echo_table([{k: v for k, v in row.items() if k != "missing"} for row in rows], empty="")
+    for row in rows:
+        if row["missing"] and row["status"] == "incomplete":
+            click.echo(f"{row['board']}, {row['model']} lacks: {_shortened(row['missing'])}")
+
+
+def _shortened(missing: list[str]) -> str:
+    more = f", and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
+    return ", ".join(missing[:SHOWN]) + more
 
 
 def _rows(board: Board) -> list[dict[str, Any]]:
@@ -54,6 +66,7 @@ def _rows(board: Board) -> list[dict[str, Any]]:
             "model": row.model.slug,
             "status": row.status.value,
             "done": f"{sum(cell.state in (State.DONE, State.UNSUPPORTED) for cell in row.cells)}/{len(row.cells)}",
+            "missing": list(row.missing),
             "failed": sum(cell.state == State.FAILED for cell in row.cells) or None,
         }
         for row in board.rows

@@ -80,12 +80,16 @@ def train(slugs: tuple[str, ...], output: Path) -> None:
 def _wanted(place: Place) -> list[RemoteFile]:
     """Every public file that a model or a dataset needs."""
     from benchmark.data import all_datasets
+    from benchmark.data.corruptions.frost import PHOTOGRAPHS
+    from benchmark.data.corruptions.published import PublishedSuite
+    from benchmark.data.suites import suites
     from models_zoo import catalogue
     from models_zoo.data import MNIST_FILES
 
     files = [w.remote for entry in catalogue(_folders(place)).values() for w in entry.weights if w.urls]
     files += [file for dataset in all_datasets().values() for file in dataset.files]
     files += [file for pair in MNIST_FILES.values() for file in pair]
+    files += [*PHOTOGRAPHS, *(suite.file for suite in suites().values() if isinstance(suite, PublishedSuite))]
     return list(dict.fromkeys(files))
 
 

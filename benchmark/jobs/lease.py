@@ -134,7 +134,7 @@ def claim(
         evaluation_id: Which.
         owner: Name of the one who takes it.
         locks: Folder of the lock files.
-        rerun: ``failed`` also takes one that failed, ``all`` any, throwing away its results.
+        rerun: ``failed`` also takes one that failed or was withdrawn, ``all`` any, throwing away its results.
 
     Returns:
         Whether it is ours now.
@@ -144,7 +144,7 @@ def claim(
     """
     free = {State.QUEUED}
     if rerun != "missing":
-        free |= {State.FAILED}
+        free |= {State.FAILED, State.WITHDRAWN}
     if rerun == "all":
         free |= {State.UNSUPPORTED, State.DONE}
     with database.write() as session:
@@ -153,7 +153,7 @@ def claim(
         if row.state not in free and not abandoned:
             return False
         if not (abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing"):
-            if rerun == "all" and not abandoned:
+            if (rerun == "all" and not abandoned) or row.state == State.WITHDRAWN:
                 _throw_away(session, row)
             row.state, row.owner, row.lease_until = State.RUNNING, owner, time.time() + LEASE
             row.attempts = row.attempts + 1 if abandoned else 1

@@ -13,6 +13,8 @@ from typing import Any, Final
 
 from benchmark.attacks import attacks
 from benchmark.data import Dataset
+from benchmark.data.corruptions.references import standard_reference
+from benchmark.data.suites import Sequences, Suite, suites
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Measure, get_measure
 from benchmark.threat.goals import Threat
@@ -69,7 +71,7 @@ class Protocol:
 
 
 def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Replace ``attack = "*"`` and ``eps = "reference"``."""
+    """Replace what stands for the dataset's own: ``"*"`` of attacks and suites, ``eps`` and ``reference`` by name."""
     choices: dict[str, list[Any]] = {}
     if settings.get("attack") == "*":
         chosen = (a for a in attacks().values() if a.default and settings.get("norm", a.norms[0]) in a.norms)
@@ -77,8 +79,16 @@ def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, A
     if settings.get("eps") in ("reference", "published"):
         published = list(dataset.eps.get(settings["norm"], ()))
         choices["eps"] = published if settings["eps"] == "published" else published[:1]
+    for name, kind in (("suite", Suite), ("sequences", Sequences)):
+        if settings.get(name) == "*":
+            fitting = (suite.on(dataset) for suite in suites().values() if isinstance(suite, kind) and suite.default)
+            choices[name] = [suite.name for suite in fitting if not suite.unavailable()]
     for values in itertools.product(*choices.values()):
-        yield settings | dict(zip(choices, values, strict=True))
+        chosen_settings = settings | dict(zip(choices, values, strict=True))
+        if settings.get("reference") == "standard":
+            suite = chosen_settings.get("suite", "")
+            chosen_settings["reference"] = standard_reference(suite, dataset.labels_of)
+        yield chosen_settings
 
 
 def parameters_of(measure: Measure[Any], settings: Mapping[str, Any], *, where: str) -> Any:

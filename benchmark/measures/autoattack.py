@@ -19,15 +19,17 @@ import numpy as np
 import torch
 from pyautoattack import AutoAttack as Package
 from pyautoattack import checks
-from torch import Tensor
+from torch import Tensor, nn
 
+from benchmark import flags
 from benchmark.attacks.engine.oracle import frozen
 from benchmark.curve import proportion_interval
-from benchmark.errors import InputError
+from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.results import Flag, Output, Score
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import within
+from benchmark.twin import has_gradient, is_randomised
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -46,19 +48,17 @@ MISCLASSIFIED: Final = "clean"
 
 _NAMES: Final[dict[Norm, str]] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 _BATCH: Final = 250
+_LOOKED_AT: Final = 64
+"""Images that are passed twice to see whether the model is randomised."""
+
 _CLASSES: Final = {"apgd-dlr": 3, "apgd-t": 4}
 """Classes that the losses need: DLR divides by a difference to the third largest logit, targeted DLR to the fourth."""
 
 _SQUARES: Final = 5
 """Image side that Square Attack needs for l2 and l1: it tiles the image with 5 × 5 squares."""
 
-_SIGNS: Final = {
-    "randomized defense": "randomised",
-    "probability distribution": "softmax-outputs",
-    "zero gradient": "zero-gradients",
-    "dynamic defense": "optimisation-in-forward",
-}
-"""The package's printed warnings, by a piece of their text -> the flag's code."""
+_SIGNS: Final = {"zero gradient": flags.ZERO_GRADIENTS, "dynamic defense": flags.INNER_OPTIMISATION}
+"""The printed warnings of the package that we do not decide ourselves, by a piece of their text -> the flag's code."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +153,9 @@ class AutoAttack(Measure[AutoAttackParameters]):
         with frozen(task.model) as model, _own_randomness(task.x.device), torch.no_grad():
             found = _attack(replace(task, model=model), parameters)
         arrays = {"robust": found.broken_by == "", "broken_by": found.broken_by.astype("S8")}
-        return Result(arrays, found.adversarials, (*found.flags, *_square_gain(found.broken_by)))
+        blind = any(flag.code == flags.NO_GRADIENTS for flag in found.flags)  # there is nothing to gain over then
+        gain = [] if blind else _square_gain(found.broken_by)
+        return Result(arrays, found.adversarials, (*found.flags, *gain))
 
     def summarise(self, inputs: Inputs, parameters: AutoAttackParameters) -> list[Score]:
         """Robust accuracy as re-verified, with its Clopper–Pearson interval, and the share that Square alone broke."""
@@ -187,7 +189,9 @@ def _attack(task: Task, parameters: AutoAttackParameters) -> _Found:
     classes = logits.shape[1]
     correct = (logits.argmax(dim=1) == task.y).cpu().numpy()
     found = _Found(task.x.clone(), np.where(correct, "", MISCLASSIFIED).astype("<U8"))
-    names, found.flags = _applicable(parameters, classes, tuple(task.x.shape[-2:]))
+    gradients = has_gradient(task.model, task.x)
+    names, found.flags = _applicable(parameters, classes, tuple(task.x.shape[-2:]), gradients=gradients)
+    found.flags += _outputs(task.model, task.x, logits)
     package = _package(task, parameters, classes)
     for name in names:
         left = np.flatnonzero(found.broken_by == "")
@@ -201,29 +205,54 @@ def _attack(task: Task, parameters: AutoAttackParameters) -> _Found:
         )
         found.adversarials[rows[changed]] = adversarials[changed]
         found.broken_by[left[changed.cpu().numpy()]] = name
-        found.flags += [flag for message in messages if (flag := _flag(message)) is not None]
+        found.flags += [flag for message in messages if (flag := _flag(message, len(rows))) is not None]
     return found
 
 
-def _applicable(parameters: AutoAttackParameters, classes: int, size: tuple[int, ...]) -> tuple[list[str], list[Flag]]:
-    """The version's attacks that this model has enough classes and large enough images for, and what was left out."""
+def _outputs(model: nn.Module, x: Tensor, logits: Tensor) -> list[Flag]:
+    """What the outputs say about the model, by the same rules as everywhere."""
+    found = []
+    if is_randomised(model, x[:_LOOKED_AT]):
+        found.append(Flag(flags.RANDOMISED, 'AutoAttack: two identical calls differ; use version="rand".'))
+    if flags.are_probabilities(logits):
+        found.append(Flag(flags.PROBABILITIES, "AutoAttack: the outputs are probabilities, not logits."))
+    return found
+
+
+def _applicable(
+    parameters: AutoAttackParameters, classes: int, size: tuple[int, ...], *, gradients: bool
+) -> tuple[list[str], list[Flag]]:
+    """The version's attacks that this model has gradients, classes and pixels enough for, and what was left out.
+
+    Raises:
+        UnsupportedModelError: If none is left.
+    """
     names = list(ATTACKS[parameters.version])
     if classes < _CLASSES["apgd-t"] and parameters.version == "standard":
         names.insert(1, "apgd-dlr")  # the untargeted DLR loss still applies to 3 classes
-    flags = []
+    found = []
+    if not gradients:
+        names = ["square"]
+        found.append(Flag(flags.NO_GRADIENTS, "AutoAttack: the outputs have no gradient; only Square Attack was run."))
     few = [name for name in names if _CLASSES.get(name, 2) > classes]
-    if classes < _CLASSES["apgd-t"]:
-        flags.append(
+    if few:
+        found.append(
             Flag(
-                "few-classes",
+                flags.FEW_CLASSES,
                 f"The model has {classes} classes; AutoAttack's {' and '.join(few)} need more and were left out.",
                 float(classes),
             )
         )
     if parameters.norm != "linf" and min(size) < _SQUARES and "square" in names:
         few.append("square")
-        flags.append(Flag("small-images", f"Square Attack needs images of 5 × 5 pixels or more, got {size}."))
-    return [name for name in names if name not in few], flags
+        found.append(Flag(flags.SMALL_IMAGES, f"Square Attack needs images of 5 × 5 pixels or more, got {size}."))
+    left = [name for name in names if name not in few]
+    if not left:
+        raise UnsupportedModelError(
+            f"None of AutoAttack's attacks applies to a model {'with' if gradients else 'without'} gradients, of "
+            f"{classes} classes, on images of {' × '.join(map(str, size))} pixels, in {parameters.norm}."
+        )
+    return left, found
 
 
 def _package(task: Task, parameters: AutoAttackParameters, classes: int) -> Any:
@@ -302,11 +331,13 @@ def _own_randomness(device: torch.device) -> Iterator[None]:
         yield
 
 
-def _flag(message: str) -> Flag | None:
-    """The flag for one of the package's warnings; those about numbers of classes are ours to give."""
+def _flag(message: str, n: int) -> Flag | None:
+    """The flag for one of the package's warnings on ``n`` images; those about outputs and classes are ours to give."""
     for sign, code in _SIGNS.items():
         if sign in message:
             value = next((float(word) for word in message.split() if word.isdigit()), None)
+            if code == flags.ZERO_GRADIENTS and not flags.zero_gradients_are_many((value or 0.0) / n):
+                return None
             return Flag(code, f"AutoAttack: {message.partition(' See ')[0]}", value)
     return None
 
@@ -320,7 +351,7 @@ def _square_gain(broken_by: np.ndarray[tuple[int], np.dtype[np.str_]]) -> list[F
         f"AutoAttack: Square Attack, which uses no gradients, broke {gained} of {len(broken_by)} samples that the "
         f"gradient attacks had left: the gradients may be masked."
     )
-    return [Flag("square-gain", message, gained / len(broken_by))]
+    return [Flag(flags.SQUARE_GAIN, message, gained / len(broken_by))]
 
 
 MEASURE = AutoAttack()

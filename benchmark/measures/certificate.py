@@ -38,7 +38,7 @@ class CertificateMeasure(Measure[CertificateParameters]):
     """Lower bounds of the distances, array ``radius`` (n,) float64: 0 where misclassified or nothing is certified."""
 
     name: ClassVar[str] = "certificate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     title: ClassVar[str] = "Certified radius: no adversarial example is nearer"
     chunk: ClassVar[int] = 25
     at_most: ClassVar[str] = "samples"

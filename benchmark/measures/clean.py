@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from benchmark import flags
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Result, Task
 from benchmark.results import Flag, Output, Score
+from benchmark.twin import REPRODUCIBLE, disagreement
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
-
-REPEAT_TOLERANCE: Final = 1e-4
-"""How far, relative to the largest output, two identical calls may differ: rounding on a busy GPU is far below."""
-
-SUM_TOLERANCE: Final = 1e-5
-"""How far the outputs of a probability distribution may sum from 1."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +50,7 @@ class Clean(Measure[CleanParameters]):
         _check(logits, n=len(task.x), first=task.first)
         prediction = logits.argmax(dim=1)
         arrays = {"correct": (prediction == task.y).cpu().numpy(), "prediction": prediction.cpu().numpy()}
-        flags = (*_probabilities(logits), *_randomised(logits, again))
-        return Result(arrays, flags=flags)
+        return Result(arrays, flags=(*_probabilities(logits), *_randomised(logits, again)))
 
     def summarise(self, inputs: Inputs, parameters: CleanParameters) -> list[Score]:
         """Accuracy with its Clopper–Pearson interval."""
@@ -82,13 +77,11 @@ def _check(logits: Tensor, *, n: int, first: int) -> None:
 
 def _probabilities(outputs: Tensor) -> list[Flag]:
     """A flag if every row is a probability distribution: attacks need logits, whose gradients do not saturate."""
-    sums = outputs.double().sum(dim=1)
-    inside = (outputs >= -SUM_TOLERANCE).all() & (outputs <= 1 + SUM_TOLERANCE).all()
-    if not (inside & ((sums - 1).abs() <= SUM_TOLERANCE).all()):
+    if not flags.are_probabilities(outputs):
         return []
     return [
         Flag(
-            "softmax-outputs",
+            flags.PROBABILITIES,
             "The outputs are probabilities (each row lies in [0, 1] and sums to 1), not logits: gradients saturate, "
             "and attacks may look weaker than they are.",
         )
@@ -97,14 +90,11 @@ def _probabilities(outputs: Tensor) -> list[Flag]:
 
 def _randomised(first: Tensor, second: Tensor) -> list[Flag]:
     """A flag if two identical calls differ by more than rounding."""
-    difference = float((first - second).abs().max() / first.abs().max().clamp(min=1e-30))
-    if difference <= REPEAT_TOLERANCE:
+    difference = float(disagreement(first, second).max())
+    if difference <= REPRODUCIBLE:
         return []
-    message = (
-        f"Two identical calls give outputs that differ by up to {difference:.2g} of the largest output: the model is "
-        f"randomised."
-    )
-    return [Flag("randomised", message, difference)]
+    message = f"Two identical calls give outputs that differ by up to {difference:.2g} (relative): it is randomised."
+    return [Flag(flags.RANDOMISED, message, difference)]
 
 
 MEASURE = Clean()

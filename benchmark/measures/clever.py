@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from benchmark.clever import CleverEstimates, clever_estimates, scores_by_radius
 from benchmark.clever.presets import Preset, resolve
 from benchmark.clever.scores import Order
-from benchmark.clever.targets import Targets
+from benchmark.clever.targets import MOST_TARGETS, Targets
 from benchmark.curve import t_half_width
 from benchmark.errors import InputError
+from benchmark.intervals import bounded_mean_interval
 from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task
 from benchmark.results import Flag, Output, Score
 from benchmark.threat import Norm
@@ -33,7 +34,7 @@ RADII: Final = (0.125, 0.25, 0.5, 1.0)
 _THRIFT: Final = 4
 """Each radius of the diagnostic gets N_b / 4 batches of N_s / 4 points: a quarter of the cost for four radii."""
 
-_NOTICED: Final = ("constant", "few", "unbounded", "replaced", "zero", "capped")
+_NOTICED: Final = ("constant", "few", "unbounded", "replaced", "zero", "tied", "capped")
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class CleverParameters:
         batches: N_b instead of the preset's.
         samples: N_s instead of the preset's.
         radius: R in the norm instead of the preset's.
+        most_targets: Of more other classes an untargeted score is taken over so many of the likeliest.
 
     Raises:
         InputError: If a number is out of range.
@@ -63,10 +65,13 @@ class CleverParameters:
     batches: int | None = None
     samples: int | None = None
     radius: float | None = None
+    most_targets: int = MOST_TARGETS
 
     def __post_init__(self) -> None:
         if self.limit < 1:
             raise InputError(f"CLEVER needs at least 1 sample to measure, got limit={self.limit}.")
+        if self.most_targets < 1:
+            raise InputError(f"CLEVER needs at least 1 class to go to, got most_targets={self.most_targets}.")
         _ = self.settings
 
     @property
@@ -79,7 +84,7 @@ class Clever(Measure[CleverParameters]):
     """CLEVER scores in one norm."""
 
     name = "clever"
-    version = 1
+    version = 2
     title = "CLEVER: distance estimated from extreme values of sampled gradients (no bound)"
     paper = "Weng et al. 2018, arXiv:1801.10578"
     chunk = 50
@@ -106,6 +111,7 @@ class Clever(Measure[CleverParameters]):
             share("scored", "Scored", "Share of images that are classified correctly, and so have a score."),
             share("poor_fit", "Poor fits", f"Share of fits with a Kolmogorov-Smirnov p-value below {POOR_FIT}."),
             share("degenerate", "Degenerate fits", "Share of fits at constant gradients or without an end point."),
+            share("unknown", "Unknown", "Share of correct images where all sampled gradients are zero: no score."),
             share("at_radius", "At the radius", "Share of scores that the sampling radius caps."),
             Output(
                 "score",
@@ -127,7 +133,7 @@ class Clever(Measure[CleverParameters]):
             constant), ``shape``, ``ks``, ``p_value`` of the fit at the nearest target (NaN where misclassified),
             ``interval`` (n, 2) and, for order 1, ``score_by_radius`` (n, 4) at the shares `RADII` of the
             preset's radius, uncapped; and what was noticed: ``constant``, ``few``, ``unbounded``, ``replaced``,
-            ``zero``, ``capped``.
+            ``zero``, ``tied``, ``capped``. The score is NaN where all gradients are zero.
         """
         estimates = clever_estimates(
             task.model,
@@ -139,6 +145,7 @@ class Clever(Measure[CleverParameters]):
             seed=task.seed,
             order=parameters.order,
             first=task.first,
+            most_targets=parameters.most_targets,
             resamples=50,
             confidence=CONFIDENCE,
         )
@@ -148,23 +155,41 @@ class Clever(Measure[CleverParameters]):
         return Result(arrays, flags=_flags(arrays))
 
     def summarise(self, inputs: Inputs, parameters: CleverParameters) -> list[Score]:
-        """Mean score of the correctly classified samples with Student's interval, and how far to trust the scores."""
+        """Mean score of the correctly classified samples with its interval, and how far to trust the scores."""
         arrays = inputs.arrays
         correct = arrays["correct"]
         if not correct.any():
             return [Score("scored", 0.0, unit="share")]
-        score, p_value = arrays["score"][correct], arrays["p_value"][correct]
+        known = correct & np.isfinite(arrays["score"])
+        share = [
+            Score("scored", float(correct.mean()), unit="share"),
+            Score("unknown", float((correct & ~known).sum() / correct.sum()), unit="share"),
+        ]
+        if not known.any():
+            return share
+        score, p_value = arrays["score"][known], arrays["p_value"][known]
         mean = float(score.mean())
-        half = float(t_half_width(score.std(ddof=1), len(score), confidence=CONFIDENCE)) if len(score) > 1 else None
-        low, high = (None, None) if half is None else (mean - half, mean + half)
+        low, high = _interval(score, parameters)
         return [
             Score("mean_score", mean, low, high, CONFIDENCE, unit="distance", direction="higher"),
             Score("median_score", float(np.median(score)), unit="distance", direction="higher"),
-            Score("scored", float(correct.mean()), unit="share"),
+            *share,
             Score("poor_fit", float((p_value < POOR_FIT).mean()), unit="share"),
-            Score("degenerate", float((arrays["constant"] | arrays["unbounded"])[correct].mean()), unit="share"),
-            Score("at_radius", float(arrays["capped"][correct].mean()), unit="share"),
+            Score("degenerate", float((arrays["constant"] | arrays["unbounded"])[known].mean()), unit="share"),
+            Score("at_radius", float(arrays["capped"][known].mean()), unit="share"),
         ]
+
+
+def _interval(score: NDArray[np.float64], parameters: CleverParameters) -> tuple[float | None, float | None]:
+    """Of the mean: capped scores are bounded; of others Student's, which needs two."""
+    preset = parameters.settings
+    if preset.cap:
+        low, high = bounded_mean_interval(score, preset.radius[parameters.norm], confidence=CONFIDENCE)
+        return float(low), float(high)
+    if len(score) < 2:
+        return None, None
+    half = float(t_half_width(score.std(ddof=1), len(score), confidence=CONFIDENCE))
+    return float(score.mean()) - half, float(score.mean()) + half
 
 
 def _arrays(estimates: CleverEstimates) -> dict[str, NDArray[Any]]:
@@ -201,6 +226,7 @@ def _by_radius(task: Task, parameters: CleverParameters) -> NDArray[np.float64]:
         samples=max(2, preset.samples // _THRIFT),
         seed=task.seed,
         first=task.first,
+        most_targets=parameters.most_targets,
     )
 
 

@@ -27,6 +27,7 @@ UNITS: Final = {
     "input_gradients": "share",
     "input_range": "share",
     "input_shape": "images",
+    "input_unchanged": "images",
     "logits": "distance",
     "parameters": "parameters",
     "seconds": "s/image",
@@ -78,11 +79,7 @@ class Conformance(Measure[ConformanceParameters]):
             raise InputError(" ".join(refused))
         return Result(
             arrays={check.name: np.full(len(task.x), check.value) for check in report.checks},
-            flags=[
-                Flag(check.name.replace("_", "-"), check.message, check.value)
-                for check in report.checks
-                if check.verdict == "flag"
-            ],
+            flags=[Flag(check.flag, check.message, check.value) for check in report.checks if check.verdict == "flag"],
         )
 
     def summarise(self, inputs: Inputs, parameters: ConformanceParameters) -> list[Score]:

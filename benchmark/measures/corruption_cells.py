@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmark.curve import proportion_interval, t_half_width
-from benchmark.data.corruptions import EXTRA
+from benchmark.data.corruptions import COMMON
 from benchmark.data.suites import Sequences, Suite, get_suite
 from benchmark.errors import InputError
 from benchmark.measures import Task
@@ -63,8 +63,9 @@ def grid_suite_of(task: Task, name: str) -> Suite:
 
 
 def standard(suite: Suite) -> tuple[str, ...]:
-    """The corruptions that means are over: all but the four extra ones of CIFAR-C and ImageNet-C."""
-    return tuple(name for name in suite.axes[0].labels if name not in EXTRA)
+    """The corruptions that means are over: of CIFAR-C and ImageNet-C the fifteen without the extra ones; else all."""
+    names = suite.axes[0].labels
+    return COMMON if set(COMMON) <= set(names) else names
 
 
 def in_parts(model: nn.Module, x: Tensor, device: torch.device) -> Tensor:
@@ -201,5 +202,7 @@ def ratio_score(
     with np.errstate(divide="ignore", invalid="ignore"):
         under = resamples.means(others) if others is not None else below
         drawn = (resamples.means(values) / under).mean(axis=1)
-    low, high = resamples.interval(drawn) if np.isfinite(drawn).all() else (None, None)
+    # A resample without any error of the reference has no ratio: few of them are left out, many leave no interval.
+    defined = drawn[np.isfinite(drawn)]
+    low, high = resamples.interval(defined) if len(defined) >= 0.95 * len(drawn) else (None, None)
     return [Score(name, ratio, low, high, None if low is None else CONFIDENCE, direction="lower")]

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.data.corruptions import EXTRA
-from benchmark.data.corruptions.references import PUBLISHED, SUITES_OF
+from benchmark.data.corruptions.references import STATED
 from benchmark.data.corruptions.scores import Reference, corruption_errors
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
@@ -43,27 +42,28 @@ class CorruptionParameters:
 
     Attributes:
         suite: A suite of corruption × severity.
-        reference: Whose errors mCE is normalised by: ``"alexnet"``, as published for ImageNet-C, or a model of the zoo,
-            measured on the same images; empty for none: there is no mCE then.
+        reference: Whose errors mCE is normalised by: ``"alexnet"``, as published for ImageNet-C, or another one whose
+            errors are stated; or a model of the zoo, measured on the same images; empty for none: there is no mCE then.
 
     Raises:
-        InputError: If published errors are asked for that are of another suite.
+        InputError: If stated errors are asked for that are of another suite.
     """
 
     suite: str = "mnist-c"
     reference: str = ""
 
     def __post_init__(self) -> None:
-        if self.reference in PUBLISHED and self.suite not in SUITES_OF[self.reference]:
+        stated = STATED.get(self.reference)
+        if stated is not None and self.suite != stated.suite:
             raise InputError(
-                f"The published errors of {self.reference} are of {' and '.join(SUITES_OF[self.reference])}, not of "
-                f"{self.suite}: normalise by a model of the zoo, or by none."
+                f"The errors of {self.reference} are of {stated.suite}, not of {self.suite}: normalise by a model of "
+                "the zoo, or by none."
             )
 
     @property
     def whose(self) -> str:
         """The reference's name."""
-        return PUBLISHED[self.reference].name if self.reference in PUBLISHED else self.reference
+        return STATED[self.reference].reference.name if self.reference in STATED else self.reference
 
 
 class Corruptions(Measure[CorruptionParameters]):
@@ -78,14 +78,14 @@ class Corruptions(Measure[CorruptionParameters]):
 
     def needs(self, parameters: CorruptionParameters) -> Needs:
         """The suite, and the reference model where mCE is normalised by one of the zoo."""
-        known = not parameters.reference or parameters.reference in PUBLISHED
+        known = not parameters.reference or parameters.reference in STATED
         return Needs(suites=(parameters.suite,), references=() if known else (parameters.reference,))
 
     def outputs(self, parameters: CorruptionParameters, dataset: Dataset) -> Sequence[Output]:
         """The grid, its margins and means; mCE only where there is a reference."""
         suite = grid_suite(parameters.suite, dataset)
         names, severities = suite.axes
-        extra = [name for name in names.labels if name in EXTRA]
+        extra = [name for name in names.labels if name not in standard(suite)]
         over = f"{len(standard(suite))} corruptions" + (f" (without {', '.join(extra)})" if extra else "")
         text = "Share of images classified correctly in each cell."
         found = [
@@ -110,6 +110,13 @@ class Corruptions(Measure[CorruptionParameters]):
                     f"As mCE, of errors less the clean error; {by}.",
                     "lower",
                     "",
+                ),
+                scalar(
+                    "undefined_ce",
+                    "Corruptions without CE",
+                    f"Those under which {parameters.whose} makes no error: they have no CE, and there is no mCE.",
+                    "none",
+                    "corruptions",
                 ),
             ]
         return found
@@ -156,6 +163,8 @@ class Corruptions(Measure[CorruptionParameters]):
             errors = dict(zip(names, (1 - correct).mean(axis=0), strict=True))
             ce = corruption_errors(errors, base.reference)
             tables["ce"] = Table(np.array([ce[name] for name in names]))
+            undefined = sum(not mean > 0 for mean in (np.mean(base.reference.errors.get(name, 0)) for name in chosen))
+            scores.append(Score("undefined_ce", float(undefined), unit="corruptions"))
             scores += base.scores((1 - by_corruption)[:, rows], 1 - clean, names, rows)
         return Summary(scores, tables)
 
@@ -176,9 +185,12 @@ class _Base:
 
     @classmethod
     def of(cls, name: str, inputs: Inputs, names: Sequence[str]) -> _Base:
-        """Published errors, or those of a model that was measured on the same images."""
-        if name in PUBLISHED:
-            return cls(PUBLISHED[name])
+        """Stated errors, or those of a model that was measured on the same images."""
+        stated, dataset = STATED.get(name), inputs.dataset
+        if stated is not None:
+            if stated.label_space and dataset is not None and dataset.labels_of != stated.label_space:
+                raise InputError(f"The errors of {name} are of {stated.label_space}, not of {dataset.name}.")
+            return cls(stated.reference)
         if name not in inputs.references:
             raise InputError(f"mCE is normalised by {name!r}, of which there is no result on these images.")
         arrays = inputs.references[name]

@@ -45,7 +45,7 @@ class ExactMeasure(Measure[ExactParameters]):
     """
 
     name: ClassVar[str] = "exact"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     title: ClassVar[str] = "Exact minimal distance (mixed-integer program)"
     paper: ClassVar[str] = "Tjeng et al. 2019, arXiv:1711.07356"
     chunk: ClassVar[int] = 10

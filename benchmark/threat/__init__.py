@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import benchmark.threat.norms  # noqa: F401 - the package first, so that below its name becomes the function's for good
 from benchmark.threat.geometry import Geometry
 from benchmark.threat.goals import Threat
 from benchmark.threat.names import Norm, dual, get_norm, norm_names, norms, symbol

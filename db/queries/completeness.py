@@ -11,6 +11,12 @@ from db.schema import State
 ANY: Final = "*"
 """A parameter's value in a protocol that stands for whatever was registered when the row was planned."""
 
+STANDARD: Final = "standard"
+"""A reference's value in a protocol that stands for the one stated for the dataset, or for none."""
+
+OF_THE_DATASET: Final = frozenset({"suite", "sequences"})
+"""Parameters whose `ANY` stands for what fits the dataset: that may be nothing."""
+
 SETTLED: Final = frozenset({State.DONE, State.UNSUPPORTED})
 """States after which nothing more is to come."""
 
@@ -52,7 +58,10 @@ def missing(spec: Mapping[str, Any], eps: Mapping[str, Sequence[float]], planned
     """
     lacking = [f"{_name(e.measure, e.parameters)} ({e.state.value})" for e in planned if e.state not in SETTLED]
     for measure, asked in wanted(spec, eps):
-        if not any(e.measure == measure and _fits(e.parameters, asked) for e in planned):
+        own = [e for e in planned if e.measure == measure]
+        if not own and any(asked.get(name) == ANY for name in OF_THE_DATASET):
+            continue
+        if not any(_fits(e.parameters, asked) for e in own):
             lacking.append(f"{_name(measure, asked)} (never planned)")
     return tuple(lacking)
 
@@ -73,7 +82,10 @@ def wanted(spec: Mapping[str, Any], eps: Mapping[str, Sequence[float]]) -> Itera
 
 
 def _fits(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
-    return all(value == ANY or parameters.get(name) == value for name, value in asked.items())
+    return all(
+        value == ANY or (name, value) == ("reference", STANDARD) or parameters.get(name) == value
+        for name, value in asked.items()
+    )
 
 
 def _name(measure: str, parameters: Mapping[str, Any]) -> str:

@@ -92,12 +92,12 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
         .order_by(Flag.id)
     ):
         flags[flag.evaluation_id].append(FlagInfo(*flag[1:]))
-    tables: dict[int, dict[str, TableInfo]] = defaultdict(dict)
-    stored = select(SummaryTable.evaluation_id, SummaryTable.name, SummaryTable.data, SummaryTable.confidence)
-    for key, name, values, confidence in session.execute(
-        stored.where(SummaryTable.evaluation_id.in_(evaluation_ids)).order_by(SummaryTable.id)
+    tables: dict[int, list[TableInfo]] = defaultdict(list)
+    for table in session.scalars(
+        select(SummaryTable).where(SummaryTable.evaluation_id.in_(evaluation_ids)).order_by(SummaryTable.id)
     ):
-        tables[key][name] = TableInfo(values, confidence)
+        values, low, high = table.data
+        tables[table.evaluation_id].append(TableInfo(table.name, values, low, high, table.confidence))
     costs = {
         row.evaluation_id: tuple(row[1:])
         for row in session.execute(
@@ -128,7 +128,7 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
             backward_passes=int(backward),
             scores=tuple(scores[key]),
             flags=tuple(flags[key]),
-            tables=tables[key],
+            tables=tuple(tables[key]),
         )
     return details
 

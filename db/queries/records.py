@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from functools import cached_property
@@ -95,16 +95,22 @@ class ScoreInfo:
     direction: str
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class TableInfo:
-    """The values of a grid or trace output of an evaluation.
+    """The values of a grid or trace; its axes are in the evaluation's ``outputs``, under the same name.
 
     Attributes:
-        data: Shape (3, *axes): values, lower and upper ends of their intervals; NaN where unknown.
+        name: The output's name.
+        values: Shape: the lengths of the output's axes; NaN in a cell that is missing.
+        low: Lower ends of the intervals, NaN where unknown.
+        high: Upper ends.
         confidence: Confidence level of the intervals.
     """
 
-    data: NDArray[np.float64]
+    name: str
+    values: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
     confidence: float | None
 
 
@@ -133,7 +139,7 @@ class EvaluationDetail:
     backward_passes: int
     scores: tuple[ScoreInfo, ...]
     flags: tuple[FlagInfo, ...]
-    tables: Mapping[str, TableInfo] = field(default_factory=dict)
+    tables: tuple[TableInfo, ...] = ()
 
 
 class RowStatus(StrEnum):

@@ -9,10 +9,12 @@ result is an ordinary `torch.fx.GraphModule`: differentiable, and open to whatev
 from __future__ import annotations
 
 from pathlib import Path
-
-from torch import nn
+from typing import TYPE_CHECKING
 
 from models_zoo.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 
 def load_program(path: Path, name: str) -> nn.Module:
@@ -31,7 +33,7 @@ def load_program(path: Path, name: str) -> nn.Module:
 
         return load_pt2(path, name)
     if suffix == ".onnx":
-        from models_zoo.formats.onnx_file import load_onnx
+        from models_zoo.formats.onnx import load_onnx
 
         return load_onnx(path, name)
     raise WeightsError(f"{name}: a program ends in .pt2 (torch.export.save) or .onnx, not in {suffix or 'nothing'}.")

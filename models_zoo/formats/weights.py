@@ -2,8 +2,8 @@
 
 ==================  =====================================================================================
 ``.safetensors``    a header of at most 100 MB and raw numbers; read by the safetensors library
-``.pt`` ``.pth``    ``torch.load(weights_only=True)``: an unpickler that builds tensors and refuses all else
-``.mat``            `models_zoo.matlab`: real numeric arrays only, those that the card's layout names
+``.pt`` ``.pth``    ``torch.load(weights_only=True)``: an unpickler that builds tensors and refuses all else; where in
+``.ckpt`` ``.bin``  them the state dict is, `models_zoo.formats.checkpoints` knows
 ==================  =====================================================================================
 
 Everything else is refused. Whoever calls has verified size and digest (`models_zoo.fetch.verify`).
@@ -12,17 +12,17 @@ Everything else is refused. Whoever calls has verified size and digest (`models_
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from models_zoo.errors import CardError, WeightsError, shown
+from models_zoo.formats.checkpoints import is_safetensors, refuse_what_is_something_else, state_dict_in
 
 STEPS: Final[dict[str, Callable[[Tensor, list[int]], Tensor]]] = {
     "reshape": Tensor.reshape,
@@ -30,17 +30,16 @@ STEPS: Final[dict[str, Callable[[Tensor, list[int]], Tensor]]] = {
 }
 """What a layout may do to an array."""
 
-WRAPPERS: Final = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts put the state dict beside optimiser states and the like."""
+ADVICE: Final = re.compile(r"(?:Unsupported global: )?GLOBAL ([\w.]+)")
+"""Where torch names the class that it did not build, in an error that goes on to advise what is not safe."""
 
 
-def read_arrays(path: Path, name: str, *, wanted: Sequence[str] = ()) -> dict[str, Tensor]:
+def read_arrays(path: Path, name: str) -> dict[str, Tensor]:
     """The named arrays in a weight file, on the CPU.
 
     Args:
         path: Where the file lies.
         name: What it is called; the suffix says the format (a cached file has none).
-        wanted: Names to read from a ``.mat`` file.
 
     Raises:
         WeightsError: If the format is not one of those above, or the file is damaged, holds anything but arrays, or
@@ -52,7 +51,8 @@ def read_arrays(path: Path, name: str, *, wanted: Sequence[str] = ()) -> dict[st
             f"{name}: files ending in {suffix or 'nothing'} are not read as weights; known are "
             f"{', '.join(READERS)}. Convert them, best with safetensors.torch.save_file(model.state_dict(), …)."
         )
-    arrays = READERS[suffix](path, name, wanted)
+    refuse_what_is_something_else(path, name)
+    arrays = _read_safetensors(path, name) if is_safetensors(path) else READERS[suffix](path, name)
     if not arrays:
         raise WeightsError(f"{name} holds no arrays.")
     return arrays
@@ -89,7 +89,7 @@ def _rearranged(parameter: str, recipe: Mapping[str, Any], arrays: Mapping[str, 
     return array.contiguous()
 
 
-def _read_safetensors(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tensor]:
+def _read_safetensors(path: Path, name: str) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -99,33 +99,24 @@ def _read_safetensors(path: Path, name: str, wanted: Sequence[str]) -> dict[str,
         raise WeightsError(f"{name} is no sound safetensors file: {shown(error)}. Is it truncated?") from error
 
 
-def _read_torch(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tensor]:
+def _read_torch(path: Path, name: str) -> dict[str, Tensor]:
     refuse_packed_zip(path, name)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = ADVICE.search(str(error))
+        named = f" (a {found[1][:80]})" if found else ""
         raise WeightsError(
-            f"{name} holds more than arrays, and such files can run code when they are read, so it was not read. "
-            f"Save the state dict alone. ({shown(error)})"
+            f"{name} holds more than arrays{named}: a whole pickled model, or objects of a training script. Such files "
+            "can run code when they are read, so it was not read. Save the state dict alone, where the model was made: "
+            "torch.save(model.state_dict(), 'weights.pt')."
         ) from error
     except Exception as error:  # a hostile or cut file fails in the unpickler in many ways; none of them is a bug here
+        why = type(error).__name__ if "weights_only" in str(error) else shown(error)
         raise WeightsError(
-            f"{name} cannot be read by torch.load(weights_only=True): {shown(error)}. "
-            "Is it truncated, or no state dict?"
+            f"{name} cannot be read as a file of torch.save: {why}. Is it truncated, or no state dict?"
         ) from error
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    if not isinstance(content, Mapping):
-        raise WeightsError(f"{name} holds a {type(content).__name__}; a state dict (name -> tensor) is needed.")
-    for key, value in content.items():
-        if not (isinstance(key, str) and isinstance(value, Tensor) and value.layout == torch.strided):
-            raise WeightsError(f"{name} holds {key!r}: {type(value).__name__}; a state dict has dense tensors alone.")
-    # nn.DataParallel prefixes all names.
-    if all(key.startswith("module.") for key in content):
-        return {key.removeprefix("module."): value for key, value in content.items()}
-    return dict(content)
+    return state_dict_in(content, name)
 
 
 def refuse_packed_zip(path: Path, name: str) -> None:
@@ -145,28 +136,10 @@ def refuse_packed_zip(path: Path, name: str) -> None:
         )
 
 
-def _read_matlab(path: Path, name: str, wanted: Sequence[str]) -> dict[str, Tensor]:
-    from models_zoo.matlab import MatlabError, read_matlab
-
-    if not wanted:
-        raise WeightsError(f"{name}: a .mat file needs a [weights.layout] that says which array is which parameter.")
-    try:
-        arrays = read_matlab(path.read_bytes(), wanted=wanted)
-    except MatlabError as error:
-        raise WeightsError(f"{name} cannot be read: {error}.") from error
-    return {key: _as_float32(name, key, array) for key, array in arrays.items()}
-
-
-def _as_float32(name: str, key: str, array: NDArray[Any]) -> Tensor:
-    """A numeric array as float32, in which all models are evaluated."""
-    if not np.isfinite(array).all() or np.abs(array, dtype=np.float64).max(initial=0) > np.finfo(np.float32).max:
-        raise WeightsError(f"{name} holds numbers in {key!r} that are not finite, or beyond float32.")
-    return torch.from_numpy(array.astype(np.float32))
-
-
-READERS: Final[dict[str, Callable[[Path, str, Sequence[str]], dict[str, Tensor]]]] = {
+READERS: Final[dict[str, Callable[[Path, str], dict[str, Tensor]]]] = {
     ".safetensors": _read_safetensors,
     ".pt": _read_torch,
     ".pth": _read_torch,
-    ".mat": _read_matlab,
+    ".ckpt": _read_torch,
+    ".bin": _read_torch,
 }

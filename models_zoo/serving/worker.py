@@ -109,7 +109,9 @@ def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int,
         if gradient is None:
             send(logits)
             return
-        (found,) = torch.autograd.grad(logits, x, gradient, retain_graph=True, allow_unused=True)
+        found = None
+        if logits.requires_grad:
+            (found,) = torch.autograd.grad(logits, x, gradient, retain_graph=True, allow_unused=True)
         send(torch.zeros_like(x) if found is None else found)
 
     send(torch.tensor([float(sum(p.numel() for p in model.parameters()))]))

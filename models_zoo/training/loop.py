@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.data import get_dataset
+from benchmark.threat.ascent import ascend, evaluating, noise
 from models_zoo import architectures, preprocessing
 from models_zoo.errors import TrainingError
 from models_zoo.training.awp import perturbed_weights
-from models_zoo.training.inner import ascend, evaluating, noise
 from models_zoo.training.recipe import Recipe, Step, get_recipe
 from models_zoo.training.samples import Samples, augmented, held_out, training_samples
 from models_zoo.training.settings import Settings, from_values

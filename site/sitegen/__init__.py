@@ -7,7 +7,6 @@
 """
 
 from sitegen.build import BuildReport, build
-from sitegen.facts import CrossingError
 from sitegen.links import BrokenLinkError
 
-__all__ = ["BrokenLinkError", "BuildReport", "CrossingError", "build"]
+__all__ = ["BrokenLinkError", "BuildReport", "build"]

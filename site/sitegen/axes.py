@@ -1,7 +1,8 @@
-"""The ε axis of each norm: its range, the positions of the slider, the published budgets.
+"""The ε axis of each threat of a board: its range, the positions of the slider, the marked budgets.
 
-An axis depends on the dataset's published budgets only, never on the models: so a model's page does not change when
-another model joins the board, and two boards of one dataset can be laid over each other.
+Where the dataset's card publishes budgets an axis depends on these only, never on the models: so a model's page does
+not change when another model joins the board, and two boards of one dataset can be laid over each other. Where it
+publishes none, round values of what the attacks have found take their place.
 """
 
 from __future__ import annotations
@@ -15,53 +16,50 @@ from typing import Any, Final
 import numpy as np
 
 from benchmark.curve import Floats
-
-NORMS: Final = ("linf", "l2", "l1")
-UNION: Final = "union"
-"""All norms at once: a sample's distance is the smallest, over the norms, of its distance ÷ the reference budget."""
-
-SYMBOLS: Final = {"linf": "ℓ∞", "l2": "ℓ₂", "l1": "ℓ₁", UNION: "union of norms"}
+from benchmark.threat.budget import limit
+from sitegen.threats import UNION, goal_of, norm_of, ordered, symbol
 
 _POSITIONS: Final = 400
 _BEYOND: Final = 1.5
 """How far the axis reaches, in multiples of the largest published budget."""
-_FALLBACK: Final[Mapping[str, tuple[float, ...]]] = {
-    "linf": (0.01, 0.03, 0.1),
-    "l2": (0.25, 0.5, 1.0),
-    "l1": (2.5, 5.0, 10.0),
-}
 
 
 @dataclass(frozen=True, eq=False)
 class Axis:
-    """The ε axis of a norm.
+    """The ε axis of a threat.
 
     Attributes:
-        norm: ``linf``, ``l2``, ``l1`` or ``union``.
-        published: Budgets in the literature, rising; the first is the reference.
+        threat: The threat's key, or ``union``.
+        published: Marked budgets, rising, at least one; the first is the reference.
         maximum: Where the axis ends.
-        grid: Positions of the slider, shape (g,): 0, then equal steps, and the published budgets in between.
-        reference: For the union: the budget of each norm that ε = 1 stands for.
+        grid: Positions of the slider, shape (g,): 0, then equal steps, and the marked budgets in between.
+        reference: For the union: the budget of each threat that ε = 1 stands for.
+        stated: Whether the budgets are published ones; otherwise they are round values of the data.
     """
 
-    norm: str
+    threat: str
     published: tuple[float, ...]
     maximum: float
     grid: Floats
     reference: Mapping[str, float]
+    stated: bool = True
 
     @property
     def symbol(self) -> str:
-        """The norm as the literature writes it."""
-        return SYMBOLS[self.norm]
+        """The threat as the literature writes it."""
+        return symbol(self.threat)
 
     @property
     def label(self) -> str:
         """What is on the axis."""
-        if self.norm != UNION:
+        if self.threat != UNION:
             return f"perturbation budget ε in {self.symbol}"
-        budgets = ", ".join(f"{SYMBOLS[norm]} {eps:g}" for norm, eps in self.reference.items())
+        budgets = ", ".join(f"{symbol(threat)} {eps:g}" for threat, eps in self.reference.items())
         return f"multiple of the reference budgets ({budgets})"
+
+    def place(self, eps: float) -> str:
+        """A budget in words: ``ℓ∞ ≤ 0.1``, ``1 × the reference budgets``."""
+        return f"{eps:g} × the reference budgets" if self.threat == UNION else f"{self.symbol} ≤ {eps:g}"
 
     @property
     def ticks(self) -> tuple[float, ...]:
@@ -71,34 +69,65 @@ class Axis:
 
     @cached_property
     def ranked(self) -> Floats:
-        """Where intervals of ranks are computed, shape (r,): 0, the published budgets and equal steps between."""
+        """Where intervals of ranks are computed, shape (r,): 0, the marked budgets and equal steps between."""
         return np.unique(np.concatenate(([0.0], self.published, np.linspace(0, self.maximum, 19))))
 
+    @cached_property
+    def limits(self) -> Floats:
+        """The largest distance that is within each position's budget (`benchmark.threat.budget`), shape (g,)."""
+        return limit(self.grid)
 
-def axes(card: Mapping[str, Any]) -> dict[str, Axis]:
-    """The axes of a dataset's boards: one for each norm, then the union's.
+    @cached_property
+    def reference_limit(self) -> float:
+        """The largest distance within the reference budget."""
+        return limit(self.published[0])
+
+    @cached_property
+    def at_published(self) -> tuple[int, ...]:
+        """Positions of the marked budgets in the grid."""
+        return tuple(int(i) for i in np.searchsorted(self.grid, self.published))
+
+
+def axes(card: Mapping[str, Any], threats: Sequence[str], largest: Mapping[str, float]) -> dict[str, Axis]:
+    """The axes of a board: one for each threat, in the order of the registry, then the union's if there are several.
 
     Args:
-        card: The dataset's card; ``card["eps"][norm]`` are the published budgets.
+        card: The dataset's card; ``card["eps"][threat or norm]`` are the published budgets.
+        threats: Keys of the board's threats.
+        largest: Threat -> the largest finite distance found, for those without published budgets.
     """
-    published = {norm: _budgets(card, norm) for norm in NORMS}
-    found = {norm: _axis(norm, eps, {}) for norm, eps in published.items()}
-    found[UNION] = _axis(UNION, (1.0, 2.0), {norm: eps[0] for norm, eps in published.items()})
+    found = {}
+    for threat in ordered(threats):
+        budgets = published(card, threat)
+        stated = bool(budgets)
+        found[threat] = _axis(threat, budgets or _round_budgets(largest.get(threat, 0.0)), {}, stated=stated)
+    untargeted = {threat: axis.published[0] for threat, axis in found.items() if not goal_of(threat)}
+    if len(untargeted) > 1:
+        found[UNION] = _axis(UNION, (1.0, 2.0), untargeted)
     return found
 
 
-def _budgets(card: Mapping[str, Any], norm: str) -> tuple[float, ...]:
-    given: Sequence[float] = (card.get("eps") or {}).get(norm) or ()
-    kept = sorted({float(eps) for eps in given if 0 < float(eps) < math.inf})
-    return tuple(kept) or _FALLBACK[norm]
+def published(card: Mapping[str, Any], threat: str) -> tuple[float, ...]:
+    """The budgets that a dataset's card publishes for a threat (or else for its norm), rising; empty if none."""
+    known = card.get("eps")
+    if not isinstance(known, Mapping):
+        return ()
+    given = known.get(threat) or known.get(norm_of(threat)) or ()
+    return tuple(sorted({float(eps) for eps in given if 0 < float(eps) < math.inf}))
 
 
-def _axis(norm: str, published: tuple[float, ...], reference: Mapping[str, float]) -> Axis:
+def _round_budgets(largest: float) -> tuple[float, ...]:
+    """A quarter, a half and all of a round value near two thirds of the largest distance."""
+    top = nice(largest / _BEYOND) if largest > 0 else 1.0
+    return (top / 4, top / 2, top)
+
+
+def _axis(threat: str, published: tuple[float, ...], reference: Mapping[str, float], *, stated: bool = True) -> Axis:
     wanted = _BEYOND * published[-1]
     step = nice(wanted / _POSITIONS)
     count = math.ceil(wanted / step - 1e-9)
-    steps = np.round(np.arange(count + 1) * step, 10)
-    return Axis(norm, published, float(steps[-1]), np.unique(np.concatenate((steps, published))), reference)
+    steps = np.array([float(f"{k * step:.10g}") for k in range(count + 1)])
+    return Axis(threat, published, float(steps[-1]), np.unique(np.concatenate((steps, published))), reference, stated)
 
 
 def nice(value: float) -> float:

@@ -1,32 +1,35 @@
-"""A board ranked in every norm: who is where at which ε, who leads, and who gets a colour and a letter."""
+"""A board ranked under every threat: who is where at which ε, who leads, and who gets a colour and a letter."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import Ranks, ranks_of_counts
-from db.queries import Board
+from db.queries import Board, RowStatus
 from sitegen import words
 from sitegen.axes import Axis
+from sitegen.findings import outputs_of
 from sitegen.numbers import RESAMPLES
-from sitegen.ranking import Reign, reigns
+from sitegen.ranking import Reign, Stretch, reigns, stretches
 from sitegen.rows import BuiltRow
+from sitegen.threats import ordered, symbol
 
 LETTERS: Final = "ABCDEFGH"
 
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """A board in one norm.
+    """A board under one threat.
 
     Attributes:
         axis: The ε axis.
-        rows: Its ranked rows, in the order of the board.
+        rows: The rows that were attacked under this threat on all samples, in the order of the board.
         counts: Robust samples, shape (models, g).
         table: Ranks with intervals at the axis' ranked positions.
         reigns: Who leads where.
@@ -42,8 +45,14 @@ class Ranking:
 
     @property
     def leader(self) -> BuiltRow | None:
-        """The best row at the reference budget."""
-        return self.rows[self.order[0]] if self.rows else None
+        """The best row at the reference budget; None where every model is broken there."""
+        best = self.order[0] if self.order else None
+        return None if best is None or not self.counts[best, self.axis.at_published[0]] else self.rows[best]
+
+    @cached_property
+    def stretches(self) -> list[Stretch]:
+        """Who leads where, and how clearly."""
+        return stretches(self.reigns, self.table, self.axis.ranked)
 
 
 @dataclass(frozen=True)
@@ -53,10 +62,10 @@ class BoardView:
     Attributes:
         board: The board.
         title: ``mnist · 1000 images · standard v1``.
-        axes: Its axes.
-        rows: Complete rows that have all norms, in the order of their slugs: the ranked ones.
+        axes: Its axes; none where no threat was attacked.
+        rows: The rows that are compared, in the order of their slugs.
         apart: The other rows, each with why it is not ranked.
-        rankings: By norm.
+        rankings: By threat.
         highlighted: Slugs of the rows that get a letter and a colour, in that order.
     """
 
@@ -78,6 +87,11 @@ class BoardView:
         """All rows, ranked or not."""
         return [*self.rows, *(built for built, _ in self.apart)]
 
+    def apart_in(self, threat: str) -> list[tuple[BuiltRow, str]]:
+        """Compared rows that are not ranked under a threat, each with the reason."""
+        lacking = [built for built in self.rows if threat not in built.record.threats]
+        return [(built, _not_attacked(built, threat, self.board.n)) for built in lacking]
+
     def letter(self, slug: str) -> str:
         """The letter of a highlighted row, else empty."""
         return LETTERS[self.highlighted.index(slug)] if slug in self.highlighted else ""
@@ -92,49 +106,72 @@ def board_title(board: Board) -> str:
     return f"{board.dataset.name} · {board.n} images · {board.protocol.name} v{board.protocol.version}"
 
 
+def board_threats(board: Board) -> list[str]:
+    """The threats that a board ranks: those of its protocol, or else all that its rows' measures attack."""
+    stated = board.protocol.spec.get("threats")
+    if stated:
+        return ordered(str(threat) for threat in stated)
+    outputs = (output for row in board.rows for cell in row.cells for output in outputs_of(cell))
+    return ordered(output.threat for output in outputs if output.kind == "upper" and output.threat)
+
+
 def board_view(board: Board, built: Sequence[BuiltRow], axes: Mapping[str, Axis]) -> BoardView:
-    """Rank the rows of a board in every norm."""
-    complete = [b for b in built if b.row.status == "complete" and set(axes) <= set(b.numbers)]
-    chosen = {id(b) for b in complete}
+    """Rank the rows of a board under every threat."""
+    compared = [b for b in built if _is_compared(b, axes)]
+    chosen = {id(b) for b in compared}
     apart = [(b, _why_apart(b, board)) for b in built if id(b) not in chosen]
-    rankings = {norm: _ranking(axis, complete, board.n) for norm, axis in axes.items()}
+    rankings = {threat: _ranking(axis, compared, board.n) for threat, axis in axes.items()}
     return BoardView(
         board=board,
         title=board_title(board),
         axes=axes,
-        rows=complete,
+        rows=compared,
         apart=apart,
         rankings=rankings,
-        highlighted=_highlighted(rankings, complete),
+        highlighted=_highlighted(rankings, compared),
     )
 
 
+def _is_compared(built: BuiltRow, axes: Mapping[str, Axis]) -> bool:
+    whole = built.row.status is RowStatus.COMPLETE and not built.record.crossing and not built.record.damaged
+    return whole and (not axes or bool(built.record.threats))
+
+
 def _why_apart(built: BuiltRow, board: Board) -> str:
-    status = built.row.status.value
-    if status == "stale":
+    status, record = built.row.status, built.record
+    if record.damaged:
+        return f"damaged: its results cannot be read ({record.damaged})"
+    if record.crossing:
+        return f"crossed: {record.crossing}"
+    if status is RowStatus.STALE:
         return f"stale: evaluated by version {built.row.protocol.version}, the board has {board.protocol.version}"
-    if status == "superseded":
+    if status is RowStatus.SUPERSEDED:
         return "older weights of a model that the board ranks"
-    problems = [found for found in built.summary["problems"] if found[2] != "unsupported"]
-    failed = [
-        f"{words.measure_title(measure)} {norm or ''}".strip()
-        for measure, norm, state, _ in problems
-        if state == "failed"
-    ]
+    problems = [problem for problem in record.problems if problem.state != "unsupported"]
+    failed = [problem.name for problem in problems if problem.state == "failed"]
     waiting = len(problems) - len(failed)
     parts = [f"failed: {words.listed(failed)}"] if failed else []
     parts += [f"{waiting} of {len(built.row.cells)} evaluations still to come"] if waiting else []
-    return f"incomplete: {'; '.join(parts) or 'not every norm was attacked on all samples'}"
+    if not parts and record.missing:
+        parts = [_not_attacked(built, threat, board.n) for threat in record.missing]
+    return f"incomplete: {'; '.join(parts) or 'something that the protocol asks for is missing'}"
 
 
-def _ranking(axis: Axis, rows: Sequence[BuiltRow], n: int) -> Ranking:
-    numbers = [built.numbers[axis.norm] for built in rows]
+def _not_attacked(built: BuiltRow, threat: str, n: int) -> str:
+    samples = built.record.missing.get(threat)
+    if samples is None:
+        return f"not attacked in {words.listed(symbol(t) for t in built.record.missing)}, so it has no union"
+    return f"not attacked in {symbol(threat)}" + (f" on more than {samples} of {n} images" if samples else "")
+
+
+def _ranking(axis: Axis, compared: Sequence[BuiltRow], n: int) -> Ranking:
+    rows = [built for built in compared if axis.threat in built.numbers]
+    numbers = [built.numbers[axis.threat] for built in rows]
     counts = _stacked([found.counts for found in numbers], len(axis.grid))
     ranked = _stacked([found.ranked for found in numbers], len(axis.ranked))
     resampled = _stacked([found.resampled for found in numbers], len(axis.ranked), RESAMPLES)
     table = ranks_of_counts(ranked, resampled, eps=axis.ranked)
-    reference = int(np.searchsorted(axis.grid, axis.published[0]))
-    order = _order(counts[:, reference], rows, axis.norm)
+    order = _order(counts[:, axis.at_published[0]], rows, axis.threat)
     return Ranking(axis, rows, counts, table, reigns(counts, axis.grid, n), order)
 
 
@@ -143,91 +180,27 @@ def _stacked(arrays: Sequence[NDArray[Any]], *shape: int) -> NDArray[Any]:
     return np.stack(arrays) if arrays else np.empty((0, *shape), dtype=np.int32)
 
 
-def _order(counts: NDArray[np.int32], rows: Sequence[BuiltRow], norm: str) -> list[int]:
+def _order(counts: NDArray[np.int32], rows: Sequence[BuiltRow], threat: str) -> list[int]:
     """The best first; equals by the area under their curves, then by slug."""
-    areas = [row.summary["norms"][norm]["area"][0] for row in rows]
+    areas = [row.record.threats[threat].area.value for row in rows]
     return sorted(range(len(rows)), key=lambda i: (-int(counts[i]), -areas[i], rows[i].slug))
 
 
 def _highlighted(rankings: Mapping[str, Ranking], rows: Sequence[BuiltRow]) -> list[str]:
-    """Whoever leads somewhere in some norm, the longest leads first; then the best at the reference budgets."""
+    """Who gets a letter: the best at each reference budget, whoever leads longest, then the next at these budgets."""
     lengths: dict[str, float] = {}
     for ranking in rankings.values():
         for reign in ranking.reigns:
             for leader in reign.leaders[:1]:
                 slug = ranking.rows[leader].slug
                 lengths[slug] = lengths.get(slug, 0.0) + (reign.end - reign.start) / ranking.axis.maximum
-    chosen = sorted(lengths, key=lambda slug: (-lengths[slug], slug))[: len(LETTERS)]
+    leaders = [ranking.leader.slug for ranking in rankings.values() if ranking.leader is not None]
+    longest = sorted(lengths, key=lambda slug: (-lengths[slug], slug))
     best = [
         ranking.rows[i].slug
         for place in range(len(rows))
         for ranking in rankings.values()
         for i in ranking.order[place : place + 1]
     ]
-    for slug in best:
-        if len(chosen) >= min(len(LETTERS), len(rows)):
-            break
-        if slug not in chosen:
-            chosen.append(slug)
-    return chosen
-
-
-def headline(view: BoardView, norm: str) -> list[tuple[str, str, str, float]]:
-    """Who leads where: (letter, title, the range in words, where it begins) of each reign."""
-    ranking = view.rankings[norm]
-    found = []
-    for k, reign in enumerate(ranking.reigns):
-        names = [ranking.rows[i] for i in reign.leaders]
-        until = ranking.reigns[k + 1].start if k + 1 < len(ranking.reigns) else None
-        if k == 0:
-            place = f"up to ε = {until:g}" if until is not None else "everywhere"
-        else:
-            place = f"from {reign.start:g} to {until:g}" if until is not None else f"from {reign.start:g} on"
-        title = words.listed(b.title for b in names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-        found.append((view.letter(names[0].slug), title + (" (tied)" if len(names) > 1 else ""), place, reign.start))
-    return found
-
-
-@dataclass(frozen=True)
-class Lead:
-    """A stretch of ε in the strip that shows who leads.
-
-    Attributes:
-        start: Where it begins.
-        end: Where it ends.
-        letter: The leader's letter, or empty.
-        style: Its series' class.
-        title: The leader's title.
-        clear: Whether no other model shares the first rank in the 95 % interval.
-    """
-
-    start: float
-    end: float
-    letter: str
-    style: str
-    title: str
-    clear: bool
-
-
-def leads(view: BoardView, norm: str) -> list[Lead]:
-    """Who leads where, and where that is more than the sampling of images can explain.
-
-    Intervals are known at the axis' ranked positions; in between the nearest one holds.
-    """
-    ranking = view.rankings[norm]
-    ranked = ranking.axis.ranked
-    middles = (ranked[1:] + ranked[:-1]) / 2
-    found: list[Lead] = []
-    for reign in ranking.reigns:
-        leader = reign.leaders[0]
-        built = ranking.rows[leader]
-        edges = np.unique(np.clip(np.concatenate(([reign.start, reign.end], middles)), reign.start, reign.end))
-        for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            nearest = int(np.argmin(np.abs(ranked - (start + end) / 2)))
-            clear = int(ranking.table.high[leader, nearest]) == 1
-            last = found[-1] if found else None
-            if last is not None and last.end == start and (last.title, last.clear) == (built.title, clear):
-                found[-1] = replace(last, end=end)
-            else:
-                found.append(Lead(start, end, view.letter(built.slug), view.style(built.slug), built.title, clear))
-    return found
+    chosen = list(dict.fromkeys([*leaders, *longest, *best]))[: len(LETTERS)]
+    return sorted(chosen, key=lambda slug: (-lengths.get(slug, 0.0), chosen.index(slug)))

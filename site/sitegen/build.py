@@ -14,17 +14,18 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from sqlalchemy.orm import Session
+
 from db import queries
 from db.queries import Board, ChangeInfo
 from db.session import Database
-from sitegen import crossings, links
-from sitegen.axes import axes
-from sitegen.board_page import board_pages
-from sitegen.board_view import BoardView, board_title, board_view
-from sitegen.other_pages import other_pages
+from sitegen import links
+from sitegen.axes import Axis, axes, published
+from sitegen.board_view import BoardView, board_threats, board_title, board_view
+from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
-from sitegen.staging import Kept, refuse_foreign, staged
+from sitegen.staging import Kept, alone, refuse_foreign, staged
 from sitegen.workers import build_rows
 
 ALONE: Final = 24
@@ -83,37 +84,53 @@ def build(
         bundles: Digest of a model -> its bundle, to be offered on its page; the file's name says what is in it.
 
     Raises:
-        CrossingError: If a certificate exceeds a verified distance.
         BrokenLinkError: If a page links to what is not there.
         InputError: If ``output`` is a folder that is no site.
     """
     output = output.absolute()
     refuse_foreign(output)
     cache = output.with_name(f".{output.name}-cache") if cache is None else cache.absolute()
+    with alone(output):
+        return _build(database, output, artifacts=artifacts, as_of=as_of, jobs=jobs, cache=cache, bundles=bundles or {})
+
+
+def _build(
+    database: Database,
+    output: Path,
+    *,
+    artifacts: Path,
+    as_of: datetime | None,
+    jobs: int | None,
+    cache: Path,
+    bundles: Mapping[str, Path],
+) -> BuildReport:
     with database.read() as session:
         boards = queries.boards(session, as_of=as_of)
         changes = queries.changes(session, as_of=as_of)
         overview = queries.overview(session)
+        axis_of = {board.slug: board_axes(session, board) for board in boards}
     tasks = {
         board.slug: _tasks(
-            database, board, changes, artifacts=artifacts, as_of=as_of, cache=cache, bundles=bundles or {}
+            database,
+            board,
+            changes,
+            axis_of=axis_of[board.slug],
+            artifacts=artifacts,
+            as_of=as_of,
+            cache=cache,
+            bundles=bundles,
         )
         for board in boards
     }
     everything = [task for own in tasks.values() for task in own]
     built = _build_rows(everything, jobs)
-    views = [_view(board, tasks[board.slug]) for board in boards]
-    pages: dict[str, bytes] = {}
-    for view in views:
-        pages.update(board_pages(view, as_of=as_of))
+    views = [board_view(b, [load_row(task) for task in tasks[b.slug]], axis_of[b.slug]) for b in boards]
     with database.read() as session:
-        pages.update(other_pages(session, views, changes, overview, as_of=as_of))
+        pages = all_pages(Site(session, views, changes, overview, as_of))
     rows = {page_folder(view, row): row for view in views for row in view.everyone}
     sizes = _sizes(pages, rows)
     _check_links(pages, rows, sizes)
-    kept = {
-        path: Kept(row.folder / PAGE, row.folder.name, frozenset(row.summary["sizes"])) for path, row in rows.items()
-    }
+    kept = {path: Kept(row.folder / PAGE, row.folder.name, frozenset(row.files.sizes)) for path, row in rows.items()}
     with staged(output, kept) as folder:
         _write(folder, pages)
     report = _report(sizes, views, output=output, built=built)
@@ -121,11 +138,20 @@ def build(
     return report
 
 
+def board_axes(session: Session, board: Board) -> dict[str, Axis]:
+    """The axes of a board; those of threats without published budgets follow what the attacks have found."""
+    threats = board_threats(board)
+    unstated = [threat for threat in threats if not published(board.dataset.card, threat)]
+    largest = {t: queries.largest_distance(session, board.dataset.id, f"distance_{t}") for t in unstated}
+    return axes(board.dataset.card, threats, largest)
+
+
 def _tasks(
     database: Database,
     board: Board,
     changes: Sequence[ChangeInfo],
     *,
+    axis_of: Mapping[str, Axis],
     artifacts: Path,
     as_of: datetime | None,
     cache: Path,
@@ -146,6 +172,7 @@ def _tasks(
             artifacts=artifacts.absolute(),
             as_of=as_of,
             cache=cache,
+            axes=axis_of,
             bundle=bundles.get(row.model.digest),
         )
         for row in board.rows
@@ -158,11 +185,6 @@ def _build_rows(tasks: Sequence[RowTask], jobs: int | None) -> int:
     workers = jobs or len(os.sched_getaffinity(0))
     build_rows(wanted, workers=1 if len(wanted) < ALONE else min(workers, len(wanted)))
     return len(wanted)
-
-
-def _view(board: Board, tasks: Sequence[RowTask]) -> BoardView:
-    axis_of = axes(board.dataset.card)
-    return board_view(board, [load_row(task, axis_of) for task in tasks], axis_of)
 
 
 def page_folder(view: BoardView, row: BuiltRow) -> str:
@@ -183,7 +205,7 @@ def _sizes(pages: Mapping[str, bytes], rows: Mapping[str, BuiltRow]) -> dict[str
     sizes = {name: len(content) for name, content in pages.items()}
     sizes |= {f"static/{path.name}": path.stat().st_size for path in STATIC.iterdir()}
     for path, row in rows.items():
-        sizes |= {f"{path}/{name}": size for name, size in row.summary["sizes"].items()}
+        sizes |= {f"{path}/{name}": size for name, size in row.files.sizes.items()}
     return sizes
 
 
@@ -197,9 +219,9 @@ def _check_links(pages: Mapping[str, bytes], rows: Mapping[str, BuiltRow], files
     seen: set[tuple[str, str]] = set()
     for path, row in rows.items():
         board = path.rpartition("/")[0]
-        new = {target for target in row.summary["outside"] if (board, target) not in seen}
+        new = {target for target in row.files.outside if (board, target) not in seen}
         seen |= {(board, target) for target in new}
-        found[f"{path}/index.html"] = links.Links(new, set(row.summary["ids"]))
+        found[f"{path}/index.html"] = links.Links(new, set(row.files.ids))
     links.check(found, files)
 
 
@@ -221,8 +243,5 @@ def _prune(cache: Path, used: set[str]) -> None:
     """Forget rows that the site no longer shows, and what a killed build left behind."""
     if cache.is_dir():
         for entry in cache.iterdir():
-            if entry.name.startswith(crossings.PREFIX):
-                if not set(entry.stem.split("-")[1:3]) <= used:
-                    entry.unlink(missing_ok=True)
-            elif entry.name not in used:
+            if entry.name not in used:
                 shutil.rmtree(entry, ignore_errors=True)

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from db.queries import ChangeInfo
-from sitegen.axes import SYMBOLS
+from sitegen.threats import symbol
 from sitegen.words import number, percent
 
 
@@ -80,7 +80,7 @@ def _lowered(norm: str, found: Mapping[str, Any]) -> str:
     lowered, first = int(found.get("lowered", 0)), int(found.get("found", 0))
     if not lowered + int(found.get("new", 0)):
         return ""
-    text = f"In {SYMBOLS.get(norm, norm)}, {lowered + int(found.get('new', 0))} samples have a nearer example"
+    text = f"In {symbol(norm)}, {lowered + int(found.get('new', 0))} samples have a nearer example"
     if first:
         text += f", {first} of them had none before"
     if largest := found.get("largest"):
@@ -116,7 +116,7 @@ def by_norm(moves: Sequence[Move]) -> list[tuple[str, str, list[Move]]]:
     groups: dict[tuple[str, str], list[Move]] = {}
     for move in moves:
         groups.setdefault((move.board, move.norm), []).append(move)
-    return [(board if several else "", SYMBOLS.get(norm, norm), own) for (board, norm), own in groups.items()]
+    return [(board if several else "", symbol(norm), own) for (board, norm), own in groups.items()]
 
 
 def move_text(move: Move) -> str:

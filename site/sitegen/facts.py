@@ -1,13 +1,14 @@
 """What a row says: its curves between their bounds, sample by sample, and everything counted from them.
 
-A row's facts depend on the row alone (its evaluations and its dataset's card), so that they can be computed in any
-process and kept until one of its evaluations changes.
+A row's facts depend on the row and its board's axes alone, so that they can be computed in any process and kept until
+one of its evaluations changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 import numpy as np
@@ -15,21 +16,19 @@ from numpy.typing import NDArray
 
 from benchmark.board.credit import Share, contributor, shares
 from benchmark.curve import Floats, RobustnessCurve
-from benchmark.errors import BenchmarkError
+from benchmark.threat.budget import ABSOLUTE
 from db.queries import EvaluationData, EvaluationInfo, Row
-from sitegen.axes import NORMS, UNION, Axis
+from sitegen.axes import Axis
+from sitegen.findings import Found, findings, looked, spread
+from sitegen.threats import UNION
 
 ROUNDING: Final = 1e-9
 """Relative difference below which two distances are equal: what float64 arithmetic may leave."""
 
 
-class CrossingError(BenchmarkError):
-    """A certified lower bound lies above a verified adversarial distance: one of the two is wrong."""
-
-
 @dataclass(frozen=True)
 class Source:
-    """Where adversarial examples come from: an attack, AutoAttack, a challenge, a replay, a solver.
+    """Where adversarial examples come from: an attack, a challenge, a solver, another model.
 
     Attributes:
         slug: For addresses and for grouping.
@@ -47,16 +46,14 @@ class Source:
 def source_of(evaluation: EvaluationInfo, provenance: Mapping[str, Any] | None = None) -> Source:
     """Whom an evaluation's adversarial examples are credited to."""
     name = contributor(evaluation.measure, evaluation.parameters)
-    titles = {"autoattack": "AutoAttack", "exact": "exact solver", "transfer": "transfer replay"}
-    slug = evaluation.measure if evaluation.measure in {"challenge", "transfer"} else name
-    slug = "".join(c if c.isalnum() or c in "-." else "-" for c in slug.lower())
+    slug = "".join(c if c.isalnum() or c in "-." else "-" for c in name.lower()) or "nameless"
     method = (provenance or {}).get("method") or {}
-    return Source(slug, titles.get(name, name), str(method.get("title") or ""), str(method.get("paper") or ""))
+    return Source(slug, name, str(method.get("title") or ""), str(method.get("paper") or ""))
 
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """What one evaluation contributed to a norm's ledger.
+    """What one evaluation contributed to a threat's ledger.
 
     Attributes:
         evaluation: The evaluation.
@@ -70,24 +67,50 @@ class Part:
     distances: Floats
     looked: NDArray[np.bool_]
 
-    @property
+    @cached_property
     def source(self) -> Source:
         """Whom it is credited to."""
         return source_of(self.evaluation, self.data.detail.provenance)
 
+    @property
+    def within_budget(self) -> bool:
+        """Whether it looked for examples within one ε, not for the nearest: it judges samples at that ε."""
+        return any(o.get("kind") == "verdict" and o.get("eps") is not None for o in self.evaluation.outputs)
+
+
+@dataclass(frozen=True)
+class Crossing:
+    """A proven lower bound above a verified distance: one of the two is wrong.
+
+    Attributes:
+        threat: The threat.
+        sample: The worst sample.
+        certified: Its proven radius.
+        distance: Its verified distance.
+        source: Who found that example.
+        samples: How many samples cross.
+    """
+
+    threat: str
+    sample: int
+    certified: float
+    distance: float
+    source: str
+    samples: int
+
+    @property
+    def text(self) -> str:
+        """What is wrong, with the sample named."""
+        return (
+            f"{self.threat}: sample {self.sample} is certified up to {self.certified:.9g}, but {self.source} has a "
+            f"verified adversarial example at {self.distance:.9g}; {self.samples} samples cross, so a certificate or a "
+            "distance is wrong"
+        )
+
 
 @dataclass(frozen=True, eq=False)
-class Exact:
-    """What an exact solver found, shape (n,) each; NaN bounds where it did not look."""
-
-    lower: Floats
-    upper: Floats
-    solved: NDArray[np.bool_]
-
-
-@dataclass(frozen=True, eq=False)
-class NormFacts:
-    """A row in one norm (or in their union).
+class ThreatFacts:
+    """A row under one threat (or under their union).
 
     Attributes:
         axis: The ε axis.
@@ -95,10 +118,8 @@ class NormFacts:
         winner: Index in ``parts`` of what found the nearest example, shape (n,); -1 where nothing did.
         parts: What each evaluation contributed, in the order of the ledger.
         counts: Robust samples at each position of the axis, shape (g,).
-        certificate: Certified radii, shape (n,), the best of all methods; NaN where none was computed; or None.
-        clever: CLEVER scores, shape (n,), NaN where there is none; or None.
-        exact: What an exact solver found, or None.
-        points: AutoAttack's robust accuracy at single ε.
+        beside: Lower bounds, estimates and verdicts of this threat.
+        lower: The best proven lower bound of each sample, shape (n,), 0 where there is none; None without any.
     """
 
     axis: Axis
@@ -106,39 +127,38 @@ class NormFacts:
     winner: NDArray[np.int64]
     parts: tuple[Part, ...]
     counts: NDArray[np.int64]
-    certificate: Floats | None
-    clever: Floats | None
-    exact: Exact | None
-    points: tuple[tuple[float, float], ...]
-
-    @property
-    def lower(self) -> Floats | None:
-        """The best proven lower bound of each sample, 0 where there is none; None if nothing was proven at all."""
-        bounds = [b for b in (self.certificate, self.exact.lower if self.exact else None) if b is not None]
-        return np.fmax.reduce([np.nan_to_num(b, nan=0.0) for b in bounds]) if bounds else None
+    beside: tuple[Found, ...]
+    lower: Floats | None
 
     def certified(self, eps: float) -> float | None:
         """Share of samples proven robust at ``eps``; None if nothing was proven at all."""
-        lower = self.lower
-        return None if lower is None else float((lower > eps).mean())
+        return None if self.lower is None else float((self.lower > eps).mean())
 
     def decided(self) -> float | None:
         """How much of the curve is decided, up to the end of the axis.
 
         1 − (area between the curve of the attacks and that of the proven lower bounds) ÷ (length of the axis).
         """
-        if (lower := self.lower) is None:
+        if self.lower is None:
             return None
         top = self.axis.maximum
         upper = np.minimum(self.curve.distances, top)
-        return float(1 - np.maximum(upper - np.minimum(lower, top), 0).mean() / top)
+        return float(1 - np.maximum(upper - np.minimum(self.lower, top), 0).mean() / top)
 
-    def violations(self) -> float | None:
-        """Share of correctly classified samples whose CLEVER score exceeds the nearest example's distance."""
-        if self.clever is None:
+    @cached_property
+    def crossing(self) -> Crossing | None:
+        """The worst crossing of a proven lower bound and a verified distance."""
+        if self.lower is None:
             return None
-        asked = np.isfinite(self.clever) & (self.curve.distances > 0)
-        return float((self.clever[asked] > self.curve.distances[asked]).mean()) if asked.any() else None
+        distances = self.curve.distances
+        crossed = np.flatnonzero(self.lower > distances * (1 + ROUNDING))
+        if not len(crossed):
+            return None
+        worst = int(crossed[np.argmax(self.lower[crossed] - distances[crossed])])
+        source = self.parts[int(self.winner[worst])].source.title if self.parts else "an attack"
+        return Crossing(
+            self.axis.threat, worst, float(self.lower[worst]), float(distances[worst]), source, len(crossed)
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,166 +169,137 @@ class RowFacts:
         row: The row.
         n: The slice.
         data: Everything recorded of its done evaluations, by id.
-        norms: norm -> its facts; a norm that the attacks have not covered is missing; the union needs all of them.
-        correct: Which clean images are classified correctly, shape (n,), or None if that was not measured.
+        found: All declared outputs of them.
+        threats: threat -> its facts; one that was not attacked on all samples is missing; the union needs all others.
+        missing: Threats of the board that were not attacked on all samples -> on how many they were.
         prediction: The class predicted for each clean image, shape (n,), or None.
     """
 
     row: Row
     n: int
     data: Mapping[int, EvaluationData]
-    norms: Mapping[str, NormFacts]
-    correct: NDArray[np.bool_] | None
+    found: Sequence[Found]
+    threats: Mapping[str, ThreatFacts]
+    missing: Mapping[str, int]
     prediction: NDArray[np.int64] | None
 
     @property
-    def clean_accuracy(self) -> float | None:
-        """Share of clean images that are classified correctly."""
-        if self.correct is not None:
-            return float(self.correct.mean())
-        return next((facts.curve.clean_accuracy for facts in self.norms.values()), None)
+    def correct(self) -> int | None:
+        """How many clean images are classified correctly: those with a distance above 0; None without a curve."""
+        curve = next((facts.curve for facts in self.threats.values()), None)
+        return None if curve is None else int(np.count_nonzero(curve.distances > 0))
+
+    @property
+    def crossing(self) -> Crossing | None:
+        """The first crossing of any threat."""
+        return next((facts.crossing for facts in self.threats.values() if facts.crossing is not None), None)
+
+    def of_kind(self, *kinds: str) -> list[Found]:
+        """The declared outputs of some kinds."""
+        return [found for found in self.found if found.output.kind in kinds]
 
 
 def row_facts(row: Row, data: Mapping[int, EvaluationData], *, n: int, axes: Mapping[str, Axis]) -> RowFacts:
-    """Everything a row says.
+    """Everything a row says."""
+    found = findings(row, data, n)
+    threats: dict[str, ThreatFacts] = {}
+    missing: dict[str, int] = {}
+    for threat, axis in axes.items():
+        if threat == UNION:
+            continue
+        attacked = _attacked(found, threat, n)
+        if attacked.all():
+            threats[threat] = _threat_facts(row, data, found, axis, n)
+        else:
+            missing[threat] = int(attacked.sum())
+    if UNION in axes and all(threat in threats for threat in axes[UNION].reference):
+        threats[UNION] = _union(threats, axes[UNION])
+    return RowFacts(row, n, data, found, threats, missing, _prediction(row, data, n))
 
-    Raises:
-        CrossingError: If a proven lower bound exceeds the ledger's distance on some sample.
-    """
-    norms = {norm: facts for norm in NORMS if (facts := _norm_facts(row, data, axes[norm], n)) is not None}
-    if len(norms) == len(NORMS):
-        norms[UNION] = _union(norms, axes[UNION])
-    clean = [data[e.id] for e in row.done if e.measure == "clean"]
-    correct = prediction = None
-    if clean:
-        correct = _spread(clean[-1], "correct", n, fill=False, dtype=np.bool_)
-        prediction = _spread(clean[-1], "prediction", n, fill=-1, dtype=np.int64)
-    return RowFacts(row, n, data, norms, correct, prediction)
+
+def _attacked(found: Iterable[Found], threat: str, n: int) -> NDArray[np.bool_]:
+    """The samples that were attacked under a threat: examples that were found under another one do not count."""
+    attacked = np.zeros(n, dtype=np.bool_)
+    for one in found:
+        if one.output.kind == "upper" and one.output.threat == threat:
+            attacked |= one.measured
+    return attacked
 
 
-def _norm_facts(row: Row, data: Mapping[int, EvaluationData], axis: Axis, n: int) -> NormFacts | None:
-    name = f"distance_{axis.norm}"
+def _prediction(row: Row, data: Mapping[int, EvaluationData], n: int) -> NDArray[np.int64] | None:
+    known = [data[e.id] for e in row.done if "prediction" in data[e.id].arrays]
+    return spread(known[-1], "prediction", n, fill=-1, dtype=np.int64) if known else None
+
+
+def _threat_facts(
+    row: Row, data: Mapping[int, EvaluationData], found: Sequence[Found], axis: Axis, n: int
+) -> ThreatFacts:
+    name = f"distance_{axis.threat}"
     parts = tuple(_part(e, data[e.id], name, n) for e in row.done if name in data[e.id].arrays)
-    if not parts or not np.any([p.looked for p in parts], axis=0).all():
-        return None
     distances, winner = np.full(n, np.inf), np.full(n, -1, dtype=np.int64)
     for k, part in enumerate(parts):
         lower = part.distances < distances
         distances[lower], winner[lower] = part.distances[lower], k
-    curve = RobustnessCurve(distances, axis.norm)
-    own = [e for e in row.done if e.norm == axis.norm]
-    facts = NormFacts(
+    curve = RobustnessCurve(distances, "linf")  # the norm has no part in any of the figures
+    own = tuple(
+        f for f in found if f.output.threat == axis.threat and f.output.kind in {"lower", "estimate", "verdict"}
+    )
+    bounds = [np.maximum(np.nan_to_num(f.values, nan=0.0), 0.0) for f in own if f.output.kind == "lower"]
+    return ThreatFacts(
         axis=axis,
         curve=curve,
         winner=winner,
         parts=parts,
-        counts=_counts(curve, axis),
-        certificate=_best([_spread(data[e.id], "radius", n) for e in own if e.measure == "certificate"]),
-        clever=_best([_spread(data[e.id], "score", n) for e in own if e.measure == "clever"]),
-        exact=_exact([data[e.id] for e in own if e.measure == "exact"], n),
-        points=_points(parts, axis.norm),
+        counts=_counts(distances, axis),
+        beside=own,
+        lower=np.maximum.reduce(bounds) if bounds else None,
     )
-    _refuse_crossing(row, facts)
-    return facts
 
 
-def _counts(curve: RobustnessCurve, axis: Axis) -> NDArray[np.int64]:
-    return np.rint(curve.robust_accuracy(axis.grid) * len(curve)).astype(np.int64)
+def _counts(distances: Floats, axis: Axis) -> NDArray[np.int64]:
+    ordered = np.sort(distances)
+    return (len(distances) - np.searchsorted(ordered, axis.limits, side="right")).astype(np.int64)
 
 
 def _part(evaluation: EvaluationInfo, data: EvaluationData, name: str, n: int) -> Part:
-    samples = data.samples[name]
-    inside = samples < n
-    looked = np.zeros(n, dtype=np.bool_)
-    looked[samples[inside]] = True
-    return Part(evaluation, data, _spread(data, name, n, fill=np.inf), looked)
+    distances = spread(data, name, n, fill=np.inf)
+    distances[~(distances >= 0)] = np.inf  # what no ledger can hold says nothing; `curveboard verify` finds it
+    return Part(evaluation, data, distances, looked(data, name, n))
 
 
-def _spread(data: EvaluationData, name: str, n: int, *, fill: float = np.nan, dtype: Any = np.float64) -> NDArray[Any]:
-    """An array of some samples as one of the whole slice; ``fill`` elsewhere."""
-    whole = np.full(n, fill, dtype=dtype)
-    if name in data.arrays:
-        samples = data.samples[name]
-        inside = samples < n
-        whole[samples[inside]] = data.arrays[name][inside]
-    return whole
-
-
-def _best(arrays: Sequence[Floats]) -> Floats | None:
-    """The largest of several lower bounds or scores, ignoring NaN."""
-    return np.fmax.reduce(arrays) if arrays else None
-
-
-def _exact(found: Sequence[EvaluationData], n: int) -> Exact | None:
-    if not found:
-        return None
-    data = found[-1]
-    solved = _spread(data, "solved", n, fill=False, dtype=np.bool_)
-    return Exact(_spread(data, "lower", n), _spread(data, "upper", n), solved)
-
-
-def _points(parts: Sequence[Part], norm: str) -> tuple[tuple[float, float], ...]:
-    points = []
-    for part in parts:
-        eps = part.evaluation.parameters.get("eps")
-        if (
-            part.evaluation.measure == "autoattack"
-            and part.evaluation.norm == norm
-            and eps is not None
-            and part.looked.all()
-        ):
-            points.append((float(eps), float((part.distances > float(eps)).mean())))
-    return tuple(sorted(points))
-
-
-def _refuse_crossing(row: Row, facts: NormFacts) -> None:
-    if (lower := facts.lower) is None:
-        return
-    distances = facts.curve.distances
-    crossed = np.flatnonzero(lower > distances * (1 + ROUNDING))
-    if len(crossed):
-        i = int(crossed[np.argmax(lower[crossed] - distances[crossed])])
-        part = facts.parts[int(facts.winner[i])]
-        raise CrossingError(
-            f"{row.model.slug}, {facts.axis.norm}: sample {i} is certified up to {lower[i]:.9g}, but "
-            f"{part.source.title} has a verified adversarial example at {distances[i]:.9g} (evaluation "
-            f"{part.evaluation.id}); {len(crossed)} samples cross. One of the two is wrong, so nothing is published. "
-            "Re-check the evidence (curveboard verify), then evaluate the certificate again."
-        )
-
-
-def _union(norms: Mapping[str, NormFacts], axis: Axis) -> NormFacts:
-    budgets = [axis.reference[norm] for norm in NORMS]
-    scaled = np.stack([norms[norm].curve.distances / eps for norm, eps in zip(NORMS, budgets, strict=True)])
-    curve = RobustnessCurve(scaled.min(axis=0), "linf")  # the norm has no part in any of the figures
-    return NormFacts(
+def _union(threats: Mapping[str, ThreatFacts], axis: Axis) -> ThreatFacts:
+    own = [(threats[threat], eps) for threat, eps in axis.reference.items()]
+    scaled = np.stack([_multiple(facts.curve.distances, eps) for facts, eps in own])
+    bounds = [facts.lower / eps for facts, eps in own if facts.lower is not None]
+    distances = scaled.min(axis=0)
+    return ThreatFacts(
         axis=axis,
-        curve=curve,
+        curve=RobustnessCurve(distances, "linf"),  # the norm has no part in any of the figures
         winner=scaled.argmin(axis=0),
         parts=(),
-        counts=_counts(curve, axis),
-        certificate=_smallest([norms[norm].lower for norm in NORMS], budgets),
-        clever=_smallest([norms[norm].clever for norm in NORMS], budgets),
-        exact=None,
-        points=(),
+        counts=_counts(distances, axis),
+        beside=(),
+        lower=np.minimum.reduce(bounds) if len(bounds) == len(own) else None,
     )
 
 
-def _smallest(arrays: Sequence[Floats | None], budgets: Sequence[float]) -> Floats | None:
-    present = [array / eps for array, eps in zip(arrays, budgets, strict=True) if array is not None]
-    return np.minimum.reduce(present) if len(present) == len(arrays) else None
+def _multiple(distances: Floats, eps: float) -> Floats:
+    """Distances as multiples of a budget, such that one is within k if the distance is within k times the budget."""
+    scaled = (distances - ABSOLUTE) / eps + ABSOLUTE
+    return np.where(distances > 0, np.maximum(scaled, np.finfo(np.float64).tiny), 0.0)
 
 
 @dataclass(frozen=True)
 class Credit:
-    """What one source of adversarial examples did for one row in one norm.
+    """What one source of adversarial examples did for one row under one threat.
 
     Attributes:
         source: The source.
         decided: Samples whose nearest example is its.
         alone: Samples whose distance would be larger by more than 1 % without it.
         lowered: How much the area under the curve would be larger without it, in the norm's unit.
-        optimality: Mean of (ledger distance ÷ its distance) over the samples it looked at that have an example.
+        optimality: Mean of (ledger distance ÷ its distance) over the samples it looked at that have an example; None
+            also for a source that looks for examples within one ε, not for the nearest.
         seconds: What it cost.
         passes: Forward and backward passes, in images.
     """
@@ -322,7 +313,7 @@ class Credit:
     passes: int
 
 
-def credits_of(facts: NormFacts) -> list[Credit]:
+def credits_of(facts: ThreatFacts) -> list[Credit]:
     """What each source did, the one that decided most first."""
     by_source: dict[Source, list[Part]] = {}
     for part in facts.parts:
@@ -338,14 +329,15 @@ def _joined(parts: Sequence[Part]) -> tuple[Floats, NDArray[np.bool_]]:
     return np.min([part.distances for part in parts], axis=0), np.any([part.looked for part in parts], axis=0)
 
 
-def _credit(facts: NormFacts, source: Source, parts: Sequence[Part], share: Share) -> Credit:
-    details = [part.data.detail for part in parts if part.evaluation.norm == facts.axis.norm]
+def _credit(facts: ThreatFacts, source: Source, parts: Sequence[Part], share: Share) -> Credit:
+    own = [part for part in parts if any(o.get("threat") == facts.axis.threat for o in part.evaluation.outputs)]
+    details = [part.data.detail for part in own]
     return Credit(
         source=source,
         decided=share.nearest,
         alone=share.alone,
         lowered=share.area,
-        optimality=share.optimality,
+        optimality=None if own and all(part.within_budget for part in own) else share.optimality,
         seconds=sum(d.seconds for d in details),
         passes=sum(d.forward_passes + d.backward_passes for d in details),
     )

@@ -11,14 +11,15 @@ from benchmark.errors import InputError, UnknownNameError
 from db import queries
 from db.queries import Board
 from db.session import Database
-from sitegen.axes import axes
-from sitegen.board_charts import curves_chart, ranks_chart
 from sitegen.board_view import BoardView, board_title, board_view
-from sitegen.facts import row_facts
-from sitegen.model_charts import curve_chart
-from sitegen.pdf import pdf
-from sitegen.plots import Chart, svg
-from sitegen.rows import BuiltRow, unbuilt_row
+from sitegen.build import board_axes
+from sitegen.charts.base import Chart
+from sitegen.charts.board import curves_chart, ranks_chart
+from sitegen.charts.model import curve_chart
+from sitegen.charts.pdf import pdf
+from sitegen.charts.svg import svg
+from sitegen.facts import RowFacts, row_facts
+from sitegen.rows import unbuilt_row
 
 
 def draw(
@@ -39,7 +40,7 @@ def draw(
         form: ``svg``, ``pdf`` or ``png``.
         board: The board's slug; may be None if there is only one.
         models: Slugs; empty for all ranked ones.
-        norm: ``linf``, ``l2``, ``l1`` or ``union``.
+        norm: Key of a threat of the board, or ``union``.
         kind: ``curves``, ``ranks``, or ``band`` (of one model).
         size: Width and height in points.
         scale: Pixels a point of a PNG.
@@ -77,27 +78,35 @@ def _chosen(board: Board, models: Sequence[str]) -> Board:
     return replace(board, rows=rows)
 
 
-def _band(database: Database, board: Board, models: Sequence[str], norm: str) -> Chart:
-    rows = _chosen(board, models).rows
-    if len(rows) != 1:
-        raise InputError(f"A band is of one model, {len(rows)} were chosen; name one with --model.")
-    with database.read() as session:
-        data = queries.row_data(session, [evaluation.id for evaluation in rows[0].done])
-    facts = row_facts(rows[0], data, n=board.n, axes=axes(board.dataset.card))
-    return curve_chart(rows[0].model.title, facts.norms[norm])
+def _band(database: Database, board: Board, models: Sequence[str], threat: str) -> Chart:
+    chosen = _chosen(board, models)
+    if len(chosen.rows) != 1:
+        raise InputError(f"A band is of one model, {len(chosen.rows)} were chosen; name one with --model.")
+    (facts,) = _facts(database, chosen)
+    if threat not in facts.threats:
+        raise UnknownNameError("threat that this model was attacked in", threat, facts.threats)
+    return curve_chart(facts.row.model.title, facts.threats[threat])
 
 
-def _many(database: Database, board: Board, models: Sequence[str], norm: str, kind: str) -> Chart:
+def _many(database: Database, board: Board, models: Sequence[str], threat: str, kind: str) -> Chart:
     view = _view(database, _chosen(board, models))
-    chart = curves_chart(view, norm) if kind == "curves" else ranks_chart(view, norm)
+    if threat not in view.axes:
+        raise UnknownNameError("threat of this board", threat, view.axes)
+    if not view.rankings[threat].rows:
+        raise InputError(f"None of these models was attacked in {threat} on all samples.")
+    chart = curves_chart(view, threat) if kind == "curves" else ranks_chart(view, threat)
     return replace(chart, title=f"{board_title(board)}: {chart.title}")
 
 
+def _facts(database: Database, board: Board) -> list[RowFacts]:
+    with database.read() as session:
+        axis_of = board_axes(session, board)
+        found = [(row, queries.row_data(session, [evaluation.id for evaluation in row.done])) for row in board.rows]
+    return [row_facts(row, data, n=board.n, axes=axis_of) for row, data in found]
+
+
 def _view(database: Database, board: Board) -> BoardView:
-    axis_of = axes(board.dataset.card)
-    built: list[BuiltRow] = []
-    for row in board.rows:
-        with database.read() as session:
-            data = queries.row_data(session, [evaluation.id for evaluation in row.done])
-        built.append(unbuilt_row(row_facts(row, data, n=board.n, axes=axis_of), board.dataset))
-    return board_view(board, built, axis_of)
+    facts = _facts(database, board)
+    with database.read() as session:
+        axis_of = board_axes(session, board)
+    return board_view(board, [unbuilt_row(one) for one in facts], axis_of)

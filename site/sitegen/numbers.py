@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.statistics import resampled_counts
+from benchmark.threat.budget import limit
 from sitegen.axes import Axis
-from sitegen.facts import NormFacts
+from sitegen.facts import ThreatFacts
 
 RESAMPLES: Final = 300
 """Bootstrap resamples behind the intervals of ranks."""
@@ -20,7 +21,7 @@ RESAMPLES: Final = 300
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """A row in one norm.
+    """A row under one threat.
 
     Attributes:
         counts: Robust samples at each position of the axis, shape (g,).
@@ -35,14 +36,14 @@ class Numbers:
     robust: NDArray[np.uint8]
 
 
-def numbers_of(facts: NormFacts) -> Numbers:
-    """The numbers of a row in a norm."""
+def numbers_of(facts: ThreatFacts) -> Numbers:
+    """The numbers of a row in a threat."""
     distances, axis = facts.curve.distances, facts.axis
     return Numbers(
         counts=facts.counts.astype(np.int32),
-        ranked=np.count_nonzero(distances > axis.ranked[:, None], axis=1).astype(np.int32),
-        resampled=resampled_counts(distances, axis.ranked, resamples=RESAMPLES).astype(_kind(len(distances))),
-        robust=np.packbits(distances > axis.published[0]),
+        ranked=np.count_nonzero(distances > limit(axis.ranked)[:, None], axis=1).astype(np.int32),
+        resampled=resampled_counts(distances, limit(axis.ranked), resamples=RESAMPLES).astype(_kind(len(distances))),
+        robust=np.packbits(distances > axis.reference_limit),
     )
 
 
@@ -52,7 +53,7 @@ def _kind(n: int) -> str:
 
 
 def save_numbers(path: Path, numbers: Mapping[str, Numbers]) -> None:
-    """Write the numbers of all norms into one file, without names: `load_numbers` knows the shapes."""
+    """Write the numbers of all threats into one file, without names: `load_numbers` knows the shapes."""
     parts = [part for n in numbers.values() for part in (n.counts, n.ranked, n.resampled, n.robust)]
     path.write_bytes(
         b"".join(np.ascontiguousarray(part).astype(part.dtype.newbyteorder("<")).tobytes() for part in parts)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
+from benchmark.statistics import Ranks
 
 SHORTEST: Final = 0.03
 """Shortest range of ε, as a share of the axis, that counts as a lead of its own."""
@@ -82,3 +84,39 @@ def _without_short(
         del kept[weak]
         kept = [k for i, k in enumerate(kept) if i == 0 or not set(k[1]) & set(kept[i - 1][1])]
     return kept
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of ε with one leader, and whether no other model shares the first rank in the 95 % interval."""
+
+    start: float
+    end: float
+    leader: int
+    clear: bool
+
+
+def stretches(leads: Sequence[Reign], table: Ranks, ranked: Floats) -> list[Stretch]:
+    """Who leads where, and where that is more than the sampling of images can explain.
+
+    Intervals are known at the axis' ranked positions; in between the nearest one holds.
+
+    Args:
+        leads: The reigns of a board.
+        table: Its ranks with intervals, at ``ranked``.
+        ranked: Positions, shape (r,).
+    """
+    middles = (ranked[1:] + ranked[:-1]) / 2
+    found: list[Stretch] = []
+    for reign in leads:
+        leader = reign.leaders[0]
+        edges = np.unique(np.clip(np.concatenate(([reign.start, reign.end], middles)), reign.start, reign.end))
+        for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+            nearest = int(np.argmin(np.abs(ranked - (start + end) / 2)))
+            clear = int(table.high[leader, nearest]) == 1
+            last = found[-1] if found else None
+            if last is not None and last.end == start and (last.leader, last.clear) == (leader, clear):
+                found[-1] = replace(last, end=end)
+            else:
+                found.append(Stretch(start, end, leader, clear))
+    return found

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
-from sitegen import plots, words
+from sitegen import words
 from sitegen.changes import by_norm, move_text
+from sitegen.charts import html
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 STATIC: Final = Path(__file__).parent / "static"
@@ -42,6 +44,14 @@ class Frame:
     wide: bool = field(default=False)
 
 
+def navigation() -> list[tuple[str, str]]:
+    """(title, address) of the pages that are in the site's menu, in order."""
+    from sitegen.pages import pages  # they render, so they import this module
+
+    shown = [page for page in pages().values() if page.menu]
+    return [(page.menu, page.address) for page in sorted(shown, key=lambda page: (page.order, page.name))]
+
+
 @cache
 def environment() -> Environment:
     """The environment of all templates."""
@@ -60,15 +70,19 @@ def environment() -> Environment:
         count=words.count,
         date=words.date,
         listed=words.listed,
-        measure_title=words.measure_title,
         by_norm=by_norm,
         move_text=move_text,
         paper_link=words.paper_link,
         version=words.version,
         parameters_text=words.parameters_text,
     )
-    env.globals.update(chart_html=plots.html, flag_meaning=words.flag_meaning)
+    env.globals.update(chart_html=html.html, flag_meaning=words.flag_meaning, navigation=navigation)
     return env
+
+
+def fragment(template: str, macro: str, *arguments: object) -> Markup:
+    """What a macro of a template makes: parts of a page that scripts exchange for one another."""
+    return Markup(getattr(environment().get_template(template).module, macro)(*arguments))  # noqa: S704 - autoescaped
 
 
 def render(template: str, frame: Frame, **context: Any) -> bytes:

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -26,18 +26,35 @@ from benchmark.curve import Floats
 from benchmark.evidence.store import EvidenceStore
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
+from db.schema import State
 from db.session import Database
 from sitegen import links
-from sitegen.axes import Axis, axes
-from sitegen.facts import RowFacts, row_facts
-from sitegen.model_page import Bundle, ModelPage, flags_of, model_page, page_bytes
+from sitegen.axes import Axis
+from sitegen.charts.model import share_of
+from sitegen.charts.pdf import pdf
+from sitegen.facts import RowFacts, ThreatFacts, credits_of, row_facts
+from sitegen.findings import newest
+from sitegen.model.page import Bundle, flags_of, model_page, page_bytes, published_of
+from sitegen.model.strips import Stock
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
-from sitegen.pdf import pdf
+from sitegen.panels import panel_of
 from sitegen.pictures import Examples
+from sitegen.records import (
+    Cell,
+    CreditRecord,
+    FilesRecord,
+    Problem,
+    RowRecord,
+    Share,
+    Summary,
+    ThreatRecord,
+    load,
+    save,
+)
+from sitegen.render import navigation
 from sitegen.scripts_data import bins_js, falls
 from sitegen.sheets import adversarial_sheet
 from sitegen.staging import link_or_copy
-from sitegen.strips import Stock
 
 SUMMARY: Final = "summary.json"
 NUMBERS: Final = "numbers.bin"
@@ -60,6 +77,7 @@ class RowTask:
     artifacts: Path
     as_of: datetime | None
     cache: Path
+    axes: Mapping[str, Axis]
     bundle: Path | None = None
 
     @property
@@ -71,7 +89,8 @@ class RowTask:
             [self.dataset.name, self.dataset.digest, self.dataset.title, self.dataset.card],
             [self.n, self.board_title, self.row.status, self.row.protocol.name, self.row.protocol.version],
             [model.slug, model.digest, model.title, model.card, model.added_at],
-            [[e.key, e.state, e.reason, e.finished_at] for e in sorted(evaluations, key=lambda e: e.id)],
+            [[e.key, e.state, e.reason, e.finished_at, e.outputs] for e in sorted(evaluations, key=lambda e: e.id)],
+            [[threat, axis.published, axis.maximum, axis.reference] for threat, axis in self.axes.items()],
             [[change.id, change.at, change.detail] for change in self.changes],
             self.as_of,
             self.bundle.name if self.bundle else None,
@@ -94,6 +113,7 @@ def program_digest() -> str:
     digest = hashlib.sha256()
     for file in files:
         digest.update(file.name.encode() + b"\0" + file.read_bytes())
+    digest.update(repr(navigation()).encode())
     return digest.hexdigest()
 
 
@@ -104,18 +124,20 @@ class BuiltRow:
     Attributes:
         row: The row.
         folder: Where its files are.
-        summary: Figures and card, as JSON values (see `_summary`).
-        numbers: norm -> its curve in numbers; a norm that the attacks have not covered is missing.
+        record: Its figures.
+        files: Its page's files.
+        numbers: threat -> its curve in numbers; one that was not attacked on all samples is missing.
     """
 
     row: Row
     folder: Path
-    summary: Mapping[str, Any]
+    record: RowRecord
+    files: FilesRecord
     numbers: Mapping[str, Numbers]
 
-    def distances(self, norm: str) -> Floats:
+    def distances(self, threat: str) -> Floats:
         """The ledger, shape (n,); mapped, not read."""
-        found: Floats = np.load(self.folder / f"distances-{norm}.npy", mmap_mode="r")
+        found: Floats = np.load(self.folder / f"distances-{threat}.npy", mmap_mode="r")
         return found
 
     @property
@@ -172,9 +194,29 @@ def build_row(task: RowTask) -> None:
 
 
 def _build(task: RowTask, folder: Path) -> None:
+    """Make the row's files; a row whose results cannot be read is shown as that, and keeps nobody from the site."""
+    try:
+        _fill(task, folder)
+    except Exception as error:
+        shutil.rmtree(folder)
+        (folder / PAGE).mkdir(parents=True)
+        told = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        _fill(replace(task, row=_unread(task.row, told)), folder, damaged=told)
+
+
+def _unread(row: Row, told: str) -> Row:
+    """A row without its results: as if each had failed for this reason."""
+    reason = f"Its results cannot be read ({told})."
+    cells = [
+        replace(cell, state=State.FAILED, reason=reason) if cell.state is State.DONE else cell for cell in row.cells
+    ]
+    return replace(row, cells=tuple(cells), others=(), status=RowStatus.INCOMPLETE)
+
+
+def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     with _database(task.url).read() as session:
         data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
-    facts = row_facts(task.row, data, n=task.n, axes=axes(task.dataset.card))
+    facts = row_facts(task.row, data, n=task.n, axes=task.axes)
     examples = Examples(task.artifacts)
     stock = _stock(task, examples)
     files: dict[str, bytes] = {}
@@ -191,13 +233,8 @@ def _build(task: RowTask, folder: Path) -> None:
     found = links.of(files["index.html"])
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
-    summary = _summary(page) | {
-        "outside": sorted(links.outside(found)),
-        "ids": sorted(found.ids),
-        "sizes": sizes,
-        "sheets": sheets,
-    }
-    (folder / SUMMARY).write_text(json.dumps(summary, sort_keys=True, allow_nan=False), encoding="utf-8")
+    own = FilesRecord(tuple(sorted(links.outside(found))), tuple(sorted(found.ids)), sizes, tuple(sheets))
+    save(folder / SUMMARY, Summary(record_of(facts, damaged=damaged), own))
 
 
 def _stock(task: RowTask, examples: Examples) -> Stock:
@@ -212,10 +249,10 @@ def _stock(task: RowTask, examples: Examples) -> Stock:
 
 
 def _add_files(files: dict[str, bytes], facts: RowFacts, stock: Stock) -> list[str]:
-    """Add what the compare page needs, and the figures as PDF; returns the norms that have a sheet of examples."""
-    made = {norm: adversarial_sheet(found, stock) for norm, found in facts.norms.items()}
-    sheets = {norm: content for norm, content in made.items() if content is not None}
-    files |= {f"adversarial-{norm}.png": content for norm, content in sheets.items()}
+    """Add what the compare page needs, and the figures as PDF; returns the threats that have a sheet of examples."""
+    made = {threat: adversarial_sheet(found, stock) for threat, found in facts.threats.items()}
+    sheets = {threat: content for threat, content in made.items() if content is not None}
+    files |= {f"adversarial-{threat}.png": content for threat, content in sheets.items()}
     files["bins.js"] = bins_js(facts, list(sheets))
     for name in [name for name in files if name.startswith("curve-") and name.endswith(".svg")]:
         files[name.removesuffix(".svg") + ".pdf"] = pdf(files[name].decode())
@@ -227,27 +264,23 @@ def _bundle(task: RowTask) -> Bundle | None:
 
 
 def _keep_numbers(folder: Path, facts: RowFacts) -> None:
-    save_numbers(folder / NUMBERS, {norm: numbers_of(found) for norm, found in facts.norms.items()})
-    for norm, found in facts.norms.items():
-        np.save(folder / f"distances-{norm}.npy", found.curve.distances)
+    save_numbers(folder / NUMBERS, {threat: numbers_of(found) for threat, found in facts.threats.items()})
+    for threat, found in facts.threats.items():
+        np.save(folder / f"distances-{threat}.npy", found.curve.distances)
 
 
-def unbuilt_row(facts: RowFacts, dataset: DatasetInfo) -> BuiltRow:
+def unbuilt_row(facts: RowFacts) -> BuiltRow:
     """A row's numbers without its page, for a single figure."""
-    page = model_page(facts, dataset, (), stock=Stock(dataset.card), files={})
-    return BuiltRow(facts.row, Path(), _summary(page), {norm: numbers_of(found) for norm, found in facts.norms.items()})
+    numbers = {threat: numbers_of(found) for threat, found in facts.threats.items()}
+    return BuiltRow(facts.row, Path(), record_of(facts), FilesRecord((), (), {}, ()), numbers)
 
 
-def load_row(task: RowTask, axis_of: Mapping[str, Axis]) -> BuiltRow:
-    """A built row.
-
-    Args:
-        task: What it was built from.
-        axis_of: The axes of its board.
-    """
-    summary = json.loads((task.folder / SUMMARY).read_text(encoding="utf-8"))
-    covered = {norm: axis for norm, axis in axis_of.items() if norm in summary["norms"]}
-    return BuiltRow(task.row, task.folder, summary, load_numbers(task.folder / NUMBERS, covered, task.n))
+def load_row(task: RowTask) -> BuiltRow:
+    """A built row."""
+    summary = load(task.folder / SUMMARY, Summary)
+    covered = {threat: axis for threat, axis in task.axes.items() if threat in summary.row.threats}
+    numbers = load_numbers(task.folder / NUMBERS, covered, task.n)
+    return BuiltRow(task.row, task.folder, summary.row, summary.files, numbers)
 
 
 @lru_cache(maxsize=4)
@@ -268,48 +301,78 @@ def forget_connections() -> None:
     _dataset_array.cache_clear()
 
 
-def _summary(page: ModelPage) -> dict[str, Any]:
-    """The row's figures for the board, as JSON values."""
-    card = page.card
-    norms: dict[str, Any] = {}
-    for section in (*page.sections, *([page.union] if page.union else [])):
-        facts = section.facts
-        norms[facts.axis.norm] = {
-            "published": [list(p.accuracy) for p in section.published],
-            "certified": [p.certified for p in section.published],
-            "area": list(section.area),
-            "median": _finite(section.median),
-            "censored": facts.curve.censored,
-            "clever": section.clever_mean,
-            "violations": section.violations,
-            "decided": section.decided,
-            "points": [list(point) for point in facts.points],
-            "falls": falls(facts.counts),
-            "credits": [
-                [c.source.slug, c.source.title, c.decided, c.alone, c.lowered, c.optimality, c.seconds, c.passes]
-                for c in section.credits
-            ],
-        }
-    newest = max((e.finished_at for e in page.evaluations if e.finished_at), default=None)
-    return {
-        "clean": list(page.clean) if page.clean else None,
-        "flags": [code for code, _, _ in flags_of(page.facts)],
-        "problems": [[e.measure, e.norm, e.state.value, reason] for e, reason in page.problems],
-        "norms": norms,
-        "parameters": _parameters(page.facts),
-        "seconds": page.seconds,
-        "sources": {c.source.slug: [c.source.about, c.source.paper] for s in page.sections for c in s.credits},
-        "finished": newest.isoformat() if newest else None,
-        "architecture": str(card.get("architecture") or ""),
-    }
+def record_of(facts: RowFacts, *, damaged: str = "") -> RowRecord:
+    """The row's figures for its board."""
+    row = facts.row
+    details = [facts.data[evaluation.id].detail for evaluation in row.done]
+    finished = max((e.finished_at for e in row.done if e.finished_at), default=None)
+    cells, fields = _outputs(facts)
+    return RowRecord(
+        clean=None if facts.correct is None else share_of(facts.correct, facts.n),
+        flags=tuple(flag.code for flag in flags_of(facts)),
+        problems=tuple(
+            Problem(e.measure, e.norm or "", e.state.value, e.reason or "")
+            for e in row.cells
+            if e.state is not State.DONE
+        ),
+        threats={threat: _threat(found) for threat, found in facts.threats.items()},
+        missing=dict(facts.missing),
+        crossing=facts.crossing.text if facts.crossing is not None else "",
+        damaged=damaged,
+        cells=cells,
+        fields=fields,
+        parameters=_parameters(facts),
+        seconds=sum(detail.seconds for detail in details),
+        passes=sum(detail.forward_passes + detail.backward_passes for detail in details),
+        finished=finished.isoformat() if finished else "",
+        architecture=str(row.model.card.get("architecture") or ""),
+    )
+
+
+def _outputs(facts: RowFacts) -> tuple[dict[str, Cell], dict[str, float | None]]:
+    """The newest value of every output, as a cell and as columns of the CSV."""
+    cells: dict[str, Cell] = {}
+    fields: dict[str, float | None] = {}
+    for name, found in newest(facts.found).items():
+        if (panel := panel_of(found)) is not None:
+            cells[name] = panel.cell(found, facts)
+            fields |= {f"{name}{part}": value for part, value in panel.fields(found, facts).items()}
+    return cells, fields
+
+
+def _threat(facts: ThreatFacts) -> ThreatRecord:
+    top = facts.axis.maximum
+    area = facts.curve.area_interval(up_to=top)
+    return ThreatRecord(
+        published=tuple(published_of(facts)),
+        area=Share(facts.curve.area(up_to=top), _finite(area.low) or 0.0, min(area.high, top)),
+        median=_finite(facts.curve.median),
+        censored=facts.curve.censored,
+        decided=facts.decided(),
+        falls=falls(facts.counts),
+        credits=tuple(
+            CreditRecord(
+                slug=c.source.slug,
+                title=c.source.title,
+                about=c.source.about,
+                paper=c.source.paper,
+                decided=c.decided,
+                alone=c.alone,
+                lowered=c.lowered,
+                optimality=c.optimality,
+                seconds=c.seconds,
+                passes=c.passes,
+            )
+            for c in credits_of(facts)
+        ),
+    )
 
 
 def _parameters(facts: RowFacts) -> int | None:
-    """Number of the model's parameters, as its conformance report counts them."""
-    for evaluation in reversed(facts.row.done):
-        for score in facts.data[evaluation.id].detail.scores:
-            if score.name == "parameters" and score.value is not None:
-                return int(score.value)
+    """Number of the model's parameters, from whichever scalar counts them."""
+    for found in reversed(facts.of_kind("scalar")):
+        if found.output.unit == "parameters" and found.score is not None and found.score.value is not None:
+            return int(found.score.value)
     return None
 
 

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.curve import Floats, RobustnessCurve
-from sitegen.facts import NormFacts, RowFacts
+from benchmark.curve import Floats
+from sitegen.axes import Axis
+from sitegen.facts import RowFacts, ThreatFacts
 
 
 def push(kind: str, value: Any) -> bytes:
@@ -42,22 +43,20 @@ def bins_js(facts: RowFacts, sheets: Sequence[str]) -> bytes:
 
     Args:
         facts: The row.
-        sheets: The norms that have a sheet of adversarial examples.
+        sheets: The threats that have a sheet of adversarial examples.
     """
-    norms = {norm: _norm(found) for norm, found in facts.norms.items()}
-    return push("bins", {"slug": facts.row.model.slug, "n": facts.n, "norms": norms, "sheets": list(sheets)})
+    threats = {threat: _threat(found) for threat, found in facts.threats.items()}
+    return push("bins", {"slug": facts.row.model.slug, "n": facts.n, "threats": threats, "sheets": list(sheets)})
 
 
-def _norm(facts: NormFacts) -> dict[str, Any]:
+def bins(distances: Floats, axis: Axis) -> NDArray[np.int64]:
+    """The first position of the axis at which each sample is broken; their number where it is robust everywhere."""
+    return np.searchsorted(axis.limits, distances, side="left")
+
+
+def _threat(facts: ThreatFacts) -> dict[str, Any]:
     grid = facts.axis.grid
-    found: dict[str, Any] = {"bins": words16(np.searchsorted(grid, facts.curve.distances, side="left"))}
-    for name, values in (("certified", facts.lower), ("clever", facts.clever)):
-        if values is not None:
-            found[name] = falls(_counts(values, grid))
+    found: dict[str, Any] = {"bins": words16(bins(facts.curve.distances, facts.axis))}
+    if facts.lower is not None:
+        found["certified"] = falls(len(facts.lower) - np.searchsorted(np.sort(facts.lower), grid, side="right"))
     return found
-
-
-def _counts(values: Floats, grid: Floats) -> NDArray[np.int64]:
-    """How many of the values exceed each position."""
-    curve = RobustnessCurve(np.maximum(np.nan_to_num(values, nan=0.0), 0.0), "linf")
-    return np.rint(curve.robust_accuracy(grid) * len(curve)).astype(np.int64)

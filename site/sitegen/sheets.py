@@ -8,9 +8,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from sitegen.facts import NormFacts
+from sitegen.facts import ThreatFacts
+from sitegen.model.strips import Stock
 from sitegen.pictures import png, to_pixels
-from sitegen.strips import Stock
 
 COLUMNS: Final = 20
 """Images in a row of a sheet."""
@@ -18,7 +18,7 @@ PER_SHEET: Final = 400
 MOST: Final = 16 << 20
 """Bytes of raw images that a dataset's sheets show at most; the samples beyond have no picture."""
 MOST_ADVERSARIAL: Final = 1 << 20
-"""The same for the adversarial examples of a model in a norm: all of a slice, or none."""
+"""The same for the adversarial examples of a model under a threat: all of a slice, or none."""
 
 
 def sheet(images: Sequence[NDArray[np.uint8]]) -> bytes:
@@ -55,7 +55,7 @@ def _pixels(images: Iterable[NDArray[Any]]) -> list[NDArray[np.uint8]]:
     return [to_pixels(image) for image in images]
 
 
-def adversarial_sheet(facts: NormFacts, stock: Stock) -> bytes | None:
+def adversarial_sheet(facts: ThreatFacts, stock: Stock) -> bytes | None:
     """The nearest adversarial example of every sample on one sheet, the clean image where there is none.
 
     None where images or examples are not at hand, or are too many or too large.

@@ -6,19 +6,28 @@ ones takes seconds, so the folders of rows that did not change stay where they a
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from filelock import FileLock, Timeout
+
 from benchmark.errors import InputError
 
 MARKER: Final = ".curveboard-site"
 """A file in every built site, naming its rows: only a folder that has it, or an empty one, is ever replaced."""
+
+PATIENCE: Final = 600.0
+"""Seconds to wait for another build of the same site."""
+_EXCHANGE: Final = 2
+"""RENAME_EXCHANGE of Linux' renameat2."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +138,9 @@ def _swap(folder: Path, output: Path) -> None:
     if not output.exists():
         folder.rename(output)
         return
-    old = output.with_name(f".{output.name}-old-{os.getpid()}")
+    if _exchanged(folder, output):
+        return
+    old = _set_aside(output)
     output.rename(old)
     try:
         folder.rename(output)
@@ -137,3 +148,49 @@ def _swap(folder: Path, output: Path) -> None:
         old.rename(output)
         raise
     old.rename(folder)
+
+
+def _exchanged(first: Path, second: Path) -> bool:
+    """Exchange two folders in one step, where the system can (Linux): whoever dies leaves one of the two sites."""
+    if not sys.platform.startswith("linux"):
+        return False
+    exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    here = -100  # AT_FDCWD: paths are as they are
+    return exchange is not None and exchange(here, os.fsencode(first), here, os.fsencode(second), _EXCHANGE) == 0
+
+
+def _set_aside(output: Path) -> Path:
+    return output.with_name(f".{output.name}-old")
+
+
+@contextmanager
+def alone(output: Path) -> Iterator[None]:
+    """Let nobody else build this site meanwhile, and put right what a build that was killed left behind.
+
+    Raises:
+        InputError: If somebody else builds it for longer than `PATIENCE`.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(output.with_name(f".{output.name}.lock"))
+    try:
+        lock.acquire(timeout=PATIENCE)
+    except Timeout:
+        raise InputError(
+            f"Somebody else has been building {output} for {PATIENCE / 60:.0f} minutes. Wait for it, or end it."
+        ) from None
+    try:
+        _put_right(output)
+        yield
+    finally:
+        lock.release()
+
+
+def _put_right(output: Path) -> None:
+    """A build that was killed between two renames left the old site aside: it comes back, or is removed."""
+    for old in (_set_aside(output), *output.parent.glob(f".{output.name}-old-*")):
+        if not (old / MARKER).is_file():
+            continue
+        if output.exists():
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            old.rename(output)

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 
 FLAGS: Final[Mapping[str, str]] = {
@@ -20,6 +21,10 @@ FLAGS: Final[Mapping[str, str]] = {
     "so attacks that follow gradients, and CLEVER, can look harmless.",
     "zero-gradients": "The gradient is exactly zero on some images. Attacks that follow gradients are blind there: the "
     "distances may be far too large.",
+    "no-gradients": "The answer has no gradient in the image. Only searches that need none were run: the distances "
+    "may be far too large.",
+    "model-changed": "An attack changed the model that it was given. The model was put back before anything was "
+    "verified.",
     "input-gradients": "Some gradients with respect to the image are zero, infinite or not a number. Attacks that "
     "follow gradients are blind there.",
     "non-finite-gradients": "Some gradients were infinite or not a number. Attacks that follow gradients are blind "
@@ -30,7 +35,11 @@ FLAGS: Final[Mapping[str, str]] = {
     "gradients are masked, and a better attack may lower the curve a lot.",
     "single-step-stronger": "A single gradient step found nearer examples than many small ones: the gradients are "
     "masked, and a better attack may lower the curve a lot.",
-    "square-gain": "A black-box attack found much that the attacks with gradients missed: the gradients are masked.",
+    "square-gain": "A black-box attack broke images that the attacks with gradients had missed. The more of them, the "
+    "likelier it is that the gradients are masked; the message says how many.",
+    "gradients-mislead": "The gradient does not point to where the loss grows. Attacks that follow gradients are "
+    "misled: the distances may be far too large.",
+    "missing-cells": "Some cells of a grid could not be measured; they are left out, not counted.",
     "seeds-disagree": "The attack found clearly different distances when it began with other random numbers. The "
     "curve is not settled; more effort may lower it.",
     "not-broken-at-largest-distance": "On some samples no adversarial example was found at any distance, although one "
@@ -51,18 +60,6 @@ FLAGS: Final[Mapping[str, str]] = {
 
 _ARXIV: Final = re.compile(r"\barXiv:(\d{4}\.\d{4,5})\b")
 
-MEASURES: Final[Mapping[str, str]] = {
-    "clean": "Clean accuracy",
-    "curve": "Robustness curve",
-    "autoattack": "AutoAttack",
-    "clever": "CLEVER",
-    "certificate": "Certificate",
-    "exact": "Exact distances",
-    "challenge": "Challenge",
-    "transfer": "Transfer replay",
-    "conformance": "Conformance",
-}
-
 
 def flag_meaning(code: str) -> str:
     """What a flag means, in plain words; empty for a code not known here."""
@@ -81,11 +78,6 @@ def version(number: int) -> str:
     """An evaluation's version, which is stored as 1000 × the measure's + that of what its parameters name: ``1.1``."""
     measure, named = divmod(number, 1000)
     return f"{measure}.{named}" if named else str(measure)
-
-
-def measure_title(measure: str) -> str:
-    """A measure's name for people."""
-    return MEASURES.get(measure, measure.replace("_", " ").replace("-", " ").capitalize())
 
 
 def circumstances(provenance: Mapping[str, Any]) -> str:
@@ -115,8 +107,10 @@ def _value(value: Any) -> str:
 
 
 def percent(value: float | None, digits: int = 1) -> str:
-    """A share as a percentage without its sign: 0.853 is ``85.3``."""
-    return "–" if value is None or math.isnan(value) else f"{100 * value:.{digits}f}"
+    """A share as a percentage without its sign: 0.853 is ``85.3``; ties are rounded up, as scripts do."""
+    if value is None or math.isnan(value):
+        return "–"
+    return str(Decimal(100 * value).quantize(Decimal(1).scaleb(-digits), rounding=ROUND_HALF_UP))
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -124,11 +118,25 @@ def number(value: float | None, digits: int = 3) -> str:
     if value is None or math.isnan(value):
         return "–"
     if math.isinf(value):
-        return "∞"
-    text = f"{value:.{digits}g}"
-    if "e" in text:
-        text = f"{value:.0f}" if abs(value) >= 1 else f"{value:.{digits - 1}e}"
-    return text
+        return "∞" if value > 0 else "−∞"
+    if value == 0:
+        return "0"
+    exact = Decimal(value)
+    places = digits - 1 - exact.adjusted()
+    rounded = exact.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
+    if rounded.adjusted() < -4:
+        return f"{rounded:.{digits - 1}e}".replace("e-0", "e-")
+    if rounded.adjusted() >= digits:
+        return str(exact.quantize(Decimal(1), rounding=ROUND_HALF_UP))
+    text = f"{rounded:f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def quantity(value: float | None, unit: str) -> str:
+    """A number with its unit: a share in percent."""
+    if value is None:
+        return "–"
+    return f"{percent(value)} %" if unit == "share" else number(value, 4)
 
 
 def duration(seconds: float) -> str:

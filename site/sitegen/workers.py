@@ -29,7 +29,7 @@ def build_rows(tasks: Sequence[RowTask], *, workers: int) -> None:
         finally:
             forget_connections()
         return
-    command = [sys.executable, "-c", "import sys; from sitegen.workers import main; sys.exit(main())"]
+    command = [sys.executable, "-P", "-c", "import sys; from sitegen.workers import main; sys.exit(main())"]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}  # the processes share the cores; BLAS would take all for each
     processes = []
     try:

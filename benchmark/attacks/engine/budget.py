@@ -175,5 +175,7 @@ PROMISING: Final = 0.1
 MISLED: Final = 0.002
 """Share by which a long random search must shorten an example for the gradients before it to count as misleading."""
 
+BLIND: Final = 5
+"""How many times longer the random search is where it is all there is."""
 TRIED: Final = 4
 """One sample in so many tries a long random search before the others do."""

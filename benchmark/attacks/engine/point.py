@@ -66,6 +66,7 @@ class _Point:
         delta: Perturbations, shape (n, d).
         margin: Their margins, shape (n,): positive where the sample is broken.
         generator: Source of all draws.
+        gradients: Whether the model's outputs have any; without them only forward passes are made.
     """
 
     oracle: Oracle
@@ -76,6 +77,7 @@ class _Point:
     delta: Tensor
     margin: Tensor
     generator: torch.Generator
+    gradients: bool
 
     def left(self) -> Tensor:
         """Indices of the samples that are not broken."""
@@ -101,7 +103,7 @@ class _Point:
 
     def ascend(self, rows: Rows, *, steps: int = _STEPS, step: tuple[float, float] = (0.5, 0.02)) -> None:
         """Follow the margin's gradient inside the ball; rows whose sample is broken leave."""
-        for k in range(steps):
+        for k in range(steps if self.gradients else 0):
             rows = _kept(rows, self.margin[rows.sample] <= 0)
             if not len(rows.sample):
                 return
@@ -159,7 +161,7 @@ def attack_within(
         )
         generator = torch.Generator(x.device).manual_seed(seed)
         zero = torch.zeros_like(x.flatten(1))
-        point = _Point(oracle, x, y, norm, eps, zero, oracle.margins(x, y), generator)
+        point = _Point(oracle, x, y, norm, eps, zero, oracle.margins(x, y), generator, outputs.gradients)
         attacked = point.margin <= 0
         with faster_convolutions(classifier, x):
             for rows in _starts(point, x if pool is None else pool):

@@ -8,16 +8,16 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from benchmark import flags as codes
+from benchmark import flags
 from benchmark.results import Flag
-from benchmark.twin import is_randomised
+from benchmark.twin import has_gradient, is_randomised
 from benchmark.verification import refuse_non_finite
 
 STRONGER: Final = 0.97
 """A check is stronger on a sample where its distance is below this share of the gradient searches'."""
 
-TOLERATED: Final = 0.1
-"""Share of samples on which a check may be stronger, or the gradient zero, with no flag."""
+TOLERATED: Final = flags.MANY
+"""Share of samples on which a check may be stronger with no flag."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,12 @@ class Outputs:
     Attributes:
         randomised: Two identical calls differ.
         probabilities: Every row is a distribution: a softmax is inside the model.
+        gradients: There is a gradient in the images at all.
     """
 
     randomised: bool
     probabilities: bool
+    gradients: bool = True
 
 
 @dataclass(frozen=True)
@@ -79,64 +81,66 @@ def look_at_outputs(model: nn.Module, x: Tensor, *, most: int = 64) -> Outputs:
     with torch.no_grad():
         logits = model(x[:most])
     refuse_non_finite(logits, first=0)
-    total = logits.sum(dim=1)
-    probabilities = bool((logits >= 0).all()) and bool(((total - 1).abs() < 1e-4).all())
-    return Outputs(is_randomised(model, x[:most]), probabilities)
+    return Outputs(is_randomised(model, x[:most]), flags.are_probabilities(logits), has_gradient(model, x[:most]))
 
 
 def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:
     """The warnings that follow from what was seen."""
-    flags = []
+    found = []
+    if not outputs.gradients:
+        found.append(
+            Flag(flags.NO_GRADIENTS, "The outputs have no gradient in the images: only random search was run.")
+        )
     if outputs.randomised:
-        flags.append(Flag("randomised", "The output differs between two identical calls; attacked in expectation."))
+        found.append(Flag(flags.RANDOMISED, "The output differs between two identical calls; attacked in expectation."))
     if outputs.probabilities:
-        flags.append(Flag("softmax-outputs", "The model returns probabilities, not logits: gradients can vanish."))
-    if checks.zero_gradients > TOLERATED:
-        flags.append(
+        found.append(Flag(flags.PROBABILITIES, "The model returns probabilities, not logits: gradients can vanish."))
+    if flags.zero_gradients_are_many(checks.zero_gradients):
+        found.append(
             Flag(
-                "zero-gradients",
+                flags.ZERO_GRADIENTS,
                 f"The gradient is zero on {checks.zero_gradients:.0%} of the clean images: gradient attacks are blind.",
                 checks.zero_gradients,
             )
         )
     if checks.non_finite_gradients:
-        flags.append(
+        found.append(
             Flag(
-                "non-finite-gradients",
+                flags.NON_FINITE_GRADIENTS,
                 f"{checks.non_finite_gradients} gradients were NaN or infinite.",
                 float(checks.non_finite_gradients),
             )
         )
     for code, name, distance in (
-        ("gradient-free-stronger", "A search without gradients", checks.gradient_free),
-        ("single-step-stronger", "A single gradient step", checks.single_step),
+        (flags.GRADIENT_FREE_STRONGER, "A search without gradients", checks.gradient_free),
+        (flags.SINGLE_STEP_STRONGER, "A single gradient step", checks.single_step),
     ):
         stronger = (distance < STRONGER * checks.before).float()
         share = float(stronger.mean()) if len(stronger) else 0.0
         if share > TOLERATED:
-            flags.append(
+            found.append(
                 Flag(code, f"{name} beats the gradient searches on {share:.0%} of the samples checked.", share)
             )
     if checks.misled > TOLERATED:
-        flags.append(
+        found.append(
             Flag(
-                codes.GRADIENTS_MISLEAD,
+                flags.GRADIENTS_MISLEAD,
                 f"Random searches brought {checks.misled:.0%} of the samples clearly nearer than gradients had.",
                 checks.misled,
             )
         )
     if checks.seeds is not None and (flag := seeds_disagree(*checks.seeds)):
-        flags.append(flag)
+        found.append(flag)
     if checks.unbroken:
-        flags.append(
+        found.append(
             Flag(
-                "not-broken-at-largest-distance",
+                flags.NOT_BROKEN,
                 f"{checks.unbroken} of {checks.attacked} samples have no adversarial example at any distance tried, "
                 "the largest possible one included.",
                 checks.unbroken / checks.attacked,
             )
         )
-    return tuple(flags)
+    return tuple(found)
 
 
 def seeds_disagree(first: Tensor, second: Tensor) -> Flag | None:
@@ -161,4 +165,6 @@ def seeds_disagree(first: Tensor, second: Tensor) -> Flag | None:
             gap = mean / max(float(torch.minimum(a, b).mean()), 1e-30)
     if gap <= 0.02 and lost <= 0.01:
         return None
-    return Flag("seeds-disagree", f"Two seeds' mean distances differ by {gap:.1%}; {lost:.1%} found by one only.", gap)
+    return Flag(
+        flags.SEEDS_DISAGREE, f"Two seeds' mean distances differ by {gap:.1%}; {lost:.1%} found by one only.", gap
+    )

@@ -14,8 +14,10 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor, nn
 
+from benchmark import flags
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.budget import (
+    BLIND,
     BUDGETS,
     CLEAR,
     EOT_REPEATS,
@@ -42,7 +44,6 @@ from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.primal_dual import primal_dual
 from benchmark.attacks.engine.reliability import (
     STRONGER,
-    TOLERATED,
     Checks,
     look_at_outputs,
     reliability_flags,
@@ -52,6 +53,7 @@ from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.attacks.engine.state import FAMILIES, Search
+from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
 from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
@@ -80,7 +82,8 @@ def engine(
         def search_with(seed: int) -> tuple[Search, Checks]:
             generator = torch.Generator(x.device).manual_seed(seed)
             search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
-            return search, _run(search, x if pool is None else pool, BUDGETS[effort])
+            run = _run if outputs.gradients else _run_blindly
+            return search, run(search, x if pool is None else pool, BUDGETS[effort])
 
         with faster_convolutions(classifier, x):
             search, checks = search_with(seed)
@@ -113,6 +116,14 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     checks = replace(_check(search, budget), misled=misled)
     search.run("polish", search.resume(search.found()), partial(polish, steps=budget.polish))
     return checks
+
+
+def _run_blindly(search: Search, pool: Tensor, budget: Budget) -> Checks:
+    """For a model without gradients: random search alone, from the boundary on the way to other images."""
+    near = _neighbours(search, pool, budget)
+    random = partial(random_search, steps=BLIND * budget.random, generator=search.generator)
+    search.run("gradient-free", near.nearest(1), random)
+    return Checks(unbroken=len(search.x) - len(search.found()), attacked=len(search.x))
 
 
 def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
@@ -159,7 +170,7 @@ def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> T
     rows = search.rows(sample)
     rows.delta = delta
     images = rows.images()
-    holds = verify(search.oracle.model, search.x[sample], rows.y, images).holds.to(delta.device)
+    holds = verify(search.oracle.model, search.x[sample], rows.y, images, safety=2).holds.to(delta.device)
     if randomised:
         holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
     kept = sample[holds]
@@ -190,9 +201,9 @@ def _check(search: Search, budget: Budget) -> Checks:
     found = search.found()
     _, gradient = search.oracle.gradients(search.x, search.y)
     zero = float((gradient == 0).all(dim=1).float().mean())
-    blind = zero > TOLERATED  # the search without gradients is then all there is
+    blind = zero_gradients_are_many(zero)  # the search without gradients is then all there is
     few = min(budget.checked, max(FEWEST_CHECKED, len(found) // 5))
-    count, steps = (len(found), 5 * budget.random) if blind else (few, budget.random)
+    count, steps = (len(found), BLIND * budget.random) if blind else (few, budget.random)
     some = found[:: max(1, len(found) // max(1, count))][:count]
     before = search.best.distance[some].clone()
     single = search.rows(some)
@@ -255,7 +266,7 @@ def _where_gradients_mislead(search: Search, budget: Budget) -> float:
     everyone = search.found()
     start = search.best.distance[everyone].clone()
     tried = everyone[::TRIED]
-    if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= TOLERATED:
+    if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= flags.MANY:
         return 0.0
     active = everyone
     for _ in range(budget.restarts):

@@ -34,18 +34,20 @@ class GeneratedSuite(Suite):
     Attributes:
         family: Whose constants.
         sides: Smallest and largest height of images that the constants are meant for.
+        channels: Numbers of channels that the publication is of.
         seed: Of the random numbers.
         quirks: Which of the published generators' quirks it follows.
     """
 
     family: Family
     sides: tuple[int, int]
+    channels: tuple[int, ...]
     seed: int = 0
     quirks: Quirks = field(default_factory=Quirks)
 
     def unavailable(self) -> str:
         """Why not of this dataset: its images have another size or number of channels."""
-        return _unfit(self.name, self.base, self.sides)
+        return _unfit(self.name, self.base, self.sides, self.channels)
 
     def missing(self, cell: tuple[str, ...]) -> str:
         """Why a cell cannot be had (frost without its photographs, saturation of greys)."""
@@ -97,7 +99,7 @@ class GeneratedSequences(Sequences):
 
     def unavailable(self) -> str:
         """Why not of this dataset: its images have another size or number of channels."""
-        return _unfit(self.name, self.base, self.sides)
+        return _unfit(self.name, self.base, self.sides, (1, 3))
 
     def content(self) -> Mapping[str, Any]:
         """The seed."""
@@ -112,10 +114,11 @@ class GeneratedSequences(Sequences):
         return torch.from_numpy(made.astype(np.float32)) / 255, y
 
 
-def _unfit(name: str, dataset: Dataset, sides: tuple[int, int]) -> str:
-    channels, h, _ = dataset.shape
-    if channels not in (1, 3):
-        return f"Corruptions are defined for 1 or 3 channels; {dataset.name!r} has {channels}."
+def _unfit(name: str, dataset: Dataset, sides: tuple[int, int], channels: tuple[int, ...]) -> str:
+    own, h, _ = dataset.shape
+    if own not in channels:
+        wanted = " or ".join(map(str, channels))
+        return f"{name!r} is of images of {wanted} channel(s); those of {dataset.name!r} have {own}."
     if not sides[0] <= h <= sides[1]:
         return (
             f"The constants of {name!r} are for images of {sides[0]} to {sides[1]} pixels; those of {dataset.name!r} "

@@ -44,7 +44,8 @@ USUAL_EPS: Final = (
 def usual_eps(shape: tuple[int, int, int]) -> tuple[Mapping[str, str], str]:
     """Budgets in each norm for images of a shape, and what they are usual for."""
     numbers = shape[0] * shape[1] * shape[2]
-    return next((eps, words) for most, eps, words in USUAL_EPS if numbers <= most)
+    rows = USUAL_EPS if shape[0] == 1 else USUAL_EPS[1:]
+    return next((eps, words) for most, eps, words in rows if numbers <= most)
 
 
 def write_card(

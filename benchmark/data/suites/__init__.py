@@ -37,6 +37,7 @@ class _Made(ABC):
         version: Raised whenever what it gives can change; part of the digest.
         paper: Its source.
         licence: Of its data, where it brings some.
+        default: Whether a protocol's ``suite = "*"`` means it too; others (large downloads) are asked for by name.
         dataset: The dataset it is made of; None for the registered suite, which is made of any.
     """
 
@@ -45,6 +46,7 @@ class _Made(ABC):
     version: int
     paper: str = ""
     licence: str = ""
+    default: bool = True
     dataset: Dataset | None = None
 
     def on(self, dataset: Dataset) -> Self:

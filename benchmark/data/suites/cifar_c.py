@@ -13,5 +13,6 @@ SUITE: Final = GeneratedSuite(
     paper="Hendrycks & Dietterich 2019, arXiv:1903.12261",
     family="cifar",
     sides=(24, 48),
+    channels=(3,),
     axes=family_axes("cifar"),
 )

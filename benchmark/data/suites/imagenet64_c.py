@@ -13,5 +13,6 @@ SUITE: Final = GeneratedSuite(
     paper="Hendrycks & Dietterich 2019, arXiv:1903.12261",
     family="imagenet64",
     sides=(49, 127),
+    channels=(3,),
     axes=family_axes("imagenet64"),
 )

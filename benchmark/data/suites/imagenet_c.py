@@ -13,5 +13,6 @@ SUITE: Final = GeneratedSuite(
     paper="Hendrycks & Dietterich 2019, arXiv:1903.12261",
     family="imagenet",
     sides=(128, 1024),
+    channels=(3,),
     axes=family_axes("imagenet"),
 )

@@ -13,5 +13,6 @@ SUITE: Final = GeneratedSuite(
     paper="Mu & Gilmer 2019, arXiv:1906.02337",
     family="mnist",
     sides=(8, 28),
+    channels=(1,),
     axes=family_axes("mnist"),
 )

@@ -96,10 +96,10 @@ def migrate_evaluations(bind: sa.Connection) -> None:
         *(sa.column(name) for name in ("attack_version", "seed", "content_key")),
         *(sa.column(name, sa.JSON) for name in ("parameters", "provenance", "content", "outputs")),
     )
-    models: dict[int, str] = dict(bind.execute(sa.text("SELECT id, digest FROM models")).tuples().all())
-    datasets: dict[int, str] = dict(bind.execute(sa.text("SELECT id, digest FROM datasets")).tuples().all())
+    models: dict[int, str] = dict(bind.execute(sa.text("SELECT id, digest FROM models")).all())
+    datasets: dict[int, str] = dict(bind.execute(sa.text("SELECT id, digest FROM datasets")).all())
     chunks = sa.text("SELECT evaluation_id, min(evidence_digest) FROM chunks GROUP BY evaluation_id")
-    evidence: dict[int, str | None] = dict(bind.execute(chunks).tuples().all())
+    evidence: dict[int, str | None] = dict(bind.execute(chunks).all())
     for row in bind.execute(sa.select(evaluations)).all():
         parameters, provenance = dict(row.parameters), dict(row.provenance)
         version, attack_version = divmod(row.version, 1000)

@@ -9,8 +9,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmark.attacks import get_attack
+from benchmark.threat.ascent import evaluating
 from models_zoo.errors import TrainingError
-from models_zoo.training.inner import evaluating
 from models_zoo.training.recipe import Recipe, Step
 from models_zoo.training.settings import Settings
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from models_zoo.training.inner import ascend, evaluating, noise
+from benchmark.threat.ascent import ascend, evaluating, noise
 from models_zoo.training.recipe import Recipe, Step
 from models_zoo.training.recipes.trades import START, TradesParameters, divergence
 from models_zoo.training.settings import Settings

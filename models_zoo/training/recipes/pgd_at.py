@@ -8,8 +8,8 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
+from benchmark.threat.ascent import DenseNorm, ascend, evaluating, noise, uniform
 from models_zoo.errors import TrainingError
-from models_zoo.training.inner import TrainingNorm, ascend, evaluating, noise, uniform
 from models_zoo.training.recipe import Recipe, Step
 from models_zoo.training.settings import Settings
 
@@ -25,7 +25,7 @@ class BallParameters:
         step: Length of a step; None for 2.5·eps / steps.
     """
 
-    norm: TrainingNorm = "linf"
+    norm: DenseNorm = "linf"
     eps: float = 8 / 255
     steps: int = 10
     step: float | None = 2 / 255

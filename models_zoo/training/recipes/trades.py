@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from torch import Tensor
 from torch.nn import functional
 
+from benchmark.threat.ascent import ascend, evaluating, noise
 from models_zoo.errors import TrainingError
-from models_zoo.training.inner import ascend, evaluating, noise
 from models_zoo.training.recipe import Recipe, Step
 from models_zoo.training.recipes.pgd_at import BallParameters
 from models_zoo.training.settings import Settings

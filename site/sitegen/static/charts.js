@@ -2,10 +2,10 @@
 "use strict";
 window.CB = (() => {
   const W = 2000, H = 1000; // resolution of the stretched SVG
-  const norms = new Map();
+  const threats = new Map();
   let models = null, pictures = null;
 
-  // Data files push ["models" | "norm" | "bins" | "tiles", value] onto window.curveboard; take what is there.
+  // Data files push ["models" | "threat" | "bins" | "tiles", value] onto window.curveboard; take what is there.
   const bins = new Map();
   function drain() {
     const queue = (window.curveboard ??= []);
@@ -13,7 +13,7 @@ window.CB = (() => {
       if (kind === "models") models = value;
       else if (kind === "tiles") pictures = value;
       else if (kind === "bins") bins.set(value.slug, value);
-      else norms.set(value.norm, unpack(value));
+      else threats.set(value.threat, unpack(value));
     }
   }
   function load(src) {
@@ -25,10 +25,10 @@ window.CB = (() => {
       document.head.append(script);
     });
   }
-  async function norm(name) {
+  async function threat(name) {
     drain();
-    if (!norms.has(name)) await load(`${name}.js`);
-    return norms.get(name);
+    if (!threats.has(name)) await load(`${name}.js`);
+    return threats.get(name);
   }
   async function distances(slug) {
     drain();
@@ -60,55 +60,21 @@ window.CB = (() => {
     const g = data.grid.length, m = data.counts.length;
     const counts = new Int32Array(g * m);
     data.counts.forEach((text, k) => falls(text, counts, k * g));
-    return { ...data, counts, low: u16(data.low), high: u16(data.high), g, m };
-  }
-
-  // Clopper–Pearson, 95 %: the ends are quantiles of beta distributions, found by bisection.
-  const logGamma = (x) => {
-    const c = [76.18009172947146, -86.50532032941677, 24.01409824083091, -1.231739572450155, 1.208650973866179e-3, -5.395239384953e-6];
-    let y = x, s = 1.000000000190015;
-    const t = x + 5.5 - (x + 0.5) * Math.log(x + 5.5);
-    for (const k of c) s += k / ++y;
-    return -t + Math.log(2.5066282746310005 * s / x);
-  };
-  function betaFraction(a, b, x) {
-    const tiny = 1e-300;
-    let c = 1, d = 1 - (a + b) * x / (a + 1);
-    d = 1 / (Math.abs(d) < tiny ? tiny : d);
-    let h = d;
-    for (let m = 1; m <= 400; m++) {
-      for (const n of [m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)), -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))]) {
-        d = 1 + n * d; d = 1 / (Math.abs(d) < tiny ? tiny : d);
-        c = 1 + n / c; if (Math.abs(c) < tiny) c = tiny;
-        h *= d * c;
-      }
-      if (Math.abs(d * c - 1) < 1e-12) break;
-    }
-    return h;
-  }
-  function betaShare(a, b, x) {
-    if (x <= 0) return 0;
-    if (x >= 1) return 1;
-    const front = Math.exp(logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log(1 - x));
-    return x < (a + 1) / (a + b + 2) ? front * betaFraction(a, b, x) / a : 1 - front * betaFraction(b, a, 1 - x) / b;
-  }
-  function betaQuantile(p, a, b) {
-    let low = 0, high = 1;
-    for (let k = 0; k < 46; k++) { const mid = (low + high) / 2; if (betaShare(a, b, mid) < p) low = mid; else high = mid; }
-    return (low + high) / 2;
-  }
-  const memory = new Map();
-  function interval(k, n) {
-    const key = k * 1e7 + n;
-    if (!memory.has(key)) memory.set(key, [k === 0 ? 0 : betaQuantile(0.025, k, n - k + 1), k === n ? 1 : betaQuantile(0.975, k + 1, n - k)]);
-    return memory.get(key);
+    const place = new Map(data.slugs.map((slug, k) => [slug, k]));
+    return { ...data, counts, low: u16(data.low), high: u16(data.high), g, m, place };
   }
 
   const pct = (share, digits = 1) => share == null ? "–" : (100 * share).toFixed(digits);
+  // As words.number: so many significant digits, ties up, no exponent but for very small ones.
   function num(value, digits = 3) {
     if (value == null || Number.isNaN(value)) return "–";
-    if (!Number.isFinite(value)) return "∞";
-    return String(Number(value.toPrecision(digits)));
+    if (!Number.isFinite(value)) return value > 0 ? "∞" : "−∞";
+    if (value === 0) return "0";
+    const exponent = Number(value.toExponential(digits - 1).split("e")[1]);
+    if (exponent < -4) return value.toExponential(digits - 1).replace("e+", "e");
+    if (exponent >= digits) return value.toFixed(0);
+    const text = value.toFixed(digits - 1 - exponent);
+    return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
   }
 
   function el(tag, attributes = {}, ...children) {
@@ -170,6 +136,27 @@ window.CB = (() => {
     return plot;
   }
 
+  // Where the letters of curves stand, as charts/badges.py says: the position in the grid of each. counts: arrays of length g.
+  function letterPlaces(counts, n, grid) {
+    const WIDTH = 1000, HEIGHT = 400, PLACES = 64, APART = 44, end = grid[grid.length - 1];
+    const tried = Array.from({ length: PLACES - 1 }, (_, j) => Math.floor((j + 1) * (grid.length - 1) / PLACES));
+    const x = tried.map((p) => Math.floor(grid[p] / end * WIDTH + 0.5));
+    const y = counts.map((own) => tried.map((p) => Math.floor((1 - own[p] / n) * HEIGHT + 0.5)));
+    const taken = [];
+    return counts.map((own, k) => {
+      let best = 0, most = -Infinity;
+      tried.forEach((p, j) => {
+        let gap = APART, free = 2 * APART;
+        y.forEach((other, i) => { if (i !== k) gap = Math.min(gap, Math.abs(other[j] - y[k][j])); });
+        for (const [tx, ty] of taken) free = Math.min(free, Math.max(Math.abs(x[j] - tx), Math.abs(y[k][j] - ty)));
+        const worth = (free < APART ? free - 10000 : 4 * gap + free) - (own[p] === 0 ? 1000 : 0);
+        if (worth > most) { most = worth; best = j; }
+      });
+      taken.push([x[best], y[k][best]]);
+      return tried[best];
+    });
+  }
+
   const percentTicks = [[1, "0"], [0.75, "25 %"], [0.5, "50 %"], [0.25, "75 %"], [0, "100 %"]];
   // The position of the grid that is nearest to a value.
   function nearest(grid, value) {
@@ -177,5 +164,5 @@ window.CB = (() => {
     for (let i = 1; i < grid.length; i++) if (Math.abs(grid[i] - value) < Math.abs(grid[best] - value)) best = i;
     return best;
   }
-  return { norm, distances, allModels, tiles, falling, interval, pct, num, el, svg, path, draw, percentTicks, nearest, u16, W, H };
+  return { threat, distances, allModels, tiles, falling, pct, num, el, svg, path, draw, percentTicks, letterPlaces, nearest, u16, W, H };
 })();

@@ -7,12 +7,20 @@ document.addEventListener("DOMContentLoaded", async () => {
   if (models.length < 2) return;
   const { el, pct, num } = CB;
   const $ = (id) => document.getElementById(id);
-  const names = tool.dataset.norms.split(" "), MOST = Number(tool.dataset.most), LETTERS = "ABCDEF", RESAMPLES = 300;
+  const { symbols, columns } = CB.allModels(), names = Object.keys(symbols), RESAMPLES = 300, MOST = Number(tool.dataset.most), LETTERS = "ABCDEFGH";
   const index = new Map(models.map((m, i) => [m.slug, i]));
   const parameters = new URLSearchParams(location.search);
   let chosen = (parameters.get("models") ?? "").split(",").filter((s) => index.has(s)).slice(0, MOST);
-  if (!chosen.length) chosen = CB.allModels().highlighted.slice(0, 3);
+  if (!chosen.length) chosen = CB.allModels().highlighted.slice(0, 4);
   let norm = names.includes(parameters.get("norm")) ? parameters.get("norm") : names[0];
+  const { highlighted } = CB.allModels();
+  // The board's letters and colours; the others get those that are left.
+  function marked() {
+    const free = [...LETTERS].filter((l, k) => !chosen.includes(highlighted[k]));
+    return chosen.map((slug) => { const at = highlighted.indexOf(slug), letter = at >= 0 ? LETTERS[at] : free.shift(); return [letter, `s${LETTERS.indexOf(letter)}`]; });
+  }
+  let marks_ = [];
+  const badge = (k) => el("span", { class: `badge ${marks_[k][1]}` }, marks_[k][0]);
 
   function write() {
     history.replaceState(null, "", `?models=${chosen.map(encodeURIComponent).join(",")}&norm=${norm}`);
@@ -22,10 +30,10 @@ document.addEventListener("DOMContentLoaded", async () => {
     $("chosen").replaceChildren(...chosen.map((slug, k) => {
       const remove = el("button", { type: "button", "aria-label": `Remove ${models[index.get(slug)].title}` }, "×");
       remove.addEventListener("click", () => { chosen = chosen.filter((s) => s !== slug); render(); });
-      return el("li", {}, el("span", { class: `badge s${k}` }, LETTERS[k]), el("a", { href: `models/${slug}/index.html` }, models[index.get(slug)].title), remove);
+      return el("li", {}, badge(k), el("a", { href: `models/${slug}/index.html` }, models[index.get(slug)].title), remove);
     }));
     $("normtabs").replaceChildren(...names.map((name) => {
-      const link = el("a", { href: `?models=${chosen.join(",")}&norm=${name}`, "aria-current": name === norm ? "page" : null }, el("b", {}, { linf: "ℓ∞", l2: "ℓ₂", l1: "ℓ₁", union: "union" }[name]));
+      const link = el("a", { href: `?models=${chosen.join(",")}&norm=${name}`, "aria-current": name === norm ? "page" : null }, el("b", {}, symbols[name]));
       link.addEventListener("click", (event) => { event.preventDefault(); norm = name; render(); });
       return el("li", {}, link);
     }));
@@ -46,45 +54,40 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
 
   async function render() {
+    marks_ = marked();
     write();
     picker();
-    const data = await CB.norm(norm);
-    const parts = await Promise.all(chosen.map((slug) => CB.distances(slug)));
+    const data = await CB.threat(norm);
+    const lacking = chosen.filter((slug) => !data.place.has(slug)), own = chosen.filter((slug) => data.place.has(slug));
+    marks_ = marks_.filter((_, k) => data.place.has(chosen[k]));
+    const parts = await Promise.all(own.map((slug) => CB.distances(slug)));
     const { grid, g } = data, xMax = grid[g - 1], xs = grid.map((x) => x / xMax);
     const common = { xLabel: data.label, xMax, xTicks: data.ticks, marks: data.published, css: "board" };
-    const title = (k) => models[index.get(chosen[k])].title;
+    const title = (k) => models[index.get(own[k])].title;
+    const counts = own.map((slug) => data.counts.subarray(data.place.get(slug) * g, (data.place.get(slug) + 1) * g));
     const lines = [];
-    chosen.forEach((slug, k) => {
-      const found = parts[k].norms[norm];
-      for (const [name, cls] of [["certified", "dash"], ["clever", "dots"]]) {
-        if (found[name]) {
-          const counts = CB.falling(found[name], g);
-          lines.push({ cls: `s${k} ${cls}`, xs, ys: Array.from(counts, (c) => 1 - c / n), step: true });
-        }
-      }
+    if ($("cmpproven").checked) parts.forEach((part, k) => {
+      const proven = part.threats[norm].certified;
+      if (proven) lines.push({ cls: `${marks_[k][1]} dash`, xs, ys: Array.from(CB.falling(proven, g), (c) => 1 - c / n), step: true });
     });
-    chosen.forEach((slug, k) => {
-      const i = index.get(slug), ys = Array.from({ length: g }, (_, p) => 1 - data.counts[i * g + p] / n);
-      const level = (1 - ys[0]) * (0.86 - 0.66 * k / Math.max(chosen.length - 1, 1)), at = ys.findIndex((y) => 1 - y <= level);
-      lines.push({ cls: `s${k} thick`, xs, ys, step: true, badge: LETTERS[k], at: at >= 0 ? [[xs[at], ys[at]]] : [] });
-    });
-    const curves = (crossings) => CB.draw($("cmpcurves"), { ...common, label: `Robustness curves in ${data.symbol} of ${chosen.map((_, k) => title(k)).join(", ")}`, yLabel: "robust accuracy", yTicks: CB.percentTicks, lines, crossings });
-    curves([]);
-    const pair = chosen.length >= 2;
+    const at = CB.letterPlaces(counts, n, grid);
+    counts.forEach((c, k) => lines.push({ cls: `${marks_[k][1]} thick`, key: own[k], xs, ys: Array.from(c, (v) => 1 - v / n), step: true, badge: marks_[k][0], at: [[xs[at[k]], 1 - c[at[k]] / n]] }));
+    const pair = own.length >= 2;
     $("cmpgap").closest("figure").hidden = !pair;
     $("cmpwords").replaceChildren();
-    $("cmptables").replaceChildren(scores(data));
-    if (!pair) { $("cmpwords").append("Choose at least two models."); $("cmpsamples").replaceChildren(); return; }
-    const bins = parts.map((part) => CB.u16(part.norms[norm].bins)), [a, b] = bins;
-    gap(data, discordant(a, b, g), common, title);
-    samples(data, a, b, parts, title);
-    const marks = words(data, bins, title);
-    curves(marks.map(([p, k, text]) => [xs[p], 1 - data.counts[index.get(chosen[k]) * g + p] / n, text]));
+    $("cmptables").replaceChildren(scores(data, own, counts));
+    const bins = parts.map((part) => CB.u16(part.threats[norm].bins)), [a, b] = bins;
+    const marks = pair ? words(data, bins, title) : [];
+    const crossed = marks.map(([p, k, text]) => [xs[p], 1 - counts[k][p] / n, text]);
+    CB.draw($("cmpcurves"), { ...common, label: `Curves in ${data.symbol}. Robust accuracy of ${own.length} models against ε.`, yLabel: "robust accuracy", yTicks: CB.percentTicks, lines, crossings: crossed });
+    if (pair) { gap(data, discordant(a, b, g), common, title); samples(data, a, b, parts, title, own); }
+    else { $("cmpwords").append("Choose at least two models."); $("cmpsamples").replaceChildren(); }
+    if (lacking.length) $("cmpwords").append(el("p", { class: "notice" }, `Not attacked in ${data.symbol}: ${lacking.map((slug) => models[index.get(slug)].title).join(", ")}.`));
   }
   function gap(data, values, common, title) {
     const { grid, g } = data, xMax = grid[g - 1];
     const largest = Math.max(...values.map(([v, h]) => Math.abs(v) + h));
-    const reach = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8].find((step) => step >= largest) ?? 1;
+    const reach = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1].find((step) => step >= largest) ?? 1;
     const y = (v) => (reach - v) / (2 * reach);
     const at = (k) => Math.round(grid[k] / xMax * CB.W), down = (v) => Math.round(Math.min(Math.max(y(v), 0), 1) * CB.H);
     let d = `M${at(0)} ${down(values[0][0] + values[0][1])}`;
@@ -98,101 +101,37 @@ document.addEventListener("DOMContentLoaded", async () => {
       lines: [{ cls: "s7 thick", xs: grid.map((x) => x / xMax), ys: values.map(([v]) => y(v)), step: true }],
     });
   }
-  // How often each sample is drawn in each bootstrap resample: the same for every pair, so that the resamples are paired.
-  let drawn = null;
-  function resamples() {
-    if (drawn) return drawn;
-    drawn = new Uint8Array(RESAMPLES * n);
-    let state = 1;
-    for (let r = 0; r < RESAMPLES; r++) for (let k = 0; k < n; k++) { // mulberry32: the same address shows the same figures
-      state = (state + 0x6D2B79F5) | 0;
-      let t = Math.imul(state ^ (state >>> 15), state | 1);
-      t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-      drawn[r * n + Math.floor(((t ^ (t >>> 14)) >>> 0) / 4294967296 * n)]++;
-    }
-    return drawn;
-  }
-  // As benchmark.statistics.crossings, at the positions of the axis: a lead is a stretch where one curve is above the other,
-  // its support the share of resamples in which the area between them has the same sign there; leads with less than 95 %
-  // are merged into their neighbours, and a crossing lies between two that remain.
-  function crossings(a, b, grid, g) {
-    const gap = new Float64Array(g + 1), apart = [];
-    for (let s = 0; s < n; s++) if (a[s] !== b[s]) {
-      const low = Math.min(a[s], b[s], g), high = Math.min(Math.max(a[s], b[s]), g), sign = a[s] > b[s] ? 1 : -1;
-      if (low === high) continue;
-      apart.push([s, low, high, sign]);
-      gap[low] += sign; gap[high] -= sign;
-    }
-    for (let p = 1; p < g; p++) gap[p] += gap[p - 1];
-    let leads = [];
-    for (let p = 0; p + 1 < g; p++) {
-      const sign = Math.sign(gap[p]), last = leads.at(-1);
-      if (!sign) continue;
-      const area = gap[p] * (grid[p + 1] - grid[p]);
-      if (last && last.sign === sign) { last.end = p + 1; last.area += area; } else leads.push({ start: p, end: p + 1, area, sign });
-    }
-    const merge = (weak) => {
-      if (weak === 0 || weak === leads.length - 1) { leads.splice(weak, 1); return; }
-      const [before, lead, after] = leads.slice(weak - 1, weak + 2), sum = before.area + lead.area + after.area;
-      leads.splice(weak - 1, 3, { start: before.start, end: after.end, area: sum * before.area <= 0 ? before.area : sum, sign: before.sign });
-    };
-    const least = (values) => values.reduce((best, value, k) => value < values[best] ? k : best, 0);
-    while (leads.length > 128) merge(least(leads.map((lead) => Math.abs(lead.area))));
-    if (leads.length < 2) return [];
-    const weights = resamples(), areas = new Float64Array(RESAMPLES * g); // area between the curves from 0 to each position
-    for (let r = 0; r < RESAMPLES; r++) {
-      const own = new Float64Array(g + 1);
-      for (const [s, low, high, sign] of apart) { const w = sign * weights[r * n + s]; own[low] += w; own[high] -= w; }
-      for (let p = 1; p < g; p++) {
-        areas[r * g + p] = areas[r * g + p - 1] + own[p - 1] * (grid[p] - grid[p - 1]);
-        own[p] += own[p - 1];
-      }
-    }
-    const wins = (lead, r) => (areas[r * g + lead.end] - areas[r * g + lead.start]) * lead.sign > 0;
-    const share = (...some) => { let k = 0; for (let r = 0; r < RESAMPLES; r++) if (some.every((lead) => wins(lead, r))) k++; return k / RESAMPLES; };
-    for (;;) {
-      const supports = leads.map((lead) => share(lead));
-      if (leads.length < 2 || Math.min(...supports) >= 0.95) break;
-      merge(least(supports));
-    }
-    return leads.slice(1).map((after, k) => {
-      const before = leads[k], places = new Float64Array(RESAMPLES);
-      for (let r = 0; r < RESAMPLES; r++) {
-        let best = before.start;
-        for (let p = before.start; p <= after.end; p++) if (areas[r * g + p] * before.sign > areas[r * g + best] * before.sign) best = p;
-        places[r] = grid[best];
-      }
-      places.sort();
-      const at = grid[after.start], quantile = (q) => places[Math.max(Math.ceil(q * RESAMPLES - 1e-9), 1) - 1];
-      return { at, position: after.start, low: Math.min(quantile(0.025), at), high: Math.max(quantile(0.975), at), support: share(before, after), first: after.sign > 0 };
-    });
-  }
   // The crossings in words; returns them for the chart: [position, which of the chosen, what happens].
   function words(data, bins, title) {
-    const list = el("ul", { class: "plain crossings" }), marks = [];
-    for (let a = 0; a < chosen.length; a++) for (let b = a + 1; b < chosen.length; b++) {
-      for (const x of crossings(bins[a], bins[b], data.grid, data.g)) {
-        const [ahead, behind] = x.first ? [a, b] : [b, a];
-        const name = (k) => [el("span", { class: `badge s${k}` }, LETTERS[k]), " ", title(k)];
-        list.append(el("li", { "data-eps": x.at }, el("b", {}, ...name(ahead)), " overtakes ", ...name(behind), ` at ε = ${num(x.at)} `, el("span", { class: "ci" }, `${num(x.low)}–${num(x.high)}`), `, in ${pct(x.support, 0)} % of the resamples`));
-        marks.push([x.position, ahead, `${title(ahead)} overtakes ${title(behind)} at ε = ${num(x.at)}`]);
-      }
+    const list = el("ul", { class: "plain crossings" }), marks = [], found = [];
+    for (let a = 0; a < bins.length; a++) for (let b = a + 1; b < bins.length; b++) {
+      for (const x of CB.crossings(bins[a], bins[b], data.grid, n)) found.push([x, a, b]);
+    }
+    found.sort((s, t) => s[0].position - t[0].position || s[1] - t[1] || s[2] - t[2]);
+    for (const [x, a, b] of found) {
+      const [ahead, behind] = x.first ? [a, b] : [b, a];
+      const name = (k) => [badge(k), " ", title(k)];
+      list.append(el("li", { "data-eps": x.at }, el("b", {}, ...name(ahead)), " overtakes ", ...name(behind), ` at ε = ${num(x.at)} `, el("span", { class: "ci" }, `${num(x.low)}–${num(x.high)}`), `, in ${pct(x.support, 0)} % of the resamples`));
+      marks.push([x.position, ahead, `${title(ahead)} overtakes ${title(behind)} at ε = ${num(x.at)}`]);
     }
     $("cmpwords").replaceChildren(list.children.length ? list : el("p", {}, `No two of these models cross in this norm, as far as ${n} images can tell.`));
     if (list.children.length) $("cmpwords").append(el("p", { class: "under muted" }, `Small: the interval that holds the place in 95 % of ${RESAMPLES} paired bootstrap resamples of the ${n} images. Leads that fewer than 95 % of them show are left out.`));
     return marks;
   }
-  function scores(data) {
-    const head = el("tr", {}, el("th", { scope: "col" }, "model"), el("th", { scope: "col" }, "clean %"), ...data.published.map((eps) => el("th", { scope: "col" }, `ε ${num(eps)} %`)), el("th", { scope: "col" }, `certified ${num(data.published[0])} %`), el("th", { scope: "col" }, "area"), el("th", { scope: "col" }, "median"), el("th", { scope: "col" }, "CLEVER"));
-    const rows = chosen.map((slug, k) => {
-      const i = index.get(slug);
-      const cells = data.published.map((eps) => {
-        const c = data.counts[i * data.g + CB.nearest(data.grid, eps)], [low, high] = CB.interval(c, n);
-        return el("td", {}, pct(c / n), " ", el("span", { class: "ci" }, `${pct(low)}–${pct(high)}`));
+  function scores(data, own, counts) {
+    const shown = columns.filter((c) => data.cells[c.id]);
+    const heads = ["model", ...data.published.map((eps) => `ε ${num(eps)} %`), "area", "median", ...shown.map((c) => c.title)];
+    const rows = own.map((slug, k) => {
+      const i = data.place.get(slug);
+      const shares = data.published.map((eps) => {
+        const c = counts[k][CB.nearest(data.grid, eps)], [low, high] = CB.interval(c, n);
+        return `${pct(c / n)} (${pct(low)}–${pct(high)})`;
       });
-      return el("tr", {}, el("th", { scope: "row" }, el("span", { class: `badge s${k}` }, LETTERS[k]), " ", models[i].title), el("td", {}, pct(models[i].clean?.[0])), ...cells, el("td", {}, pct(data.certified[i][0])), el("td", {}, num(data.area[i][0])), el("td", {}, num(data.median[i])), el("td", {}, num(data.clever[i])));
+      const cells = [...shares, num(data.area[i]), num(data.median[i]), ...shown.map((c) => data.cells[c.id][i][0])];
+      return el("tr", {}, el("th", { scope: "row" }, badge(k), " ", models[index.get(slug)].title), ...cells.map((text) => el("td", {}, text)));
     });
-    return region("Scores", el("table", { class: "data" }, el("thead", {}, head), el("tbody", {}, ...rows)));
+    const head = el("tr", {}, ...heads.map((text) => el("th", { scope: "col" }, text)));
+    return region("Figures", el("table", { class: "data" }, el("thead", {}, head), el("tbody", {}, ...rows)));
   }
   // A picture on a sheet of many; what it shows is told by its label.
   function tile(file, place, count, label) {
@@ -200,7 +139,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     const x = place % t.columns * w, y = Math.floor(place / t.columns) * h;
     return el("span", { class: "tile", role: "img", "aria-label": label, style: `width:${w}px;height:${h}px;background:url(${file}) -${x}px -${y}px/${Math.min(count, t.columns) * w}px auto` });
   }
-  function samples(data, a, b, parts, title) {
+  function samples(data, a, b, parts, title, own) {
     const order = Array.from({ length: n }, (_, s) => s).sort((s, t) => Math.abs(b[t] - a[t]) - Math.abs(b[s] - a[s]) || s - t).slice(0, 12).filter((s) => a[s] !== b[s]);
     const text = (bin) => bin === 0 ? "misclassified" : bin >= data.g ? `> ${num(data.grid[data.g - 1])}` : num(data.grid[bin]);
     const tiles = CB.tiles();
@@ -211,8 +150,8 @@ document.addEventListener("DOMContentLoaded", async () => {
       item.append(el("figure", {}, ...clean, caption(`#${s}`)));
       [a, b].forEach((bins, k) => {
         const has = tiles && parts[k].sheets.includes(norm) && bins[s] > 0 && bins[s] < data.g;
-        const picture = has ? [tile(`models/${chosen[k]}/adversarial-${norm}.png`, s, n, `Adversarial example of sample ${s} against ${title(k)}`)] : [];
-        item.append(el("figure", {}, ...picture, caption(el("span", { class: `badge s${k}` }, LETTERS[k]), ` ${text(bins[s])}`)));
+        const picture = has ? [tile(`models/${own[k]}/adversarial-${norm}.png`, s, n, `Adversarial example of sample ${s} against ${title(k)}`)] : [];
+        item.append(el("figure", {}, ...picture, caption(badge(k), ` ${text(bins[s])}`)));
       });
       return item;
     });
@@ -233,6 +172,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
   $("addmodel").addEventListener("change", add);
   $("addmodel").addEventListener("input", (event) => { if (event.inputType === undefined || event.inputType === "insertReplacementText") add(); });
+  $("cmpproven").addEventListener("change", render);
   await render();
   tool.hidden = false;
   $("comparestatic").hidden = true;

@@ -1,0 +1,120 @@
+"""Out-of-distribution detection: does the largest probability tell a dataset's images from another's?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+from torch import Tensor
+from torch.nn import functional
+
+from benchmark.data import get_dataset
+from benchmark.measures import Inputs, Measure, Result, Task
+from benchmark.measures.means import CONFIDENCE, scalar
+from benchmark.results import Output, Score
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
+
+NOISE: Final = "noise"
+AUROC: Final = scalar(
+    "auroc",
+    "OOD AUROC",
+    "Probability that an image of the dataset has a higher confidence than one of the other set.",
+    "share",
+    "higher",
+)
+FPR: Final = scalar(
+    "fpr95",
+    "OOD FPR@95",
+    "Share of the other set's images that pass the threshold which 95 % of the dataset's pass.",
+    "share",
+    "lower",
+)
+
+
+@dataclass(frozen=True)
+class OodParameters:
+    """What the dataset is told apart from.
+
+    Attributes:
+        against: A registered dataset, brought to the image's size by bilinear interpolation and to its number of
+            channels by their mean; or ``noise``: uniform noise.
+    """
+
+    against: str = NOISE
+
+
+class Ood(Measure[OodParameters]):
+    """AUROC and FPR at 95 % TPR of the largest softmax probability."""
+
+    name = "ood"
+    version = 1
+    title = "Out-of-distribution detection by confidence"
+    paper = "Hendrycks & Gimpel 2017, arXiv:1610.02136"
+    chunk = 500
+    Parameters = OodParameters
+
+    def outputs(self, parameters: OodParameters, dataset: Dataset) -> Sequence[Output]:
+        """Two shares."""
+        if parameters.against != NOISE:
+            get_dataset(parameters.against)
+        return AUROC, FPR
+
+    def run(self, task: Task, parameters: OodParameters) -> Result:
+        """Arrays ``inside`` and ``outside`` (n,), float64: largest probabilities."""
+        other = _others(task, parameters.against)
+        with torch.no_grad():
+            inside, outside = (task.model(x).double().softmax(dim=1).amax(dim=1).cpu().numpy() for x in (task.x, other))
+        return Result({"inside": inside, "outside": outside})
+
+    def summarise(self, inputs: Inputs, parameters: OodParameters) -> list[Score]:
+        """Both with bootstrap intervals."""
+        inside, outside = np.asarray(inputs.arrays["inside"]), np.asarray(inputs.arrays["outside"])
+        rng = np.random.default_rng(0)
+        scores = []
+        for output, statistic in ((AUROC, auroc), (FPR, fpr95)):
+            spread = [statistic(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(300)]
+            low, high = np.quantile(spread, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+            value = statistic(inside, outside)
+            scores.append(Score(output.name, value, float(low), float(high), CONFIDENCE, output.unit, output.direction))
+        return scores
+
+
+def _others(task: Task, against: str) -> Tensor:
+    """As many images from elsewhere, in the shape of the task's; a smaller set is gone through again."""
+    if against == NOISE:
+        noise = torch.rand(task.x.shape, generator=torch.Generator().manual_seed(task.seed), dtype=task.x.dtype)
+        return noise.to(task.x.device)
+    dataset = get_dataset(against)
+    start = task.first % dataset.size
+    x = dataset.batch(start, min(start + len(task.x), dataset.size))[0]
+    while len(x) < len(task.x):
+        x = torch.cat([x, dataset.batch(0, min(len(task.x) - len(x), dataset.size))[0]])
+    channels, *size = task.x.shape[1:]
+    if x.shape[2:] != tuple(size):
+        x = functional.interpolate(x, size=size, mode="bilinear", antialias=True).clamp(0, 1)
+    if x.shape[1] != channels:
+        x = x.mean(dim=1, keepdim=True).expand(-1, channels, -1, -1)
+    return x.contiguous().to(task.x)
+
+
+def auroc(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
+    """P[inside > outside] + ½ P[inside = outside], by the ranks (Mann & Whitney)."""
+    ranks = rankdata(np.concatenate([inside, outside]))
+    n, m = len(inside), len(outside)
+    return float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))
+
+
+def fpr95(inside: NDArray[np.float64], outside: NDArray[np.float64]) -> float:
+    """Share of ``outside`` at or above the largest threshold that at least 95 % of ``inside`` reach."""
+    threshold = np.sort(inside)[int(np.floor(0.05 * len(inside) + 1e-9))]
+    return float((outside >= threshold).mean())
+
+
+MEASURE = Ood()

@@ -1,0 +1,1 @@
+"""Charts: described once (`base`), drawn for pages (`html`) and for papers (`svg`, `pdf`)."""

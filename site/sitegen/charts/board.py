@@ -1,0 +1,186 @@
+"""A board's charts: all curves of a threat over each other, and the map of ranks with its crossings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.curve import Floats
+from sitegen.board_view import BoardView, Ranking
+from sitegen.charts.badges import letter_places
+from sitegen.charts.base import HEIGHT, WIDTH, Chart, Line, Mark, eps_chart, path
+from sitegen.leads import sentence
+
+TOP: Final = 12
+"""Ranks that the map of ranks shows."""
+DRAWN: Final = 200
+"""Curves in a chart: the best ones."""
+INLINE: Final = 24
+"""Grey curves that a page holds itself; more are a picture behind the others."""
+MARKED: Final = 500
+"""Crossings that are marked at most: where there are more, only those of highlighted models are."""
+
+
+def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
+    """All curves of a threat, at every position of its axis: highlighted ones with a letter, the others grey.
+
+    Args:
+        view: The board.
+        threat: The threat.
+        figures: Where the page finds the folder of `backdrop`'s pictures; without it every curve is drawn.
+    """
+    ranking, axis = view.rankings[threat], view.axes[threat]
+    front, back = _front(view, ranking), _back(view, ranking)
+    behind = bool(figures) and len(back) > INLINE
+    places = letter_places(ranking.counts[front], view.board.n, axis.grid)
+    lines = [] if behind else [_curve(view, ranking, i, ()) for i in reversed(back)]
+    lettered = [_curve(view, ranking, i, (float(axis.grid[place]),)) for i, place in zip(front, places, strict=True)]
+    said = sentence(view, threat).text
+    return replace(
+        eps_chart(axis),
+        title=f"Robustness curves in {axis.symbol}",
+        description=f"Robust accuracy of {len(ranking.rows)} models against ε. {said}",
+        lines=lines + lettered[::-1],
+        css="board curves",
+        backdrop=f"{figures}backdrop-{threat}.svg" if behind else "",
+    )
+
+
+def _front(view: BoardView, ranking: Ranking) -> list[int]:
+    """The highlighted rows, the best at the reference budget first."""
+    return [i for i in ranking.order if view.letter(ranking.rows[i].slug)]
+
+
+def _back(view: BoardView, ranking: Ranking) -> list[int]:
+    return [i for i in ranking.order if not view.letter(ranking.rows[i].slug)][: DRAWN - len(view.highlighted)]
+
+
+def backdrop(view: BoardView, threat: str) -> bytes | None:
+    """The grey curves as a picture, in a grey that is seen on white and on black; None where a page holds them."""
+    ranking = view.rankings[threat]
+    back = _back(view, ranking)
+    if len(back) <= INLINE:
+        return None
+    chart = eps_chart(ranking.axis)
+    lines = (_curve(view, ranking, i, ()) for i in back)
+    drawn = "".join(f'<path d="{path(chart, line.x, line.y, step=True)}"/>' for line in lines)
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none">'
+        "<style>path{fill:none;stroke:#8895a1;stroke-opacity:.5;stroke-width:1;vector-effect:non-scaling-stroke}</style>"
+        f"{drawn}</svg>\n"
+    ).encode()
+
+
+def _curve(view: BoardView, ranking: Ranking, index: int, letter_at: tuple[float, ...]) -> Line:
+    built = ranking.rows[index]
+    letter = view.letter(built.slug)
+    style = f"{view.style(built.slug)} thick" if letter else "faint"
+    share = ranking.counts[index] / view.board.n
+    title = built.title if letter else ""
+    return Line(title, ranking.axis.grid, share, style, True, letter, letter_at, built.slug)
+
+
+def ranks_chart(view: BoardView, threat: str) -> Chart:
+    """The map of ranks: each model's place at each ε, and where two change places."""
+    ranking, axis = view.rankings[threat], view.axes[threat]
+    top = min(len(ranking.rows), TOP)
+    positions = rank_positions(ranking)
+    places = place_matrix(ranking, positions)
+    shown = [i for i in range(len(ranking.rows)) if np.nanmin(places[i], initial=np.inf) <= top]
+    back = [i for i in shown if not view.letter(ranking.rows[i].slug)][:DRAWN]
+    front = [i for i in shown if view.letter(ranking.rows[i].slug)]
+    lines = []
+    x = axis.grid[positions]
+    for i in (*back, *front):
+        built = ranking.rows[i]
+        letter = view.letter(built.slug)
+        style = f"{view.style(built.slug)} thick" if letter else "faint"
+        ends: tuple[float, ...] = ()
+        if letter and (inside := np.flatnonzero(places[i] <= top)).size:
+            ends = (float(x[inside[0]]), float(x[inside[-1]]))
+        title = built.title if letter else ""
+        lines.append(Line(title, x, _within(places[i], top), style, False, letter, ends, built.slug))
+    everyone = [*front, *back]
+    found = crossings_of(x, places[everyone], top)
+    if len(found) > MARKED:
+        found = crossings_of(x, places[front], top)
+    starts = {i: float(places[i, 0]) for i in front}
+    said = ", ".join(f"{ranking.rows[i].title} {place:.0f}" for i, place in sorted(starts.items(), key=lambda s: s[1]))
+    return replace(
+        eps_chart(axis),
+        title=f"Ranks in {axis.symbol}",
+        description=f"Place of each model at each ε, 1 is the best. At ε = 0: {said or 'none'}.",
+        y_label="rank",
+        y_range=(top + 0.5, 0.5),
+        y_ticks=[(place, str(place)) for place in range(1, top + 1)],
+        marks=[reign.start for reign in ranking.reigns[1:]],
+        lines=lines,
+        crossings=_marks(ranking, everyone, len(front), found),
+        css="board ranks",
+    )
+
+
+def _within(places: Floats, top: int) -> Floats:
+    """Places of which those below the map are left out, but for the ones to or from which a line leads."""
+    inside = places <= top + 0.5
+    near = inside.copy()
+    near[1:] |= inside[:-1]
+    near[:-1] |= inside[1:]
+    return np.where(near, places, np.nan)
+
+
+def _marks(
+    ranking: Ranking, shown: Sequence[int], front: int, found: Sequence[tuple[float, float, int, int]]
+) -> list[Mark]:
+    """Crossings as marks; those of two highlighted models, which are the first ``front``, say who overtakes whom."""
+    marks = []
+    for at, place, ahead, behind in found:
+        titles = [ranking.rows[shown[k]].title for k in (ahead, behind)]
+        told = f"{titles[0]} overtakes {titles[1]} near ε = {at:.3g}" if max(ahead, behind) < front else ""
+        marks.append(Mark(at, place, told))
+    return marks
+
+
+def crossings_of(x: Floats, places: Floats, top: int) -> list[tuple[float, float, int, int]]:
+    """Where lines of places cross.
+
+    Args:
+        x: Positions, shape (k,), rising.
+        places: Place of each model at each position, shape (models, k); NaN where it has none.
+        top: Crossings below this place are left out.
+
+    Returns:
+        (position, place, who is ahead after it, who is behind), by position.
+    """
+    gap = places[:, None, :] - places[None, :, :]
+    with np.errstate(invalid="ignore"):
+        flips = (gap[..., :-1] > 0) & (gap[..., 1:] < 0)  # the first was behind and is ahead after it
+    found = []
+    for ahead, behind, k in np.argwhere(flips):
+        share = gap[ahead, behind, k] / (gap[ahead, behind, k] - gap[ahead, behind, k + 1])
+        place = places[ahead, k] + share * (places[ahead, k + 1] - places[ahead, k])
+        if place <= top + 0.5:
+            found.append((float(x[k] + share * (x[k + 1] - x[k])), float(place), int(ahead), int(behind)))
+    return sorted(found)
+
+
+def rank_positions(ranking: Ranking) -> NDArray[np.int64]:
+    """Positions of the grid at which the map of ranks is drawn: about 120, the published ones among them."""
+    every = max(len(ranking.axis.grid) // 120, 1)
+    published = np.array(ranking.axis.at_published)
+    return np.unique(np.concatenate((np.arange(0, len(ranking.axis.grid), every), published)))
+
+
+def place_matrix(ranking: Ranking, positions: NDArray[np.int64]) -> Floats:
+    """Place of each model at each position, ties broken by area: (models, positions); NaN where all are broken."""
+    areas = np.array([row.record.threats[ranking.axis.threat].area.value for row in ranking.rows])
+    counts = ranking.counts[:, positions]
+    by_area = np.argsort(-areas, kind="stable")
+    order = by_area[np.argsort(-counts[by_area], axis=0, kind="stable")]
+    places = np.empty(counts.shape)
+    np.put_along_axis(places, order, np.arange(1.0, len(order) + 1)[:, None], axis=0)
+    return np.where(counts == 0, np.nan, places)

@@ -1,0 +1,91 @@
+"""Charts in pages: an SVG stretched to the width it is given, with everything that is text laid over it as HTML.
+
+So a chart is as legible on a phone as on a wall, follows the page's light or dark colours, and is whole without
+JavaScript.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from markupsafe import Markup, escape
+
+from sitegen.charts.base import HEIGHT, WIDTH, Area, Chart, Line, Point, area_path, badges, path
+
+
+def html(chart: Chart) -> Markup:
+    """The chart for a page: a ``div`` to be put into a ``figure``."""
+    parts = [
+        f'<div class="chart {chart.css}">',
+        f'<div class="ylabel">{escape(chart.y_label)}</div>',
+        '<div class="plot">',
+        f'<img class="backdrop" src="{escape(chart.backdrop)}" alt="">' if chart.backdrop else "",
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(chart.title)}. {escape(chart.description)}">',
+        f'<path class="grid" d="{_grid(chart)}"/>',
+    ]
+    if chart.marks:
+        marks = "".join(f"M{round(chart.fx(m) * WIDTH)} 0V{HEIGHT}" for m in chart.marks)
+        parts.append(f'<path class="marks" d="{marks}"/>')
+    parts += [f'<path class="area {a.style}" d="{area_path(chart, a)}"/>' for a in chart.areas]
+    for line in chart.lines:
+        key = f' data-k="{escape(line.key)}"' if line.key else ""
+        parts.append(f'<path class="line {line.style}"{key} d="{path(chart, line.x, line.y, step=line.step)}"/>')
+    for point in chart.points:
+        dots = "".join(f"M{round(chart.fx(x) * WIDTH)} {round(chart.fy(y) * HEIGHT)}h0" for x, y in point.points)
+        parts.append(f'<path class="dot {point.style}" d="{dots}"/>')
+    parts += _crossings(chart)
+    parts.append("</svg>")
+    parts += [
+        f'<span class="xt" style="left:{_percent(chart.fx(x))}">{escape(text)}</span>' for x, text in chart.x_labels
+    ]
+    parts += [
+        f'<span class="yt" style="top:{_percent(chart.fy(y))}">{escape(text)}</span>' for y, text in chart.y_ticks
+    ]
+    for line, x, y in badges(chart):
+        where = f"left:{_percent(chart.fx(x))};top:{_percent(chart.fy(y))}"
+        key = f' data-k="{escape(line.key)}"' if line.key else ""
+        parts.append(
+            f'<span class="badge {line.style}"{key} style="{where}" aria-hidden="true">{escape(line.badge)}</span>'
+        )
+    parts.append(f'</div><div class="xlabel">{escape(chart.x_label)}</div>')
+    if chart.legend:
+        parts.append(_legend(chart))
+    parts.append("</div>")
+    return Markup("".join(parts))  # noqa: S704 - every text above went through escape()
+
+
+def _crossings(chart: Chart) -> Iterable[str]:
+    """Those without a title in one path, so that hundreds of them cost little."""
+    dots = {
+        mark: f"M{round(chart.fx(mark.x) * WIDTH)} {round(chart.fy(mark.y) * HEIGHT)}h0" for mark in chart.crossings
+    }
+    if silent := "".join(dict.fromkeys(d for mark, d in dots.items() if not mark.title)):
+        yield f'<path class="cross" d="{silent}"/>'
+    for mark, d in dots.items():
+        if mark.title:
+            yield f'<path class="cross" d="{d}"><title>{escape(mark.title)}</title></path>'
+
+
+def _grid(chart: Chart) -> str:
+    across = "".join(f"M0 {round(chart.fy(y) * HEIGHT)}H{WIDTH}" for y, _ in chart.y_ticks)
+    return across + "".join(f"M{round(chart.fx(x) * WIDTH)} {HEIGHT}v12" for x in chart.x_ticks)
+
+
+def _legend(chart: Chart) -> str:
+    items: list[tuple[str, str, Line | Area | Point]] = [
+        *(("line", "M0 5H24", line) for line in chart.lines),
+        *(("area", "M0 0H24V10H0Z", area) for area in chart.areas),
+        *(("dot", "M12 5h0", point) for point in chart.points),
+    ]
+    entries = [
+        f'<li><svg class="swatch" viewBox="0 0 24 10" aria-hidden="true"><path class="{kind} {item.style}" d="{d}"/>'
+        f"</svg>{escape(item.label)}</li>"
+        for kind, d, item in items
+        if item.label
+    ]
+    return f'<ul class="legend">{"".join(entries)}</ul>' if entries else ""
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"

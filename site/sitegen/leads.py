@@ -1,0 +1,102 @@
+"""Who is clearly best from where to where, and where that is open: as a strip, and as one sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sitegen import words
+from sitegen.board_view import BoardView
+
+
+@dataclass(frozen=True)
+class Lead:
+    """A stretch of ε in the strip that shows who leads.
+
+    Attributes:
+        start: Where it begins.
+        end: Where it ends.
+        letter: The leader's letter, or empty.
+        style: Its series' class.
+        title: The leader's title.
+        clear: Whether no other model shares the first rank in the 95 % interval.
+    """
+
+    start: float
+    end: float
+    letter: str
+    style: str
+    title: str
+    clear: bool
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A model that is clearly best, and where, in words."""
+
+    letter: str
+    style: str
+    title: str
+    places: str
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """What can be said of who is best.
+
+    Attributes:
+        clear: Who is clearly best, where.
+        open: What is to be said of the rest, as a sentence of its own; empty if nothing.
+    """
+
+    clear: Sequence[Phrase]
+    open: str
+
+    @property
+    def text(self) -> str:
+        """All of it without letters."""
+        told = words.listed(f"{phrase.title} is clearly best {phrase.places}" for phrase in self.clear)
+        return " ".join(filter(None, (f"{told}." if told else "", self.open)))
+
+
+def leads(view: BoardView, threat: str) -> list[Lead]:
+    """The strip of a threat."""
+    ranking = view.rankings[threat]
+    found = []
+    for stretch in ranking.stretches:
+        built = ranking.rows[stretch.leader]
+        letter, style = view.letter(built.slug), view.style(built.slug)
+        found.append(Lead(stretch.start, stretch.end, letter, style, built.title, stretch.clear))
+    return found
+
+
+def sentence(view: BoardView, threat: str) -> Sentence:
+    """Who is clearly best where; of the rest only that it is open."""
+    strip, axis = leads(view, threat), view.axes[threat]
+    if not strip:
+        return Sentence((), "Every model is broken at every ε above 0." if view.rankings[threat].rows else "")
+    end = strip[-1].end
+    places: dict[str, list[str]] = {}
+    for lead in strip:
+        if lead.clear:
+            places.setdefault(lead.title, []).append(_place(lead.start, lead.end, end))
+    first = {lead.title: lead for lead in reversed(strip)}
+    clear = [Phrase(first[t].letter, first[t].style, t, words.listed(own)) for t, own in places.items()]
+    unclear = any(not lead.clear for lead in strip)
+    n = view.board.n
+    if not clear:
+        told = f"No model is clearly best anywhere: the first ranks are within the sampling error of {n} images."
+    elif unclear:
+        told = f"Elsewhere the first rank is within the sampling error of {n} images."
+    else:
+        told = ""
+    broken = f"Beyond ε = {words.number(end)} every model is broken." if end < axis.maximum else ""
+    return Sentence(clear, " ".join(filter(None, (told, broken))))
+
+
+def _place(start: float, stop: float, end: float) -> str:
+    if start == 0:
+        return "everywhere" if stop == end else f"up to ε = {words.number(stop)}"
+    return (
+        f"from ε = {words.number(start)} on" if stop == end else f"from {words.number(start)} to {words.number(stop)}"
+    )

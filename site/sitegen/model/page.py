@@ -1,0 +1,357 @@
+"""A model's page, from its row alone: nothing here depends on any other model."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import numpy as np
+
+from db.queries import ChangeInfo, DatasetInfo, EvaluationInfo, Row, RowStatus
+from db.schema import State
+from sitegen import words
+from sitegen.axes import Axis
+from sitegen.changes import Story, story
+from sitegen.charts.base import Chart
+from sitegen.charts.model import ClassFigure, class_figures, curve_chart, curve_table, sample_chart, share_of
+from sitegen.charts.svg import svg
+from sitegen.facts import Credit, RowFacts, ThreatFacts, credits_of
+from sitegen.findings import Found
+from sitegen.model.files import bibtex, json_bytes, latex, model_json, samples_csv
+from sitegen.model.strips import Stock, Strip, strips_of
+from sitegen.panels import panels
+from sitegen.records import Published, Share
+from sitegen.render import Frame, render
+from sitegen.threats import UNION, symbol
+
+
+@dataclass(frozen=True)
+class ThreatSection:
+    """Everything the page says about a threat."""
+
+    facts: ThreatFacts
+    chart: Chart
+    table: Sequence[Sequence[str]]
+    published: Sequence[Published]
+    area: Share
+    decided: float | None
+    credits: Sequence[Credit]
+    families: Sequence[tuple[str, int]]
+    strips: Sequence[tuple[str, Sequence[Strip]]]
+    sample_chart: Chart | None
+    classes: Sequence[ClassFigure]
+
+    @property
+    def axis(self) -> Axis:
+        """The threat's axis."""
+        return self.facts.axis
+
+
+@dataclass(frozen=True)
+class PanelPart:
+    """What a kind of output says of the row: the template, and its context."""
+
+    kind: str
+    template: str
+    shown: Any
+
+
+@dataclass(frozen=True)
+class ClaimLine:
+    """A reported figure beside ours."""
+
+    name: str
+    threat: str
+    claimed: float
+    ours: Share | None
+    source: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class FlagLine:
+    """A warning: its code, what was seen, and the measure that raised it."""
+
+    code: str
+    message: str
+    measure: str
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """The file with everything needed to check the row elsewhere."""
+
+    name: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class EvaluationLine:
+    """An evaluation in the table of costs."""
+
+    evaluation: EvaluationInfo
+    samples: int
+    seconds: float
+    forward: int
+    backward: int
+
+
+@dataclass(frozen=True)
+class ModelPage:
+    """The context of the model page's template.
+
+    Attributes:
+        facts: The row.
+        dataset: Its dataset.
+        status: Why it is not ranked; empty if it is.
+        clean: Share of clean images classified correctly, or None.
+        sections: The threats, the union last.
+        missing: Threats that were not attacked on all samples: (symbol, on how many).
+        panels: What each kind of output adds.
+        claims: Reported figures beside ours.
+        flags: Warnings, each code once.
+        problems: Evaluations without a result, by reason.
+        evaluations: The finished ones, with their costs.
+        circumstances: On what they ran, and how many of them.
+        history: The changelog's entries.
+        bibtex: Entries of the model's paper, of the model and of its evaluation.
+        latex: A row for a table.
+        bundle: The row's bundle, if it is offered.
+        command: How the row is evaluated again.
+    """
+
+    facts: RowFacts
+    dataset: DatasetInfo
+    status: str
+    clean: Share | None
+    sections: Sequence[ThreatSection]
+    missing: Sequence[tuple[str, int]]
+    panels: Sequence[PanelPart]
+    claims: Sequence[ClaimLine]
+    flags: Sequence[FlagLine]
+    problems: Sequence[tuple[str, str, Sequence[EvaluationInfo]]]
+    evaluations: Sequence[EvaluationLine]
+    circumstances: Sequence[tuple[str, int]]
+    history: Sequence[Story]
+    bibtex: str
+    latex: str
+    bundle: Bundle | None
+    command: str
+
+    @property
+    def row(self) -> Row:
+        """The row."""
+        return self.facts.row
+
+    @property
+    def card(self) -> Mapping[str, Any]:
+        """The model's card."""
+        return self.row.model.card
+
+    @property
+    def seconds(self) -> float:
+        """What the row cost in all, in seconds."""
+        return sum(line.seconds for line in self.evaluations)
+
+
+STATUS: Final = {
+    RowStatus.COMPLETE: "",
+    RowStatus.INCOMPLETE: "This row is not complete: some of its evaluations are still to come or have failed. It is "
+    "not ranked.",
+    RowStatus.STALE: "This row is stale: it was evaluated by an older version of the protocol, and is not ranked with "
+    "rows of the present one.",
+    RowStatus.SUPERSEDED: "This row is of older weights: the board ranks the newer ones.",
+}
+
+
+def model_page(
+    facts: RowFacts,
+    dataset: DatasetInfo,
+    changes: Sequence[ChangeInfo],
+    *,
+    stock: Stock,
+    files: dict[str, bytes],
+    bundle: Bundle | None = None,
+) -> ModelPage:
+    """The page's context; pictures and downloads are put into ``files``, by their path beside the page.
+
+    Args:
+        facts: The row.
+        dataset: Its dataset.
+        changes: The changelog's entries about the model.
+        stock: What pictures are made from.
+        files: Receives the files.
+        bundle: The row's bundle, if it is offered.
+    """
+    clean = share_of(facts.correct, facts.n) if facts.correct is not None else None
+    row = facts.row
+    page = ModelPage(
+        facts=facts,
+        dataset=dataset,
+        status=_status(facts),
+        clean=clean,
+        sections=[_section(facts, found, dataset, stock, files) for found in facts.threats.values()],
+        missing=[(symbol(threat), samples) for threat, samples in facts.missing.items()],
+        panels=_panels(facts),
+        claims=_claims(facts, clean),
+        flags=flags_of(facts),
+        problems=_problems(row),
+        evaluations=_evaluations(facts),
+        circumstances=_circumstances(facts),
+        history=[story(change) for change in changes],
+        bibtex=bibtex(row, board=f"{dataset.name}, {facts.n} images, {row.protocol.name} v{row.protocol.version}"),
+        latex=latex(facts, clean),
+        bundle=bundle,
+        command=f"curveboard evaluate -m {row.model.slug} --dataset {dataset.name} --limit {facts.n} "
+        f"--protocol {row.protocol.name}",
+    )
+    files["model.json"] = json_bytes(model_json(page))
+    files["samples.csv"] = samples_csv(facts, stock.labels)
+    files["cite.bib"] = page.bibtex.encode()
+    files["row.tex"] = page.latex.encode()
+    return page
+
+
+def page_bytes(page: ModelPage, *, board_title: str, as_of: datetime | None) -> bytes:
+    """The page itself."""
+    title = page.row.model.title
+    frame = Frame(
+        title=f"{title} – {board_title}",
+        description=f"Robustness curves, bounds, cost and evidence of {title} on {board_title}.",
+        root="../../../../",
+        section="Boards",
+        crumbs=(("Boards", "../../../index.html"), (board_title, "../../index.html")),
+        as_of=as_of,
+    )
+    return render("model.html", frame, page=page, words=words)
+
+
+def _status(facts: RowFacts) -> str:
+    crossing = facts.crossing
+    told = f"It is crossed. {crossing.text}." if crossing is not None else ""
+    return " ".join(filter(None, (STATUS[facts.row.status], told)))
+
+
+def _section(
+    row: RowFacts, facts: ThreatFacts, dataset: DatasetInfo, stock: Stock, files: dict[str, bytes]
+) -> ThreatSection:
+    curve, axis = facts.curve, facts.axis
+    area = curve.area_interval(up_to=axis.maximum)
+    chart = curve_chart(row.row.model.title, facts)
+    files[f"curve-{axis.threat}.svg"] = svg(chart).encode()
+    alone = axis.threat != UNION
+    return ThreatSection(
+        facts=facts,
+        chart=chart,
+        table=curve_table(facts),
+        published=published_of(facts),
+        area=Share(curve.area(up_to=axis.maximum), area.low, area.high),
+        decided=facts.decided(),
+        credits=credits_of(facts),
+        families=_families(facts),
+        strips=strips_of(facts, stock, files) if facts.parts else [],
+        sample_chart=sample_chart(facts) if facts.beside and alone else None,
+        classes=class_figures(facts, stock.labels, dataset) if stock.labels is not None and alone else [],
+    )
+
+
+def published_of(facts: ThreatFacts) -> list[Published]:
+    """The row at the marked budgets of a threat."""
+    n = len(facts.curve)
+    at = zip(facts.axis.published, facts.axis.at_published, strict=True)
+    return [Published(eps, share_of(int(facts.counts[i]), n), facts.certified(eps)) for eps, i in at]
+
+
+def _families(facts: ThreatFacts) -> list[tuple[str, int]]:
+    """Which family within an attack found the nearest example, and of how many samples: its array of texts says."""
+    counts: dict[str, int] = {}
+    adversarial = (facts.curve.distances > 0) & np.isfinite(facts.curve.distances)
+    for k, part in enumerate(facts.parts):
+        name = next((a for a, v in sorted(part.data.arrays.items()) if v.dtype.kind in "SU" and v.ndim == 1), None)
+        if name is None:
+            continue
+        samples = part.data.samples[name]
+        inside = samples < len(facts.curve)
+        won = (facts.winner[samples[inside]] == k) & adversarial[samples[inside]]
+        for family, number in zip(*np.unique(part.data.arrays[name][inside][won], return_counts=True), strict=True):
+            text = family.decode("utf-8", "replace") if isinstance(family, bytes) else str(family)
+            label = f"{part.source.title}: {text}"
+            counts[label] = counts.get(label, 0) + int(number)
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
+def _panels(facts: RowFacts) -> list[PanelPart]:
+    """What each kind of output has to say, of the newest evaluation of each."""
+    by_kind: dict[str, list[Found]] = {}
+    for found in facts.found:
+        by_kind.setdefault(found.output.kind, []).append(found)
+    parts = []
+    for kind, panel in panels().items():
+        shown = panel.show(by_kind.get(kind, ()), facts) if panel.template and kind in by_kind else None
+        if shown:
+            parts.append(PanelPart(kind, panel.template, shown))
+    return parts
+
+
+def _claims(facts: RowFacts, clean: Share | None) -> list[ClaimLine]:
+    return [_claim(facts, claim, clean) for claim in facts.row.model.card.get("claims") or []]
+
+
+def _claim(facts: RowFacts, claim: Mapping[str, Any], clean: Share | None) -> ClaimLine:
+    name, threat, eps = str(claim.get("name", "")), str(claim.get("norm") or ""), claim.get("eps")
+    value = float(claim.get("value", 0.0))
+    ours: Share | None = None
+    if name == "clean_accuracy":
+        ours = clean
+    elif threat in facts.threats and eps is not None:
+        own = facts.threats[threat]
+        certified = own.certified(float(eps))
+        if name == "robust_accuracy":
+            ours = share_of(round(own.curve.robust_accuracy(float(eps)) * facts.n), facts.n)
+        elif name == "certified_accuracy" and certified is not None:
+            ours = share_of(round(certified * facts.n), facts.n)
+    told = f"{symbol(threat)}, ε = {float(eps):g}" if threat and eps is not None else "–"
+    return ClaimLine(name.replace("_", " "), told, value, ours, str(claim.get("source", "")), _verdict(value, ours))
+
+
+def _verdict(claimed: float, ours: Share | None) -> str:
+    if ours is None:
+        return "not measured here"
+    if claimed > ours.high:
+        return "claimed higher than measured"
+    return "claimed lower than measured" if claimed < ours.low else "within our interval"
+
+
+def flags_of(facts: RowFacts) -> list[FlagLine]:
+    """Every flag, each code once."""
+    found: dict[str, FlagLine] = {}
+    for evaluation in facts.row.done:
+        for flag in facts.data[evaluation.id].detail.flags:
+            found.setdefault(flag.code, FlagLine(flag.code, flag.message, evaluation.measure))
+    return sorted(found.values(), key=lambda line: line.code)
+
+
+def _problems(row: Row) -> list[tuple[str, str, Sequence[EvaluationInfo]]]:
+    groups: dict[tuple[str, str], list[EvaluationInfo]] = {}
+    for evaluation in row.cells:
+        if evaluation.state is not State.DONE:
+            groups.setdefault((evaluation.state.value, evaluation.reason or ""), []).append(evaluation)
+    return [(state, reason, own) for (state, reason), own in sorted(groups.items())]
+
+
+def _evaluations(facts: RowFacts) -> list[EvaluationLine]:
+    lines = []
+    for evaluation in facts.row.done:
+        detail = facts.data[evaluation.id].detail
+        cost = detail.seconds, detail.forward_passes, detail.backward_passes
+        lines.append(EvaluationLine(evaluation, detail.samples, *cost))
+    return lines
+
+
+def _circumstances(facts: RowFacts) -> list[tuple[str, int]]:
+    """On what the evaluations ran, and how many of them."""
+    counts = Counter(words.circumstances(facts.data[e.id].detail.provenance) for e in facts.row.done)
+    return sorted(((text, number) for text, number in counts.items() if text), key=lambda item: (-item[1], item[0]))

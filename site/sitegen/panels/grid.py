@@ -1,0 +1,151 @@
+"""Numbers over named axes: a heat map that is a table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.results import Direction
+from sitegen.facts import RowFacts
+from sitegen.findings import Found
+from sitegen.panels import Panel
+from sitegen.records import Cell
+from sitegen.threats import symbol
+from sitegen.words import number, percent
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """A cell: its text, its interval in words, and how strong its shade is, from 0 to 10 (10 is best)."""
+
+    text: str
+    interval: str
+    shade: int
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A table of two axes.
+
+    Attributes:
+        title: What it shows.
+        help: One sentence about it.
+        unit: Of its numbers.
+        across: Name of the axis across, with its unit.
+        down: Name of the axis down; empty for a single row.
+        heads: Positions across.
+        rows: Position down, its cells, and their mean.
+        direction: Which values are better.
+    """
+
+    title: str
+    help: str
+    unit: str
+    across: str
+    down: str
+    heads: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[HeatCell], str]]
+    direction: Direction
+
+
+class Grid(Panel):
+    """A number over named axes."""
+
+    name = "grid"
+    template = "panels/grid.html"
+
+    def show(self, found: Sequence[Found], row: RowFacts) -> list[HeatMap]:
+        """A heat map each; of more than two axes one for each position of the first ones."""
+        return [made for one in found for made in _maps(one)]
+
+    def cell(self, found: Found, row: RowFacts) -> Cell:
+        """The mean over all cells."""
+        mean = self.fields(found, row)["_mean"]
+        return Cell(percent(mean) if found.output.unit == "share" else number(mean), "", mean)
+
+    def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
+        """The mean and the ends of the values."""
+        known = found.table.values[np.isfinite(found.table.values)] if found.table else np.empty(0)
+        if not len(known):
+            return {"_mean": None, "_smallest": None, "_largest": None}
+        return {"_mean": float(known.mean()), "_smallest": float(known.min()), "_largest": float(known.max())}
+
+    def value(self, found: Found, row: RowFacts) -> Mapping[str, Any]:
+        """The axes and the whole table, None where a cell is missing."""
+        return table_json(found)
+
+
+def table_json(found: Found) -> dict[str, Any]:
+    """A table with its axes, as JSON values."""
+    axes = [{"name": a.name, "labels": list(a.labels), "unit": a.unit} for a in found.output.axes]
+    if found.table is None:
+        return {"axes": axes, "value": None}
+    table = found.table
+    ends = {"value": _plain(table.values), "low": _plain(table.low), "high": _plain(table.high)}
+    return {"axes": axes, "confidence": table.confidence, **ends}
+
+
+def _plain(values: NDArray[np.float64]) -> Any:
+    plain = values.astype(object)
+    plain[~np.isfinite(values)] = None
+    return plain.tolist()
+
+
+def _maps(found: Found) -> list[HeatMap]:
+    output = found.output
+    if found.table is None or not output.axes:
+        return []
+    title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
+    whole = np.stack([found.table.values, found.table.low, found.table.high])
+    finite = whole[0][np.isfinite(whole[0])]
+    ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
+    ends = (0.0, 1.0) if output.unit == "share" and ends[0] >= 0 and ends[1] <= 1 else ends
+    front = output.axes[:-2]
+    made = []
+    for place in product(*(range(len(axis.labels)) for axis in front)):
+        data = np.stack([part[place] for part in whole])
+        told = ", ".join(f"{axis.name} {axis.labels[k]}" for axis, k in zip(front, place, strict=True))
+        made.append(_map(found, f"{title}: {told}" if told else title, data, ends))
+    return made
+
+
+def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float, float]) -> HeatMap:
+    output = found.output
+    across, down = output.axes[-1], output.axes[-2] if len(output.axes) > 1 else None
+    table = data if down is not None else data[:, None, :]
+    labels = down.labels if down is not None else (output.title,)
+    write = percent if output.unit == "share" else number
+    rows = []
+    for k, label in enumerate(labels):
+        cells = [_cell(table[:, k, j], ends, output.direction, write) for j in range(len(across.labels))]
+        known = table[0, k][np.isfinite(table[0, k])]
+        rows.append((label, cells, write(float(known.mean())) if len(known) else "–"))
+    return HeatMap(
+        title=title,
+        help=output.help,
+        unit="%" if output.unit == "share" else output.unit,
+        across=f"{across.name} ({across.unit})" if across.unit else across.name,
+        down=down.name if down is not None else "",
+        heads=across.labels,
+        rows=rows,
+        direction=output.direction,
+    )
+
+
+def _cell(values: NDArray[np.float64], ends: tuple[float, float], direction: Direction, write: Any) -> HeatCell:
+    value, low, high = map(float, values)
+    if not np.isfinite(value):
+        return HeatCell("–", "", 0)
+    length = ends[1] - ends[0]
+    place = (value - ends[0]) / length if length > 0 else 0.5
+    shade = round(10 * (1 - place if direction == "lower" else place))
+    interval = f"{write(low)}–{write(high)}" if np.isfinite(low) and np.isfinite(high) else ""
+    return HeatCell(write(value), interval, int(np.clip(shade, 0, 10)))
+
+
+PANEL = Grid()
