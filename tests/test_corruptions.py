@@ -286,12 +286,15 @@ def test_the_diamond_square_step_is_the_mean_of_four():
 
 
 def test_elastic_transform_samples_as_scipy_does():
-    image = some_images(1, 2, 20)[0] / 255
+    images = some_images(3, 2, 20) / 255
     rng = np.random.default_rng(1)
-    rows, columns = rng.uniform(-15, 40, (2, 20, 20))
+    rows, columns = rng.uniform(-15, 40, (2, 3, 20, 20))
     for about_edge, mode in ((True, "reflect"), (False, "mirror")):
-        expected = [ndimage.map_coordinates(channel, [rows, columns], order=1, mode=mode) for channel in image]
-        assert np.allclose(digital.sampled(image, rows, columns, about_edge=about_edge), expected, atol=1e-12)
+        expected = [
+            [ndimage.map_coordinates(channel, [r, c], order=1, mode=mode) for channel in image]
+            for image, r, c in zip(images, rows, columns, strict=True)
+        ]
+        assert np.allclose(digital.sampled(images, rows, columns, about_edge=about_edge), expected, atol=1e-12)
 
 
 def test_the_affine_part_takes_three_corners_to_where_they_were():
