@@ -5,7 +5,7 @@ import pytest
 import torch
 from scipy.optimize import brentq, linprog
 
-from benchmark.attacks import EFFORTS, attacks, get_attack
+from benchmark.attacks import EFFORTS, attacks, get_attack, run_attack
 from benchmark.attacks.engine.oracle import SAFETY
 from benchmark.errors import UnknownNameError
 from benchmark.verification import verify
@@ -123,3 +123,21 @@ def test_a_misspelt_attack_names_the_nearest():
 
 def test_efforts_are_ordered():
     assert EFFORTS == ("quick", "standard", "thorough")
+
+
+class Scores(Linear):
+    """Refuses a graph, and counts the images that it is shown."""
+
+    shown = 0
+
+    def forward(self, x):
+        assert not torch.is_grad_enabled(), "an attack by scores has asked for a graph"
+        self.shown += len(x)
+        return super().forward(x)
+
+
+def test_square_asks_for_scores_alone_and_for_no_more_than_its_queries():
+    plain, x, y = linear_problem()
+    model = Scores(plain.linear.weight.data, plain.linear.bias.data)
+    run_attack(get_attack("square"), model, x, y, norm="linf", effort="quick")
+    assert 0 < model.shown <= N * 1100
