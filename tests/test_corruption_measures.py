@@ -11,7 +11,7 @@ from torch import nn
 
 from benchmark.data import get_dataset
 from benchmark.data.corruptions import COMMON, corrupt, frost
-from benchmark.data.corruptions.references import ALEXNET, DIGITS_STANDARD
+from benchmark.data.corruptions.references import ALEXNET, DIGITS_STANDARD, LENET_CLEAN
 from benchmark.data.corruptions.sequences import KINDS, NOISES, frames_of, perspective, sequence
 from benchmark.data.suites import get_suite, suites
 from benchmark.errors import InputError, UnknownNameError
@@ -122,6 +122,25 @@ def test_the_stated_errors_of_the_digits_are_what_the_model_makes():
     other = Inputs({}, DIGITS.labels(0, 0), {}, mnist_like())
     with pytest.raises(InputError, match="errors of stated:digits-standard are of digits, not of two"):
         _Base.of("stated:digits-standard", other, names)
+
+
+@pytest.mark.shared
+def test_the_clean_cnn_beats_the_pgd_trained_one_under_mnist_c(seeded_cache):
+    """Mu & Gilmer's finding, on the first 200 images; and the stated errors of all 10,000 are not far from these."""
+    measure, mnist = get_measure("corruptions"), get_dataset("mnist")
+    parameters = measure.Parameters(suite="mnist-c", reference="stated:advertorch-mnist-lenet-clean")
+    scores = {}
+    for slug in ("advertorch-mnist-lenet-clean", "advertorch-mnist-lenet-adv"):
+        _, _, summary = run(measure, parameters, load_model(slug), 200, chunk=200, dataset=mnist)
+        scores[slug] = {score.name: score for score in summary.scores}
+        if slug.endswith("clean"):
+            table = summary.tables["grid"]
+            stated = [1 - LENET_CLEAN.errors[name][0] for name in get_suite("mnist-c").axes[0].labels]
+            assert np.abs(np.array(stated) - table.values[:, 0]).max() < 0.12  # 3.4 standard errors at most
+    clean, trained = scores.values()
+    assert clean["mean_error"].high < trained["mean_error"].low
+    assert clean["mce"].low < 1.15
+    assert trained["mce"].low > 1.2
 
 
 def test_declared_outputs_are_what_is_given():
@@ -372,6 +391,7 @@ def test_the_protocol_asks_for_the_suites_that_fit():
     suites_of = {n: [p.suite for m, p in found if m == "corruptions"] for n, found in wanted.items()}
     assert suites_of == {"digits": ["mnist-c"], "mnist": ["mnist-c"], "cifar10": ["cifar-c"]}
     assert [p.reference for m, p in wanted["digits"] if m == "corruptions"] == ["stated:digits-standard"]
+    assert [p.reference for m, p in wanted["mnist"] if m == "corruptions"] == ["stated:advertorch-mnist-lenet-clean"]
     assert [p.reference for m, p in wanted["cifar10"] if m == "corruptions"] == [""]
     assert [p.sequences for m, p in wanted["cifar10"] if m == "sequences"] == ["cifar-p"]
     assert [m for m, _ in wanted["digits"]] == ["clean", "corruptions", "corruption_strength"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import io
 import json
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import update
 
-import benchmark
+import benchmark.flags
 from benchmark.curve import RobustnessCurve
+from benchmark.results import Output
 from benchmark.statistics import crossings
 from db import queries
 from db.migrate import upgrade
@@ -39,6 +39,7 @@ from sitegen.charts.html import html
 from sitegen.charts.svg import svg
 from sitegen.crossings import grid_crossings
 from sitegen.facts import RowFacts, credits_of, row_facts
+from sitegen.findings import Found
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pages.compare import paired_difference
@@ -229,6 +230,18 @@ def test_every_change_of_order_is_a_crossing(counts: NDArray[np.int64]) -> None:
         for k in range(8)
     )
     assert len(crossings_of(np.arange(9.0), places, 5)) == flips
+
+
+def test_a_verdict_of_distances_is_whether_they_exceed_its_budget(populated: tuple[Database, Board]) -> None:
+    database, board = populated
+    row = board.rows[0]
+    curve = next(e for e in row.cells if (e.measure, e.norm) == ("curve", "linf"))
+    with database.read() as session:
+        data = queries.row_data(session, [curve.id])[curve.id]
+    output = Output("robust", "verdict", "Robust", threat="linf", eps=0.05, array="distance_linf")
+    found = Found(curve, data, output, board.n)
+    assert found.robust.tolist() == (data.arrays["distance_linf"] > 0.0500009).tolist()
+    assert 0 < found.robust.mean() < 1
 
 
 def view_of(populated: tuple[Database, Board]) -> BoardView:
@@ -424,21 +437,13 @@ def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) ->
 
 
 def codes_that_can_be_raised() -> set[str]:
-    """Every code in the program's text: of a flag, of a check that may warn, of an AutoAttack warning."""
-    found = set()
-    for file in Path(benchmark.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Flag", "Check"}:
-                first = node.args[0] if node.args else None
-                verdict = ast.unparse(node.args[1]) if len(node.args) > 1 else ""
-                if isinstance(first, ast.Constant) and (node.func.id == "Flag" or "flag" in verdict):
-                    found.add(str(first.value).replace("_", "-"))
-    return found
+    """Every code of `benchmark.flags`."""
+    return {value for name, value in vars(benchmark.flags).items() if name.isupper() and isinstance(value, str)}
 
 
 def test_every_warning_that_can_be_raised_is_explained() -> None:
     codes = codes_that_can_be_raised()
-    assert {"randomised", "seeds-disagree", "batch-independent", "square-gain"} <= codes
+    assert {"randomised", "seeds-disagree", "square-gain"} <= codes
     assert {code for code in codes if not words.flag_meaning(code)} == set()
 
 

@@ -131,9 +131,8 @@ def test_a_row_that_was_not_attacked_in_a_norm_is_ranked_in_the_others(place: Pa
             own = select(Evaluation.id).where(
                 Evaluation.model_id == key, Evaluation.measure == "curve", Evaluation.norm == "l2"
             )
-            session.execute(delete(Cell).where(Cell.evaluation_id.in_(own)))
             session.execute(delete(Chunk).where(Chunk.evaluation_id.in_(own)))
-            session.execute(update(Evaluation).where(Evaluation.id.in_(own)).values(state=State.QUEUED))
+            session.execute(update(Evaluation).where(Evaluation.id.in_(own)).values(state=State.UNSUPPORTED))
 
     change(place, forget)
     build(place)
@@ -148,6 +147,7 @@ def test_a_protocol_without_attacks_makes_a_board_without_ranks(place: Path) -> 
     def keep(database: Database) -> None:
         with database.write() as session:
             attacks = select(Evaluation.id).where(Evaluation.measure == "curve")
+            session.execute(update(Protocol).values(spec={"measures": [{"measure": "clean"}]}))
             session.execute(delete(Cell).where(Cell.evaluation_id.in_(attacks)))
             session.execute(update(Evaluation).where(Evaluation.id.in_(attacks)).values(state=State.QUEUED))
 
