@@ -14,8 +14,9 @@ NORMS = ("linf", "l2", "l1")
 
 N, CLASSES, SHAPE = 12, 3, (1, 4, 5)
 
-# How far above the exact distance an attack may stay on a linear model; 25 % for one that is not listed.
-TOLERANCE = {"engine": 1e-5, "fab-t": 0.08}
+# How far above the exact distance an attack may stay on a linear model; 25 % for one that is not listed. Verification asks
+# for a lead of several times the rounding that it measures, and for that an example is pushed outward in powers of two.
+TOLERANCE = {"engine": 2e-5, "fab-t": 0.08}
 
 
 class Linear(torch.nn.Module):
