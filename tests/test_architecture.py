@@ -98,6 +98,7 @@ MAY_IMPORT = {
         "sitegen",
         "db",
         "benchmark.board",
+        "benchmark.correlation",
         "benchmark.curve",
         "benchmark.statistics",
         "benchmark.evidence.store",
