@@ -99,6 +99,7 @@ MAY_IMPORT = {
         "sitegen",
         "db",
         "benchmark.board",
+        "benchmark.correlation",
         "benchmark.curve",
         "benchmark.statistics",
         "benchmark.evidence.store",

@@ -24,6 +24,7 @@ import benchmark.curve
 import benchmark.statistics
 from benchmark.curve import Floats
 from benchmark.evidence.store import EvidenceStore
+from benchmark.plugins import workspace_folder
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.schema import State
@@ -104,11 +105,15 @@ class RowTask:
         return self.cache / self.fingerprint
 
 
-@cache
 def program_digest() -> str:
     """Digest of the program's text: a changed template or formula makes every page anew."""
-    home = Path(__file__).parent
-    files = [p for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
+    return _program_digest(workspace_folder())
+
+
+@cache
+def _program_digest(root: Path | None) -> str:
+    homes = [Path(__file__).parent, *([root / "pages", root / "panels"] if root is not None else [])]
+    files = [p for home in homes for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
     files += [Path(str(module.__file__)) for module in (benchmark.curve, benchmark.statistics)]
     digest = hashlib.sha256()
     for file in files:
