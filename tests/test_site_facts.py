@@ -472,3 +472,14 @@ def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
 )
 def test_circumstances_are_told_as_far_as_they_are_known(provenance: dict[str, object], told: str) -> None:
     assert words.circumstances(provenance) == told
+
+
+def test_a_sample_where_nothing_was_found_counts_as_robust_at_every_position(populated: tuple[Database, Board]) -> None:
+    seen = 0
+    for row in range(len(populated[1].rows)):
+        for facts in facts_of(populated, row).threats.values():
+            seen += facts.curve.censored
+            expected = [np.count_nonzero(facts.curve.distances > limit) for limit in facts.axis.limits]
+            np.testing.assert_array_equal(facts.counts, expected)
+            assert facts.counts[-1] >= facts.curve.censored
+    assert seen > 0
