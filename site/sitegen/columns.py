@@ -58,15 +58,12 @@ def columns(view: BoardView) -> list[Column]:
     """The columns of a board, in order."""
     declared = _declared(view)
     named = view.board.protocol.spec.get("columns")
-    if named:
-        wanted = [str(name) for name in named]
-    else:
-        wanted = _leading(declared)
+    wanted = [str(name) for name in named] if named else _leading(declared)
     return [column for name in wanted if (column := _column(name, declared)) is not None]
 
 
 def _leading(declared: Mapping[str, Sequence[Output]]) -> list[str]:
-    """The first scalar of each measure whose direction is stated: what has none is for looking up, not for comparing."""
+    """The first scalar of each measure that has a direction: the others are to be looked up, not compared."""
     first: dict[str, str] = {}
     for name, (output, *_) in declared.items():
         if output.kind == "scalar" and output.direction != "none":
