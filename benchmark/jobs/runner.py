@@ -33,7 +33,7 @@ class Setting:
 
     Attributes:
         database_url: The database.
-        artifacts: Folder of the evidence.
+        artifacts: Folder of the evidence, or the URL of a store.
         models: Folder of submitted models.
         locks: Folder of the evaluators' lock files.
         device: ``cpu`` or ``cuda``.
@@ -43,7 +43,7 @@ class Setting:
     """
 
     database_url: str
-    artifacts: Path
+    artifacts: Path | str
     models: Path
     locks: Path
     device: str = "cpu"

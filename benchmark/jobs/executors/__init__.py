@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol, cast
 
 from benchmark.board.job import Job
+from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.runner import Progress, Report, Setting
 from benchmark.plugins import discover, look_up
 
@@ -72,8 +73,13 @@ def run_jobs(jobs: Jobs, setting: Setting, report: Report, *, on: str = "local")
 
     Returns:
         How many jobs ended in each state.
+
+    Raises:
+        EvidenceError: If the evidence could not be stored; nothing was computed.
     """
     executor = get_executor(on)
+    if jobs:
+        EvidenceStore(setting.artifacts).require()
     states: dict[int, str] = {}
     left = list(jobs)
     while left:
