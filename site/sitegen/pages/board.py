@@ -16,6 +16,7 @@ from sitegen.charts.base import Chart
 from sitegen.charts.board import backdrop, curves_chart, ranks_chart
 from sitegen.charts.html import html
 from sitegen.columns import Column, columns
+from sitegen.grid_view import SharedGrid, shared_grids
 from sitegen.leads import Lead, Sentence, leads, sentence
 from sitegen.pages import Page, Site
 from sitegen.records import Cell, Published
@@ -76,6 +77,7 @@ class BoardPage:
         apart: Compared rows that are not ranked here, each with the reason.
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
+        grids: Grids that the rows share: each has a page that ranks by it.
     """
 
     view: BoardView
@@ -93,6 +95,7 @@ class BoardPage:
     apart: Sequence[tuple[BuiltRow, str]]
     curves: Chart | None
     ranks: Chart | None
+    grids: Sequence[SharedGrid]
 
 
 def table_rows(view: BoardView, threat: str, shown: Sequence[Column]) -> list[TableRow]:
@@ -223,6 +226,7 @@ def _page(
         apart=view.apart_in(threat) if axis else [],
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
+        grids=shared_grids(view),
     )
     return render("board.html", frame, page=page)
 
