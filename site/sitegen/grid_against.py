@@ -137,8 +137,10 @@ def _chart(
 
 
 def _ticks(values: Floats) -> list[float]:
-    """Round values that span the data, four to eight of them."""
+    """Round values that span the data and some room about it, so that no mark lies on the frame."""
     low, high = float(values.min()), float(values.max())
-    step = nice(max(high - low, 1e-9 * max(abs(high), 1.0)) / 4)
+    span = max(high - low, 1e-3 * max(abs(high), 1.0))
+    step = nice(span / 4)
+    low, high = (low if low == 0 else low - 0.06 * span), high + 0.06 * span
     first, last = int(np.floor(low / step)), int(np.ceil(high / step))
     return [round(k * step, 12) for k in range(first, max(last, first + 1) + 1)]

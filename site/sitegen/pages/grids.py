@@ -119,7 +119,8 @@ def grid_page(views: Sequence[BoardView], view: BoardView, ranked: GridRanking) 
     labels = [output.axes[0].labels[k] for k in kept]
     few = f"{len(labels)} of {len(output.axes[0].labels)}: without {listed(output.axes[0].apart)}"
     letters = {p.index: LETTERS[k] for k, p in enumerate(ranked.sections[0].places[: len(LETTERS)])}
-    worst = [(b, worst_position(g, output)) for b, g in zip(ranked.rows, ranked.numbers, strict=True)]
+    order = [p.index for p in ranked.sections[0].places]
+    worst = [(ranked.rows[i], worst_position(ranked.numbers[i], output)) for i in order[:MOST_ROWS]]
     write = _writer(ranked)
     return GridPage(
         view=view,
