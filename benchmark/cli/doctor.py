@@ -86,11 +86,12 @@ def _zoo(place: Place) -> str:
 
 def _workspace(place: Place) -> str:
     from benchmark.errors import WorkspaceError
+    from benchmark.evidence.store import EvidenceStore
 
     workspace = place.workspace
-    for folder in (workspace.root, workspace.artifacts):
-        if not os.access(folder, os.W_OK):
-            raise WorkspaceError(f"{folder} is missing or not writable.")
+    if not os.access(workspace.root, os.W_OK):
+        raise WorkspaceError(f"{workspace.root} is missing or not writable.")
+    EvidenceStore(workspace.artifacts).require()
     return str(workspace.root)
 
 

@@ -58,7 +58,7 @@ def command(
         workspace = place.workspace
         report = verify_board(
             place.database,
-            EvidenceStore(workspace.artifacts),
+            EvidenceStore(workspace.artifacts, cached=False),
             [workspace.models],
             slug=model,
             samples=sample,

@@ -8,6 +8,7 @@ window.CB.boardCharts = (board) => {
   const MOST = 200, NEAR = 26; // curves drawn at most; pixels within which a line answers to the pointer
   let plots = [], hot = null, narrowed = false;
 
+  const percent = (share) => `${Number((100 * share).toPrecision(4))}%`; // as charts/html.py
   const row = (slug) => { const { data } = board, i = data.place.get(slug); return data.counts.subarray(i * data.g, (i + 1) * data.g); };
   function pathOf(slug) {
     const { data } = board, end = data.grid[data.g - 1];
@@ -126,7 +127,7 @@ window.CB.boardCharts = (board) => {
     const everyone = [...front, ...chosen], end = data.grid[data.g - 1];
     const places = CB.letterPlaces(everyone.map(row), n, data.grid);
     everyone.forEach((slug, k) => {
-      const style = `left:${100 * data.grid[places[k]] / end}%;top:${100 * (1 - row(slug)[places[k]] / n)}%`;
+      const style = `left:${percent(data.grid[places[k]] / end)};top:${percent(1 - row(slug)[places[k]] / n)}`;
       if (k < front.length) { plot.querySelector(`.badge[data-k="${CSS.escape(slug)}"]`)?.setAttribute("style", style); return; }
       plot.append(el("span", { class: `badge added ${board.styleOf(slug)}`, style, "aria-hidden": "true" }, board.letterOf(slug)));
       const lines = linesOf(slug);
