@@ -7,7 +7,7 @@ DEMO := demo
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz lint format perf serve docs clean
+.PHONY: help install demo test cluster fuzz lint format perf serve docs clean
 
 help: ## List what make can do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -30,6 +30,10 @@ demo: install ## Evaluate the zoo's small models on the embedded digits, build t
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py
 
 fuzz: install ## Try ten times as many random networks through the readers of programs
 	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py --timeout 7200

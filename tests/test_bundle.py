@@ -93,7 +93,8 @@ def test_a_bundle_verifies_on_another_machine_offline(packed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert (said["problems"], said["notes"], said["models"], said["samples"]) == ([], [], 1, boards.N)
+    assert (said["problems"], said["models"], said["samples"]) == ([], 1, boards.N)
+    assert ["not proven" in note for note in said["notes"]] == [True], "what cannot be proven is said"
     assert said["examples"] >= 18
 
 
@@ -106,7 +107,7 @@ def test_a_bundle_fills_an_empty_board_and_doing_it_again_changes_nothing(board,
         )
     assert count(other, Cell) == count(board, Cell) / 2
     with Database(other.database_url).read() as session:
-        assert [change.kind for change in session.scalars(select(Change))] == ["model-added"]
+        assert list(session.scalars(select(Change))) == [], "reported by another board, it is on no board here yet"
         row = session.scalars(select(Evaluation).where(Evaluation.measure == "line")).first()
         assert row.provenance["ingested"]["bundle"] == hashlib.sha256(packed.read_bytes()).hexdigest()
         assert row.provenance["python"]  # where it was computed is kept

@@ -32,7 +32,7 @@ from db.session import Database
 from sitegen import words
 from sitegen.axes import Axis, axes, nice
 from sitegen.board_view import BoardView, board_threats, board_view
-from sitegen.charts.badges import APART, HEIGHT, WIDTH, letter_places
+from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
 from sitegen.charts.base import Area, Chart, Line, area_path, path
 from sitegen.charts.board import crossings_of
 from sitegen.charts.html import html
@@ -269,6 +269,23 @@ def test_letters_stand_on_their_curves_and_never_over_each_other(drawn: NDArray[
     y = [(1 - counts[k, p] / 50) * HEIGHT for k, p in enumerate(places)]
     for a, b in combinations(range(6), 2):
         assert max(abs(x[a] - x[b]), abs(y[a] - y[b])) >= APART - 1
+
+
+@given(arrays(np.int64, (8, 60), elements=st.integers(0, 50)))
+def test_letters_on_the_map_of_ranks_hide_no_crossing_and_no_letter(drawn: NDArray[np.int64]) -> None:
+    x, top = np.linspace(0, 0.3, 60), 8
+    places = np.argsort(np.argsort(np.sort(drawn)[:, ::-1], axis=0, kind="stable"), axis=0) + 1.0
+    found = [(at, place) for at, place, _, _ in crossings_of(x, places, top)]
+    letters = rank_letter_places(list(places), x, top, found)
+    scale = np.array([MAP[0] / 0.3, MAP[1] / top])
+    spots = np.array(
+        [(at, np.interp(at, x, own)) for own, ats in zip(places, letters, strict=True) for at in ats if at]
+    )
+    assert all(ats[0] == 0 for ats in letters)  # before the axis, where there is one letter a place
+    if len(spots) and found:
+        assert np.abs((spots[:, None] - np.array(found)[None]) * scale).max(axis=2).min() >= REACH
+    for one, other in combinations(spots, 2):
+        assert np.abs((one - other) * scale).max() >= 2 * REACH
 
 
 def test_crossings_at_the_resolution_of_the_axis_are_those_of_the_statistics() -> None:

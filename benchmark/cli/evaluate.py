@@ -52,8 +52,17 @@ class Limit(click.ParamType):  # type: ignore[type-arg]
     "--plan", "plan_only", is_flag=True, help="Print the jobs, with the reason and cost of each; run nothing."
 )
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True)
-@click.option("--jobs", "-j", "workers", default=1, type=click.IntRange(min=1), help="Jobs at a time.")
-@click.option("--on", "executor", default="local", metavar="EXECUTOR", help="What runs the jobs.", show_default=True)
+@click.option(
+    "--jobs", "-j", "workers", type=click.IntRange(min=1), help="Jobs at a time (default: 1 here, a cluster's all)."
+)
+@click.option(
+    "--on",
+    "executor",
+    default="local",
+    metavar="EXECUTOR",
+    help="What runs the jobs (curveboard list executors), or its address: ray://HOST:PORT.",
+    show_default=True,
+)
 @place_options
 @json_option
 def command(
@@ -69,7 +78,7 @@ def command(
     seed: int,
     plan_only: bool,
     rerun: Rerun,
-    workers: int,
+    workers: int | None,
     executor: str,
     as_json: bool,
 ) -> None:
@@ -131,7 +140,7 @@ def _print_left(place: Place, wanted: Sequence[Job], *, as_json: bool) -> None:
         )
 
 
-def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int = 1) -> Setting:
+def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int | None = None) -> Setting:
     """Where and how jobs of the workspace run."""
     from benchmark.jobs.executors import Setting
 

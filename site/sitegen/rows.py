@@ -75,7 +75,7 @@ class RowTask:
     board_title: str
     row: Row
     changes: tuple[ChangeInfo, ...]
-    artifacts: Path
+    artifacts: Path | str
     as_of: datetime | None
     cache: Path
     axes: Mapping[str, Axis]
@@ -181,7 +181,7 @@ def _have_come_back(task: RowTask) -> bool:
     """Whether evidence that was not at hand for the row's pictures is there now."""
     store = EvidenceStore(task.artifacts)
     digests = (task.folder / LACKING).read_text(encoding="utf-8").split()
-    return any(store.path(digest).exists() for digest in digests)
+    return any(store.has(digest) for digest in digests)
 
 
 def build_row(task: RowTask) -> None:
