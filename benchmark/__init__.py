@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.clever import clever_scores
+    from benchmark.differences import compare
     from benchmark.curve import RobustnessCurve
     from benchmark.library import robustness_curve
     from benchmark.verification import verify
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
 _HOME = {
     "RobustnessCurve": "benchmark.curve",
     "clever_scores": "benchmark.clever",
+    "compare": "benchmark.differences",
     "robustness_curve": "benchmark.library",
     "verify": "benchmark.verification",
 }
 
-__all__ = ["RobustnessCurve", "clever_scores", "robustness_curve", "verify"]
+__all__ = ["RobustnessCurve", "clever_scores", "compare", "robustness_curve", "verify"]
 
 
 def __getattr__(name: str) -> Any:
