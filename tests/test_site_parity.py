@@ -32,7 +32,7 @@ SAID = """() => {
 TABLE = """() => {
     const text = (node) => node.textContent.replace(/\\s+/g, " ").trim();
     const heads = [...document.querySelectorAll("#table thead th")]
-        .map((th) => th.textContent.replace(/[▲▼]|%/g, "").trim());
+        .map((th) => th.textContent.replace(/%/g, "").trim());
     const rows = {};
     for (const row of document.querySelectorAll("#table tbody tr")) {
         const copy = row.cloneNode(true);
