@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from benchmark.clever import clever_scores
-    from benchmark.differences import compare
     from benchmark.curve import RobustnessCurve
+    from benchmark.differences import compare
     from benchmark.frameworks import from_jax, from_keras
     from benchmark.library import robustness_curve
     from benchmark.verification import verify

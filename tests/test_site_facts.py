@@ -21,8 +21,8 @@ from PIL import Image
 from sqlalchemy import update
 
 import benchmark.flags
-from benchmark.differences import paired_difference
 from benchmark.curve import RobustnessCurve
+from benchmark.differences import paired_difference
 from benchmark.results import Output
 from benchmark.statistics import crossings
 from db import queries

@@ -24,7 +24,9 @@ N = len(LABELS)
 
 def declared(direction="higher", apart=(), **kwargs) -> Output:
     axes = (GridAxis("corruption", ("fog", "snow", "noise"), "", apart), GridAxis("severity", ("1", "2")))
-    return Output("grid", "grid", "In weather", unit="share", direction=direction, array="prediction", axes=axes, **kwargs)
+    return Output(
+        "grid", "grid", "In weather", unit="share", direction=direction, array="prediction", axes=axes, **kwargs
+    )
 
 
 def predictions(right: np.ndarray) -> np.ndarray:
@@ -127,7 +129,10 @@ def test_a_missing_cell_is_named_and_never_a_smaller_mean():
     whole, gone = numbers(50), numbers(150, missing=[(1, 1)])
     one, two = (ranking([whole, gone], declared(), at) for at in ((0,), (1,)))
     assert [p.index for p in one] == [1, 0]  # severity 1 is whole
-    assert [(p.index, p.rank, p.mean is None, p.missing) for p in two] == [(0, 1, False, ()), (1, None, True, ("snow",))]
+    assert [(p.index, p.rank, p.mean is None, p.missing) for p in two] == [
+        (0, 1, False, ()),
+        (1, None, True, ("snow",)),
+    ]
     assert two[1].cells[0] == pytest.approx(150 / N)
     both = ranking([whole, gone], declared(), (0, 1))
     assert both[1].missing == ("snow",)
