@@ -63,7 +63,8 @@ MAY_IMPORT = {
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
     "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "db"},
-    "benchmark.evidence.store": {"benchmark.errors"},
+    "benchmark.evidence.store": {"benchmark.errors", "benchmark.evidence.files", "models_zoo.fetch"},
+    "benchmark.evidence.files": {"benchmark.errors"},
     "benchmark.board": LIBRARY | DATA | {"benchmark.board", "db"},
     "benchmark.workspace": {"benchmark.errors", "db"},
     "benchmark.curve": {
@@ -99,6 +100,7 @@ MAY_IMPORT = {
         "sitegen",
         "db",
         "benchmark.board",
+        "benchmark.correlation",
         "benchmark.curve",
         "benchmark.statistics",
         "benchmark.evidence.store",

@@ -21,6 +21,7 @@ from benchmark.board.job import Job
 from benchmark.board.ledger import ledger
 from benchmark.board.record import ChunkResult, add_chunk
 from benchmark.cli import run
+from benchmark.data import get_dataset
 from benchmark.errors import UnsupportedModelError
 from benchmark.jobs.job import seed_of
 from benchmark.jobs.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
@@ -30,6 +31,7 @@ from benchmark.workspace import Workspace
 from db.queries import RowStatus, boards
 from db.schema import Cell, Chunk, Evaluation, State
 from db.session import Database
+from models_zoo import load_model
 
 JOB = Job(
     model="m",
@@ -248,15 +250,33 @@ def test_results_are_recorded_with_passes_provenance_flags_and_evidence(fake, wo
     assert {c.evidence_digest for r in rows(workspace) for c in r.chunks} - {None} == files
 
 
-def test_only_verified_distances_reach_the_ledger(fake, workspace):
-    """Noise in the box changes most labels; what does not hold is inf, never a distance."""
+def test_only_verified_distances_reach_the_ledger(fake, workspace, monkeypatch):
+    """Of what is claimed, only what changes the label inside the box counts, at the distance it has."""
+    x, y = get_dataset("digits").batch(0, 8)
+    model = load_model("digits-standard")
+    with torch.no_grad():
+        wrong = model(x).argmax(dim=1) != y
+    claims = x.roll(1, 0).clone()  # images of other samples: most are of another class
+    claims[1] = x[1]  # changes nothing
+    claims[2] = claims[2] + 2.0  # outside the box
+    claims[3] = float("nan")
+    with torch.no_grad():
+        changed = model(claims.nan_to_num().clamp(0, 1)).argmax(dim=1) != y
+    expected = (claims - x).double().flatten(1).norm(dim=1)
+    expected[~changed] = torch.inf
+    expected[1:4] = torch.inf
+    expected[wrong] = 0.0
+    assert wrong.any()
+    assert (torch.isfinite(expected) & ~wrong).sum() >= 2
+    monkeypatch.setattr(
+        Fake, "run", lambda self, task, p: Result(adversarials=claims[task.first : task.first + len(task.x)])
+    )
     evaluate(workspace)
     with Database(workspace.database_url).read() as session:
         row = session.scalars(select(Evaluation).where(Evaluation.norm == "l2")).one()
         entry = ledger(session, model_id=row.model_id, dataset_id=row.dataset_id, norm="l2", n=8)
+    np.testing.assert_allclose(entry.distances, expected.numpy(), rtol=1e-12)
     assert entry.covered.all()
-    assert np.isfinite(entry.distances).any()
-    assert (entry.distances[np.isfinite(entry.distances)] >= 0).all()
 
 
 def test_a_failing_job_is_recorded_and_the_rest_goes_on(fake, workspace, capsys, monkeypatch):
@@ -441,6 +461,38 @@ def test_a_board_remembers_its_slice(fake, workspace, capsys):
     assert run([*bare, "--limit", "all"]) == 0
     assert "[:500]" in capsys.readouterr().out
     assert run([*bare, "--limit", "none"]) == 2
+
+
+EXECUTOR = """
+from benchmark.jobs.executors import get_executor
+
+
+class Backwards:
+    name = "backwards"
+    title = "This machine, the last job first"
+
+    def run(self, jobs, setting, report):
+        return get_executor("local").run(jobs[::-1], setting, report)
+
+
+EXECUTOR = Backwards()
+"""
+
+
+def test_an_executor_is_one_file_of_the_workspace(fake, workspace, capsys):
+    (workspace.root / "executors").mkdir()
+    (workspace.root / "executors" / "backwards.py").write_text(EXECUTOR)
+    assert run(["list", "executors", "-w", str(workspace.root)]) == 0
+    assert "the last job first" in capsys.readouterr().out
+    assert evaluate(workspace, "--on", "backwards") == 0
+    finished = [(row.finished_at, row.measure, row.norm) for row in rows(workspace)]
+    assert [(measure, norm) for _, measure, norm in sorted(finished)] == [
+        ("fake", "l2"),
+        ("fake", "linf"),
+        ("clean", None),
+    ]
+    assert evaluate(workspace, "--on", "backward") == 1
+    assert "Did you mean 'backwards'" in capsys.readouterr().err
 
 
 # What measures give is not believed -----------------------------------------------------------------------------------

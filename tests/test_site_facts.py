@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import base64
 import io
 import json
@@ -21,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from sqlalchemy import update
 
-import benchmark
+import benchmark.flags
 from benchmark.curve import RobustnessCurve
+from benchmark.results import Output
 from benchmark.statistics import crossings
 from db import queries
 from db.migrate import upgrade
@@ -32,13 +32,14 @@ from db.session import Database
 from sitegen import words
 from sitegen.axes import Axis, axes, nice
 from sitegen.board_view import BoardView, board_threats, board_view
-from sitegen.charts.badges import APART, HEIGHT, WIDTH, letter_places
+from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
 from sitegen.charts.base import Area, Chart, Line, area_path, path
 from sitegen.charts.board import crossings_of
 from sitegen.charts.html import html
 from sitegen.charts.svg import svg
 from sitegen.crossings import grid_crossings
 from sitegen.facts import RowFacts, credits_of, row_facts
+from sitegen.findings import Found
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pages.compare import paired_difference
@@ -231,6 +232,18 @@ def test_every_change_of_order_is_a_crossing(counts: NDArray[np.int64]) -> None:
     assert len(crossings_of(np.arange(9.0), places, 5)) == flips
 
 
+def test_a_verdict_of_distances_is_whether_they_exceed_its_budget(populated: tuple[Database, Board]) -> None:
+    database, board = populated
+    row = board.rows[0]
+    curve = next(e for e in row.cells if (e.measure, e.norm) == ("curve", "linf"))
+    with database.read() as session:
+        data = queries.row_data(session, [curve.id])[curve.id]
+    output = Output("robust", "verdict", "Robust", threat="linf", eps=0.05, array="distance_linf")
+    found = Found(curve, data, output, board.n)
+    assert found.robust.tolist() == (data.arrays["distance_linf"] > 0.0500009).tolist()
+    assert 0 < found.robust.mean() < 1
+
+
 def view_of(populated: tuple[Database, Board]) -> BoardView:
     board = replace(populated[1], rows=populated[1].ranked)
     return board_view(board, [unbuilt_row(facts_of(populated, k)) for k in range(len(board.rows))], axes_of(board))
@@ -256,6 +269,23 @@ def test_letters_stand_on_their_curves_and_never_over_each_other(drawn: NDArray[
     y = [(1 - counts[k, p] / 50) * HEIGHT for k, p in enumerate(places)]
     for a, b in combinations(range(6), 2):
         assert max(abs(x[a] - x[b]), abs(y[a] - y[b])) >= APART - 1
+
+
+@given(arrays(np.int64, (8, 60), elements=st.integers(0, 50)))
+def test_letters_on_the_map_of_ranks_hide_no_crossing_and_no_letter(drawn: NDArray[np.int64]) -> None:
+    x, top = np.linspace(0, 0.3, 60), 8
+    places = np.argsort(np.argsort(np.sort(drawn)[:, ::-1], axis=0, kind="stable"), axis=0) + 1.0
+    found = [(at, place) for at, place, _, _ in crossings_of(x, places, top)]
+    letters = rank_letter_places(list(places), x, top, found)
+    scale = np.array([MAP[0] / 0.3, MAP[1] / top])
+    spots = np.array(
+        [(at, np.interp(at, x, own)) for own, ats in zip(places, letters, strict=True) for at in ats if at]
+    )
+    assert all(ats[0] == 0 for ats in letters)  # before the axis, where there is one letter a place
+    if len(spots) and found:
+        assert np.abs((spots[:, None] - np.array(found)[None]) * scale).max(axis=2).min() >= REACH
+    for one, other in combinations(spots, 2):
+        assert np.abs((one - other) * scale).max() >= 2 * REACH
 
 
 def test_crossings_at_the_resolution_of_the_axis_are_those_of_the_statistics() -> None:
@@ -424,21 +454,13 @@ def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) ->
 
 
 def codes_that_can_be_raised() -> set[str]:
-    """Every code in the program's text: of a flag, of a check that may warn, of an AutoAttack warning."""
-    found = set()
-    for file in Path(benchmark.__file__).parent.rglob("*.py"):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"Flag", "Check"}:
-                first = node.args[0] if node.args else None
-                verdict = ast.unparse(node.args[1]) if len(node.args) > 1 else ""
-                if isinstance(first, ast.Constant) and (node.func.id == "Flag" or "flag" in verdict):
-                    found.add(str(first.value).replace("_", "-"))
-    return found
+    """Every code of `benchmark.flags`."""
+    return {value for name, value in vars(benchmark.flags).items() if name.isupper() and isinstance(value, str)}
 
 
 def test_every_warning_that_can_be_raised_is_explained() -> None:
     codes = codes_that_can_be_raised()
-    assert {"randomised", "seeds-disagree", "batch-independent", "square-gain"} <= codes
+    assert {"randomised", "seeds-disagree", "square-gain"} <= codes
     assert {code for code in codes if not words.flag_meaning(code)} == set()
 
 
@@ -467,3 +489,29 @@ def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
 )
 def test_circumstances_are_told_as_far_as_they_are_known(provenance: dict[str, object], told: str) -> None:
     assert words.circumstances(provenance) == told
+
+
+def test_a_sample_where_nothing_was_found_counts_as_robust_at_every_position(populated: tuple[Database, Board]) -> None:
+    database, board = populated
+    row = board.rows[0]
+    with database.read() as session:
+        data = dict(queries.row_data(session, [e.id for e in row.done]))
+    for key, one in data.items():
+        arrays = {name: array.copy() for name, array in one.arrays.items()}
+        for name, array in arrays.items():
+            if name.startswith("distance_"):
+                array[one.samples[name] == 3] = np.inf
+        data[key] = replace(one, arrays=arrays)
+    for facts in row_facts(row, data, n=board.n, axes=axes_of(board)).threats.values():
+        assert facts.curve.distances[3] == np.inf
+        expected = [np.count_nonzero(facts.curve.distances > limit) for limit in facts.axis.limits]
+        np.testing.assert_array_equal(facts.counts, expected)
+
+
+def test_the_ledger_of_a_row_is_the_least_of_what_its_evaluations_found(populated: tuple[Database, Board]) -> None:
+    facts = facts_of(populated).threats["l2"]
+    assert len(facts.parts) > 1
+    table = np.stack([part.distances for part in facts.parts])
+    assert (table[-1] > table.min(axis=0)).any()  # the last is not the nearest everywhere
+    np.testing.assert_array_equal(facts.curve.distances, table.min(axis=0))
+    np.testing.assert_array_equal(table[facts.winner, np.arange(len(facts.winner))], facts.curve.distances)

@@ -120,6 +120,7 @@ class TestPackagedModels:
             ("advertorch-mnist-lenet-clean", 0.0111),
             ("advertorch-mnist-lenet-adv", 0.0136),
             ("croce2020-mmr-universal-mnist", 0.0304),
+            ("trades2019-mnist-linf0.3", 0.0052),
         ],
     )
     @pytest.mark.usefixtures("seeded_cache")

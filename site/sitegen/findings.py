@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 from benchmark.results import Output
+from benchmark.threat.budget import limit
 from db.queries import EvaluationData, EvaluationInfo, Row, ScoreInfo, TableInfo
 
 
@@ -57,6 +58,15 @@ class Found:
     def measured(self) -> NDArray[np.bool_]:
         """Which samples were measured, shape (n,)."""
         return looked(self.data, self.array, self.n)
+
+    @property
+    def robust(self) -> NDArray[np.bool_]:
+        """A verdict on the samples that were measured: as it stands, or of distances whether they exceed its ε."""
+        values, eps = self.values[self.measured], self.output.eps
+        stored = self.data.arrays.get(self.array)
+        if eps is not None and stored is not None and stored.dtype.kind == "f":
+            return values > limit(eps)
+        return values > 0
 
     @property
     def score(self) -> ScoreInfo | None:

@@ -73,6 +73,8 @@ def leads(view: BoardView, threat: str) -> list[Lead]:
 def sentence(view: BoardView, threat: str) -> Sentence:
     """Who is clearly best where; of the rest only that it is open."""
     strip, axis = leads(view, threat), view.axes[threat]
+    if len(view.rankings[threat].rows) == 1:
+        return Sentence((), f"Only one model is ranked: {view.rankings[threat].rows[0].title}.")
     if not strip:
         return Sentence((), "Every model is broken at every ε above 0." if view.rankings[threat].rows else "")
     end = strip[-1].end

@@ -24,6 +24,7 @@ import benchmark.curve
 import benchmark.statistics
 from benchmark.curve import Floats
 from benchmark.evidence.store import EvidenceStore
+from benchmark.plugins import workspace_folder
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.schema import State
@@ -74,7 +75,7 @@ class RowTask:
     board_title: str
     row: Row
     changes: tuple[ChangeInfo, ...]
-    artifacts: Path
+    artifacts: Path | str
     as_of: datetime | None
     cache: Path
     axes: Mapping[str, Axis]
@@ -104,11 +105,15 @@ class RowTask:
         return self.cache / self.fingerprint
 
 
-@cache
 def program_digest() -> str:
     """Digest of the program's text: a changed template or formula makes every page anew."""
-    home = Path(__file__).parent
-    files = [p for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
+    return _program_digest(workspace_folder())
+
+
+@cache
+def _program_digest(root: Path | None) -> str:
+    homes = [Path(__file__).parent, *([root / "pages", root / "panels"] if root is not None else [])]
+    files = [p for home in homes for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
     files += [Path(str(module.__file__)) for module in (benchmark.curve, benchmark.statistics)]
     digest = hashlib.sha256()
     for file in files:
@@ -176,7 +181,7 @@ def _have_come_back(task: RowTask) -> bool:
     """Whether evidence that was not at hand for the row's pictures is there now."""
     store = EvidenceStore(task.artifacts)
     digests = (task.folder / LACKING).read_text(encoding="utf-8").split()
-    return any(store.path(digest).exists() for digest in digests)
+    return any(store.has(digest) for digest in digests)
 
 
 def build_row(task: RowTask) -> None:

@@ -37,8 +37,6 @@ FLAGS: Final[Mapping[str, str]] = {
     "masked, and a better attack may lower the curve a lot.",
     "square-gain": "A black-box attack broke images that the attacks with gradients had missed. The more of them, the "
     "likelier it is that the gradients are masked; the message says how many.",
-    "gradients-mislead": "The gradient does not point to where the loss grows. Attacks that follow gradients are "
-    "misled: the distances may be far too large.",
     "missing-cells": "Some cells of a grid could not be measured; they are left out, not counted.",
     "seeds-disagree": "The attack found clearly different distances when it began with other random numbers. The "
     "curve is not settled; more effort may lower it.",

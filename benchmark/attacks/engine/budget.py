@@ -172,7 +172,7 @@ LONGER: Final = 8
 PROMISING: Final = 0.1
 """Share of samples that the first round's random search must have helped for long ones to be made."""
 
-MISLED: Final = 0.005
+MISLED: Final = 0.002
 """Share by which a long random search must shorten an example for the gradients before it to count as misleading."""
 
 BLIND: Final = 5

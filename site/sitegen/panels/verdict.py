@@ -49,7 +49,7 @@ class Verdict(Panel):
         f = self.fields(found, row)
         certified = f["_certified"]
         return VerdictLine(
-            title=found.output.title,
+            title=f"{found.output.title} ({found.evaluation.measure})",
             help=found.output.help,
             symbol=symbol(found.output.threat or ""),
             eps=found.output.eps,
@@ -67,7 +67,7 @@ class Verdict(Panel):
             return (), ()
         titles = list(dict.fromkeys(f.output.title for f in facts.beside if f.output.kind == self.name))
         style = STYLES[titles.index(found.output.title) % len(STYLES)]
-        share = float((found.values[found.measured] > 0).mean())
+        share = float(found.robust.mean())
         return (), [Point(_on_some(found), [(found.output.eps, share)], style)]
 
     def cell(self, found: Found, row: RowFacts) -> Cell:
@@ -78,7 +78,7 @@ class Verdict(Panel):
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
         """Share with its interval; counts of robust, broken and certified samples."""
-        judged = found.values[found.measured] > 0
+        judged = found.robust
         if not len(judged):
             return dict.fromkeys(("", "_low", "_high", "_samples", "_robust", "_broken", "_certified"))
         robust = int(judged.sum())
@@ -98,8 +98,8 @@ class Verdict(Panel):
 
 
 def _on_some(found: Found) -> str:
-    samples = int(found.measured.sum())
-    return found.output.title if samples == found.n else f"{found.output.title}, on {samples} samples"
+    samples, name = int(found.measured.sum()), f"{found.output.title} ({found.evaluation.measure})"
+    return name if samples == found.n else f"{name}, on {samples} samples"
 
 
 PANEL = Verdict()

@@ -1,0 +1,77 @@
+"""Attacks in l0, against linear models (closed form) and brute force on small networks."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark.attacks import get_attack, run_attack
+from benchmark.verification import verify
+
+SHAPE = (2, 3, 3)
+N = 10
+
+
+class Linear(nn.Module):
+    def __init__(self, seed=0):
+        super().__init__()
+        generator = torch.Generator().manual_seed(seed)
+        self.weight = nn.Parameter(torch.randn(3, int(np.prod(SHAPE)), generator=generator))
+
+    def forward(self, x):
+        return x.flatten(1) @ self.weight.t()
+
+
+def sample(seed=1):
+    return torch.rand(N, *SHAPE, generator=torch.Generator().manual_seed(seed))
+
+
+def fewest(model, x, y, norm):
+    """For each other class the largest gains first, of values or of pixels, until the label is overtaken."""
+    weight, image = model.weight.detach().double(), x.flatten().double()
+    counts = []
+    for other in set(range(3)) - {y}:
+        w = weight[other] - weight[y]
+        gains = torch.where(w > 0, w * (1 - image), -w * image)
+        gains = gains if norm == "l0" else gains.view(SHAPE[0], -1).sum(0)
+        reached = (w @ image) + gains.sort(descending=True).values.cumsum(0)
+        over = (reached > 1e-4).nonzero()
+        counts.append(int(over[0]) + 1 if len(over) else np.inf)
+    return min(counts)
+
+
+@pytest.mark.parametrize("norm", ["l0", "l0_pixels"])
+def test_fewest_changes_of_a_linear_model(norm):
+    model, x = Linear(), sample()
+    y = model(x).argmax(1)
+    found = run_attack(get_attack("sigma-zero"), model, x, y, norm=norm, effort="standard")
+    distances = verify(model, x, y, found.adversarials).distances[norm].numpy()
+    exact = np.array([fewest(model, x[i], int(y[i]), norm) for i in range(N)])
+    assert (distances >= exact).all()
+    assert (distances <= exact + 1).all(), (distances, exact)
+    assert (distances == exact).mean() >= 0.7, (distances, exact)
+
+
+def test_fewest_pixels_of_a_small_network_by_brute_force():
+    """Every set of one and of two pixels, each at every combination of black, white and unchanged, cannot do better."""
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(9, 12), nn.ReLU(), nn.Linear(12, 3))
+    x = torch.rand(N, 1, 3, 3)
+    y = net(x).argmax(1)
+    found = run_attack(get_attack("sigma-zero"), net, x, y, norm="l0_pixels", effort="standard")
+    distances = verify(net, x, y, found.adversarials).distances["l0_pixels"].numpy()
+    exact = np.full(N, np.inf)
+    grid = torch.linspace(0, 1, 21)
+    for k in (2, 1):
+        values = torch.cartesian_prod(*[grid] * k).view(-1, k)
+        for places in combinations(range(9), k):
+            tried = x.flatten(1)[:, None].repeat(1, len(values), 1)
+            tried[:, :, list(places)] = values
+            broken = (net(tried.view(-1, 1, 3, 3)).argmax(1).view(N, -1) != y[:, None]).any(1)
+            exact[broken.numpy()] = k
+    small = np.isfinite(exact)
+    assert small.sum() >= 5
+    assert (distances[small] >= exact[small] - 1).all()  # the grid is no proof: it may miss a value in between
+    assert distances[small].mean() <= exact[small].mean() * 1.15, (distances, exact)
