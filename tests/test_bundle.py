@@ -550,6 +550,20 @@ def test_a_cut_or_damaged_bundle_is_refused(packed, tmp_path, capsys, share):
     assert run(["verify", "--bundle", str(path)]) == 1
 
 
+def test_a_member_that_is_not_what_the_manifest_says_is_refused(packed, tmp_path, capsys):
+    # A sound archive, whose checksums fit: only the manifest's digest tells that a byte is another.
+    path = tmp_path / "exchanged.bundle"
+    with zipfile.ZipFile(packed) as archive, zipfile.ZipFile(path, "w") as target:
+        chosen = next(m.filename for m in archive.infolist() if m.filename.startswith("evidence/"))
+        for member in archive.infolist():
+            data = bytearray(archive.read(member))
+            if member.filename == chosen:
+                data[-1] ^= 0x55
+            target.writestr(member, bytes(data))
+    assert run(["verify", "--bundle", str(path)]) == 1
+    assert f"'{chosen}' is not what its manifest says" in capsys.readouterr().err
+
+
 def test_missing_files_and_wrong_use_are_said(made_board, tmp_path, capsys):
     assert run(["verify", "--bundle", str(tmp_path / "none")]) == 1
     assert run(["verify", "digits-standard", "--bundle", "x"]) == 2
