@@ -75,7 +75,10 @@ MAY_IMPORT = {
         "benchmark.statistics",
         "benchmark.threat",
         "benchmark.curve",
+        "benchmark.curve_forms",
     },
+    "benchmark.curve_forms": {"benchmark.errors", "benchmark.results", "benchmark.curve"},
+    "benchmark.differences": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {
@@ -101,6 +104,7 @@ MAY_IMPORT = {
         "db",
         "benchmark.board",
         "benchmark.curve",
+        "benchmark.differences",
         "benchmark.statistics",
         "benchmark.evidence.store",
         "benchmark.errors",
