@@ -15,7 +15,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
+from scipy.stats import rankdata
 
 from benchmark.errors import InputError
 
@@ -43,7 +43,9 @@ class Correlation:
     models: int
 
 
-def kendall(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Correlation:
+def kendall(
+    x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> Correlation:
     """Kendall's τ-b, which allows for ties; models that lack a figure (NaN) are left out.
 
     Args:
@@ -51,21 +53,39 @@ def kendall(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int =
         y: The other, shape (m,).
         confidence: Of the interval.
         seed: Of the bootstrap.
+        resamples: Of the bootstrap.
 
     Raises:
         InputError: If the lengths differ.
     """
-    return _correlation(lambda a, b: float(stats.kendalltau(a, b).statistic), x, y, confidence, seed)
+    a, b = _paired(x, y)
+    n = len(a)
+    if n < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
+        return Correlation(np.nan, np.nan, np.nan, n)
+    # How often each model is drawn weighs its pairs: all resamples are three products of matrices.
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    weights = np.concatenate([np.ones((1, n)), weights])
+    first, second = np.sign(a[:, None] - a), np.sign(b[:, None] - b)
+    agree, untied_a, untied_b = (
+        ((weights @ pairs) * weights).sum(axis=1) for pairs in (first * second, first**2, second**2)
+    )
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = agree / np.sqrt(untied_a * untied_b)
+    return Correlation(float(found[0]), *_ends(found[1:], confidence), n)
 
 
-def spearman(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Correlation:
+def spearman(
+    x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> Correlation:
     """Spearman's rank correlation; see `kendall`."""
-    return _correlation(lambda a, b: _linear(stats.rankdata(a), stats.rankdata(b)), x, y, confidence, seed)
+    return _correlation(lambda a, b: _linear(rankdata(a), rankdata(b)), x, y, confidence, (seed, resamples))
 
 
-def pearson(x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0) -> Correlation:
+def pearson(
+    x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
+) -> Correlation:
     """Pearson's linear correlation; see `kendall`."""
-    return _correlation(_linear, x, y, confidence, seed)
+    return _correlation(_linear, x, y, confidence, (seed, resamples))
 
 
 def _linear(a: Floats, b: Floats) -> float:
@@ -75,17 +95,29 @@ def _linear(a: Floats, b: Floats) -> float:
 
 
 def _correlation(
-    statistic: Callable[[Floats, Floats], float], x: ArrayLike, y: ArrayLike, confidence: float, seed: int
+    statistic: Callable[[Floats, Floats], float],
+    x: ArrayLike,
+    y: ArrayLike,
+    confidence: float,
+    bootstrap: tuple[int, int],
 ) -> Correlation:
     a, b = _paired(x, y)
     n = len(a)
     if n < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(np.nan, np.nan, np.nan, n)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, n, size=(RESAMPLES, n))
+    seed, resamples = bootstrap
+    drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
     found = np.array([statistic(a[i], b[i]) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0])
-    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Correlation(statistic(a, b), float(low), float(high), n)
+    return Correlation(statistic(a, b), *_ends(found, confidence), n)
+
+
+def _ends(found: Floats, confidence: float) -> tuple[float, float]:
+    """Ends of the percentile interval; NaN where no resample has a value, as may happen with a few models."""
+    known = found[np.isfinite(found)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _paired(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:

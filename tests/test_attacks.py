@@ -14,8 +14,9 @@ NORMS = ("linf", "l2", "l1")
 
 N, CLASSES, SHAPE = 12, 3, (1, 4, 5)
 
-# How far above the exact distance an attack may stay on a linear model; 25 % for one that is not listed.
-TOLERANCE = {"engine": 1e-5, "fab-t": 0.08}
+# How far above the exact distance an attack may stay on a linear model; 25 % for one that is not listed. Verification
+# asks for a lead of several times the rounding that it measures; an example is pushed outward for it, in powers of two.
+TOLERANCE = {"engine": 2e-5, "fab-t": 0.08}
 
 
 class Linear(torch.nn.Module):
@@ -132,12 +133,13 @@ class Scores(Linear):
 
     def forward(self, x):
         assert not torch.is_grad_enabled(), "an attack by scores has asked for a graph"
-        self.shown += len(x)
+        Scores.shown += len(x)  # of the class: an attack works on a copy
         return super().forward(x)
 
 
 def test_square_asks_for_scores_alone_and_for_no_more_than_its_queries():
     plain, x, y = linear_problem()
     model = Scores(plain.linear.weight.data, plain.linear.bias.data)
+    Scores.shown = 0
     run_attack(get_attack("square"), model, x, y, norm="linf", effort="quick")
-    assert 0 < model.shown <= N * 1100
+    assert 0 < Scores.shown <= N * 1100

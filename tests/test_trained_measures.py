@@ -1,6 +1,7 @@
 """Measures of trained models and analyses, against closed forms: linear models, constructed scores, worked examples."""
 
 import dataclasses
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ from sklearn import metrics
 from torch import nn
 from torch.nn import functional
 
+from benchmark.cli import run as curveboard
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.measures import Inputs, Task, get_measure
@@ -349,7 +351,7 @@ class TestGap:
         arrays = {**result.arrays, "distance_l2": distances}
         summary = measure.summarise(Inputs(arrays, y.numpy(), dataset=dataset), parameters)
         table = summary.tables["gap"]
-        train = result.arrays["distance_train"]
+        train = result.arrays["train_distance"]
         assert table.values[0] == pytest.approx((train > 0).mean() - (distances > 0).mean())
         assert np.isfinite(table.values).all()
         assert (table.low <= table.values + 1e-12).all()
@@ -363,3 +365,18 @@ class TestGap:
         task = Task(model, model, x, y, first=1290, splits={"train": dataset.split("train")})
         with pytest.raises(UnsupportedModelError, match="training split has 1297"):
             measure.run(task, measure.Parameters())
+
+
+def test_the_protocol_of_analyses_is_evaluated_and_published_whole(tmp_path, capsys):
+    workspace = ["-w", str(tmp_path / "board")]
+    assert curveboard(["init", str(tmp_path / "board")]) == 0
+    asked = ["--protocol", "analyses", "--limit", "15", "-m", "digits-16-16"]
+    assert curveboard(["evaluate", *asked, *workspace]) == 0
+    capsys.readouterr()
+    assert curveboard(["show", "digits-16-16", "--json", *workspace]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert {evaluation["state"] for evaluation in shown["evaluations"]} == {"done"}
+    assert curveboard(["publish", *workspace]) == 0
+    page = (tmp_path / "board/public/boards/digits-15-analyses/models/digits-16-16/index.html").read_text()
+    for title in ("Boundary thickness", "Average flatness", "Robust gap", "Reliability", "Worst class under PGD"):
+        assert title in page, title

@@ -97,9 +97,11 @@ def publish(
 ) -> BuildReport:
     """Build the site of a workspace (by default into its ``public/``); nothing is written into the database."""
     import sitegen
+    from benchmark.evidence.store import EvidenceStore
 
     database, workspace = place.database, place.workspace
     folder = (output or workspace.public).absolute()
+    EvidenceStore(workspace.artifacts).reach()  # else every page would be built anew without its pictures
     return sitegen.build(
         database,
         folder,

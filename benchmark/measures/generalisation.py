@@ -82,7 +82,7 @@ class Gap(Measure[GapParameters]):
         )
 
     def run(self, task: Task, parameters: GapParameters) -> Result:
-        """Array ``distance_train`` (n,), float64, verified; the examples of the test images join the ledger.
+        """Array ``train_distance`` (n,), float64, verified; the examples of the test images join the ledger.
 
         Raises:
             UnsupportedModelError: If the training split has fewer images than the slice.
@@ -99,13 +99,13 @@ class Gap(Measure[GapParameters]):
         found = run_attack(attack, task.model, x, y, **options)  # type: ignore[arg-type]
         train = verify(task.module, x, y, found.adversarials).distances[parameters.norm]
         own = run_attack(attack, task.model, task.x, task.y, **options)  # type: ignore[arg-type]
-        return Result({"distance_train": train.numpy()}, adversarials=own.adversarials, flags=own.flags)
+        return Result({"train_distance": train.numpy()}, adversarials=own.adversarials, flags=own.flags)
 
     def summarise(self, inputs: Inputs, parameters: GapParameters) -> Summary:
         """The gaps with bootstrap intervals over images."""
         assert inputs.dataset is not None
         eps = self._eps(parameters, inputs.dataset)
-        train = np.asarray(inputs.arrays["distance_train"])
+        train = np.asarray(inputs.arrays["train_distance"])
         test = np.asarray(inputs.arrays[f"distance_{parameters.norm}"])
         reference = _reference(inputs.dataset, parameters.norm)
         levels = np.append(eps, reference)

@@ -66,7 +66,7 @@ def build(
     database: Database,
     output: Path,
     *,
-    artifacts: Path,
+    artifacts: Path | str,
     as_of: datetime | None = None,
     jobs: int | None = None,
     cache: Path | None = None,
@@ -78,7 +78,7 @@ def build(
     Args:
         database: The database.
         output: The site's folder; made, or replaced if it is a site.
-        artifacts: Folder of the evidence, for the pictures.
+        artifacts: Folder or URL of the evidence, for the pictures.
         as_of: Show the boards as they stood at that moment.
         jobs: Processes; by default one for each processor.
         cache: Where rows are kept between builds; by default beside ``output``.
@@ -109,7 +109,7 @@ def _build(
     database: Database,
     output: Path,
     *,
-    artifacts: Path,
+    artifacts: Path | str,
     as_of: datetime | None,
     jobs: int | None,
     cache: Path,
@@ -164,7 +164,7 @@ def _tasks(
     changes: Sequence[ChangeInfo],
     *,
     axis_of: Mapping[str, Axis],
-    artifacts: Path,
+    artifacts: Path | str,
     as_of: datetime | None,
     cache: Path,
     bundles: Mapping[str, Path],
@@ -181,7 +181,7 @@ def _tasks(
             board_title=board_title(board),
             row=row,
             changes=tuple(by_model.get(row.model.id, ())),
-            artifacts=artifacts.absolute(),
+            artifacts=artifacts.absolute() if isinstance(artifacts, Path) else artifacts,
             as_of=as_of,
             cache=cache,
             axes=axis_of,

@@ -24,6 +24,7 @@ import benchmark.curve
 import benchmark.statistics
 from benchmark.curve import Floats
 from benchmark.evidence.store import EvidenceStore
+from benchmark.plugins import workspace_folder
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.schema import State
@@ -34,6 +35,7 @@ from sitegen.charts.model import share_of
 from sitegen.charts.pdf import pdf
 from sitegen.facts import RowFacts, ThreatFacts, credits_of, row_facts
 from sitegen.findings import newest
+from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
 from sitegen.model.page import Bundle, flags_of, model_page, page_bytes, published_of
 from sitegen.model.strips import Stock
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
@@ -74,7 +76,7 @@ class RowTask:
     board_title: str
     row: Row
     changes: tuple[ChangeInfo, ...]
-    artifacts: Path
+    artifacts: Path | str
     as_of: datetime | None
     cache: Path
     axes: Mapping[str, Axis]
@@ -104,11 +106,15 @@ class RowTask:
         return self.cache / self.fingerprint
 
 
-@cache
 def program_digest() -> str:
     """Digest of the program's text: a changed template or formula makes every page anew."""
-    home = Path(__file__).parent
-    files = [p for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
+    return _program_digest(workspace_folder())
+
+
+@cache
+def _program_digest(root: Path | None) -> str:
+    homes = [Path(__file__).parent, *([root / "pages", root / "panels"] if root is not None else [])]
+    files = [p for home in homes for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
     files += [Path(str(module.__file__)) for module in (benchmark.curve, benchmark.statistics)]
     digest = hashlib.sha256()
     for file in files:
@@ -139,6 +145,11 @@ class BuiltRow:
         """The ledger, shape (n,); mapped, not read."""
         found: Floats = np.load(self.folder / f"distances-{threat}.npy", mmap_mode="r")
         return found
+
+    @cached_property
+    def grids(self) -> dict[str, GridNumbers]:
+        """Its grids of two axes (`GridKey.text`)."""
+        return load_grids(self.folder)
 
     @property
     def page_folder(self) -> str:
@@ -176,7 +187,7 @@ def _have_come_back(task: RowTask) -> bool:
     """Whether evidence that was not at hand for the row's pictures is there now."""
     store = EvidenceStore(task.artifacts)
     digests = (task.folder / LACKING).read_text(encoding="utf-8").split()
-    return any(store.path(digest).exists() for digest in digests)
+    return any(store.has(digest) for digest in digests)
 
 
 def build_row(task: RowTask) -> None:
@@ -229,7 +240,7 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
         link_or_copy(task.bundle, folder / PAGE / page.bundle.name)
     if examples.lacking:
         (folder / LACKING).write_text("\n".join(sorted(examples.lacking)), encoding="utf-8")
-    _keep_numbers(folder, facts)
+    _keep_numbers(folder, facts, stock.labels)
     found = links.of(files["index.html"])
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
@@ -263,7 +274,8 @@ def _bundle(task: RowTask) -> Bundle | None:
     return None if task.bundle is None else Bundle(f"{task.row.model.slug}.bundle", task.bundle.stat().st_size)
 
 
-def _keep_numbers(folder: Path, facts: RowFacts) -> None:
+def _keep_numbers(folder: Path, facts: RowFacts, labels: NDArray[np.int64] | None) -> None:
+    save_grids(folder, grid_numbers(facts.found, labels))
     save_numbers(folder / NUMBERS, {threat: numbers_of(found) for threat, found in facts.threats.items()})
     for threat, found in facts.threats.items():
         np.save(folder / f"distances-{threat}.npy", found.curve.distances)

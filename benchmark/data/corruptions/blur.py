@@ -151,10 +151,12 @@ def zoom_blur(x: Floats, draws: Draws, *, stop: float, step: float) -> Floats:
 
     The zooms are numpy's arange(1, stop, step), as published: where rounding has it so, the last is stop itself.
     """
-    factors = np.arange(1, stop, step) if stop > 1 else np.ones(1)
+    factors = np.arange(1, stop, step)[1:]  # the first is 1: the images themselves
     h, w = x.shape[-2:]
+    if not len(factors):
+        return x
     # Σ A x Bᵀ in two products: all zooms of the columns at once, then all rows and the sum over the zooms at once.
     columns = np.concatenate([zoom_matrix(w, float(f)).T for f in factors], axis=1)
     rows = np.stack([zoom_matrix(h, float(f)) for f in factors], axis=-1).reshape(h, h * len(factors))
     wide = (x.reshape(-1, w) @ columns).reshape(*x.shape[:2], h * len(factors), w)
-    return np.asarray((x + rows @ wide) / (len(factors) + 1))
+    return np.asarray((2 * x + rows @ wide) / (len(factors) + 2))

@@ -88,42 +88,43 @@ def elastic_transform(x: Floats, draws: Draws, *, alpha: float, sigma: float, af
     """
     h, w = x.shape[-2:]
     unit = unit or h
-    drawn = [(g.uniform(-1, 1, (3, 2)), g.uniform(-1, 1, (2, h, w))) for g in draws]
-    smooth = gaussian(np.stack([noise for _, noise in drawn]), sigma * unit, mode="reflect", truncate=3) * alpha * unit
+    drawn = [(g.uniform(-1, 1, (3, 2)), g.uniform(-1, 1, (2, h, w)) if alpha else None) for g in draws]
     y, x_ = _grid(h, w)
-    out = np.empty_like(x)
-    for i, (corners, _) in enumerate(drawn):
-        a = _affine(corners * affine * unit, h, w)
-        place = [a[1, 0] * x_ + a[1, 1] * y + a[1, 2], a[0, 0] * x_ + a[0, 1] * y + a[0, 2]]
-        moved = [y + smooth[i, 1], x_ + smooth[i, 0]]
-        out[i] = sampled(sampled(x[i], *place, about_edge=False), *moved, about_edge=True)
-    return out
+    maps = np.stack([_affine(corners * affine * unit, h, w) for corners, _ in drawn])[..., None, None]
+    rows, columns = (maps[:, i, 0] * x_ + maps[:, i, 1] * y + maps[:, i, 2] for i in (1, 0))
+    turned = sampled(x, rows, columns, about_edge=False)
+    if not alpha:
+        return turned
+    noise = np.stack([noise for _, noise in drawn if noise is not None])
+    smooth = gaussian(noise, sigma * unit, mode="reflect", truncate=3) * alpha * unit
+    return sampled(turned, y + smooth[:, 1], x_ + smooth[:, 0], about_edge=True)
 
 
-def sampled(image: Floats, rows: Floats, columns: Floats, *, about_edge: bool) -> Floats:
-    """All channels at the same places, by bilinear interpolation, mirrored outside.
+def sampled(x: Floats, rows: Floats, columns: Floats, *, about_edge: bool) -> Floats:
+    """All channels of each image at the same places, by bilinear interpolation, mirrored outside.
 
     Written here for speed: scipy.ndimage.map_coordinates (mode ``reflect`` about the edge, ``mirror`` about the last
-    pixel) finds the places of each channel anew.
+    pixel) goes image by image, and finds the places of each channel anew.
 
     Args:
-        image: Shape (c, h, w).
-        rows: Shape (h, w).
-        columns: Shape (h, w).
+        x: Shape (n, c, h, w).
+        rows: Shape (n, h, w).
+        columns: Shape (n, h, w).
         about_edge: Mirrored about the edge of the last pixel, or about its middle.
 
     Returns:
-        Shape (c, h, w).
+        Shape (n, c, h, w).
     """
-    c, h, w = image.shape
-    top, left = np.floor(rows).astype(np.intp), np.floor(columns).astype(np.intp)
-    down, right = rows - top, columns - left
-    ys = [_mirrored(top + i, h, about_edge=about_edge) * w for i in (0, 1)]
-    xs = [_mirrored(left + j, w, about_edge=about_edge) for j in (0, 1)]
-    flat = image.reshape(c, h * w)
-    upper = flat[:, ys[0] + xs[0]] * (1 - right) + flat[:, ys[0] + xs[1]] * right
-    lower = flat[:, ys[1] + xs[0]] * (1 - right) + flat[:, ys[1] + xs[1]] * right
-    return np.asarray(upper * (1 - down) + lower * down)
+    n, c, h, w = x.shape
+    top, left = np.floor(rows), np.floor(columns)
+    down, right = (rows - top)[..., None], (columns - left)[..., None]
+    first = np.arange(n)[:, None, None] * (h * w)
+    ys = [first + _mirrored(top.astype(np.intp) + i, h, about_edge=about_edge) * w for i in (0, 1)]
+    xs = [_mirrored(left.astype(np.intp) + j, w, about_edge=about_edge) for j in (0, 1)]
+    # A pixel's channels side by side: one look-up for all.
+    flat = np.ascontiguousarray(x.transpose(0, 2, 3, 1)).reshape(n * h * w, c)
+    upper, lower = (flat[y + xs[0]] * (1 - right) + flat[y + xs[1]] * right for y in ys)
+    return np.ascontiguousarray((upper * (1 - down) + lower * down).transpose(0, 3, 1, 2))
 
 
 def _mirrored(at: NDArray[np.intp], side: int, *, about_edge: bool) -> NDArray[np.intp]:

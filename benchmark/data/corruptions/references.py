@@ -73,7 +73,7 @@ LENET_CLEAN: Final = Reference(
         "canny_edges": (0.3619,),
     },
     clean=0.0111,
-    source="measured here: advertorch's clean-trained LeNet on the suite mnist-c (version 1, seed 0) of all 10,000 images",
+    source="measured here: advertorch's clean-trained LeNet on the suite mnist-c (version 1, seed 0), 10,000 images",
 )
 
 

@@ -1,0 +1,122 @@
+"""Sequences of frames, and flips along them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmark.data import get_dataset
+from benchmark.data.corruptions.sequences import KINDS, NOISES, frames_of, perspective, sequence
+from benchmark.errors import UnknownNameError
+from benchmark.measures import Inputs, Task, get_measure
+
+DIGITS = get_dataset("digits")
+
+
+def task_of(model, n, *, first=0, dataset=DIGITS):
+    x, y = dataset.batch(first, first + n)
+    return Task(model=model, module=model, x=x, y=y, first=first, dataset=dataset)
+
+
+def run(measure, parameters, model, n, *, chunk, dataset=DIGITS, references=()):
+    """All chunks and their summary."""
+
+    def arrays_of(one):
+        parts = [
+            measure.run(task_of(one, min(chunk, n - i), first=i, dataset=dataset), parameters)
+            for i in range(0, n, chunk)
+        ]
+        return {k: np.concatenate([p.arrays[k] for p in parts]) for k in parts[0].arrays}, parts[0].flags
+
+    arrays, flags = arrays_of(model)
+    labels = dataset.labels(0, n)
+    others = {name: arrays_of(one)[0] for name, one in references}
+    return arrays, flags, measure.summarise(Inputs(arrays, labels, others, dataset), parameters)
+
+
+def value(summary, name):
+    found = [s for s in summary.scores if s.name == name]
+    return found[0].value if found else None
+
+
+class Alternating(nn.Module):
+    """Class by whether the brightest pixel's column is even: flips at each step of a translation."""
+
+    def forward(self, x):
+        at = x.sum(dim=(1, 2)).argmax(1)
+        logits = torch.zeros(len(x), 10)
+        logits[torch.arange(len(x)), at % 2] = 1
+        return logits
+
+
+def test_flips_of_a_translation_by_one_pixel():
+    import dataclasses
+
+    from benchmark.data import manifest_digest
+
+    images = np.zeros((3, 1, 28, 28), np.uint8)
+    images[:, :, 5, 14] = 255
+    labels = np.zeros(3, np.int64)
+    dot = dataclasses.replace(
+        get_dataset("mnist"), name="dot", size=3, files=(), splits={}, read=lambda: (images, labels),
+        digest=manifest_digest(images, labels, levels=255),
+    )  # fmt: skip
+    measure = get_measure("sequences")
+    _, _, summary = run(measure, measure.Parameters(), Alternating(), 3, chunk=2, dataset=dot)
+    rates = dict(zip(KINDS, summary.tables["flips"].values, strict=True))
+    assert rates["translate"] == 1
+    assert rates["brightness"] == 0
+    assert value(summary, "flip_rate") == pytest.approx(np.mean(list(rates.values())))
+    _, _, other = run(measure, measure.Parameters(difficulty=2), Alternating(), 3, chunk=2, dataset=dot)
+    assert dict(zip(KINDS, other.tables["flips"].values, strict=True))["translate"] == 0
+    reference = measure.Parameters(reference="constant")
+    names = {o.name: o for o in measure.outputs(reference, dot)}
+    assert "not mFR" in names["flip_ratio"].help
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("family", ["cifar", "imagenet"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_sequences_keep_their_shape_whatever_the_batch(kind, family, channels):
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 256, (3, channels, 28, 28)).astype(np.uint8)
+    made = sequence(x, kind, family=family, seed=1, images_at=10)
+    assert made.shape == (3, frames_of(kind, family), channels, 28, 28)
+    assert made.dtype == np.uint8
+    assert np.array_equal(sequence(x[1:2], kind, family=family, seed=1, images_at=11)[0], made[1])
+    still = {"gaussian_noise": 0, "shot_noise": 0, "zoom_blur": 0, "brightness": 15, "rotate": 15}
+    if kind in still:
+        assert np.array_equal(made[:, still[kind]], x)
+    assert not np.array_equal(made[:, 0], made[:, -1])
+
+
+def test_the_tilt_keeps_the_centre_and_is_seen_from_one_pixel_too_far():
+    """The published camera stands a diagonal and one pixel away, so that even the frame without tilt is smaller."""
+    still = perspective(0.0, 28, 28)
+    far = np.hypot(28, 28)
+    assert np.allclose(
+        still / still[2, 2], [[far / (far + 1), 0, 14 / (far + 1)], [0, far / (far + 1), 14 / (far + 1)], [0, 0, 1]]
+    )
+    for angle in (-0.2, 0.1):
+        x, y, w = perspective(angle, 28, 28) @ [14, 14, 1]
+        turned = np.array([x / w, y / w])
+        assert np.abs(turned - 14).max() < 1
+
+
+def test_frames_of_the_published_sequences():
+    assert [frames_of(k, "imagenet") for k in KINDS] == [31, 31, 31, 31, 31, 31, 41, 31, 31, 31]
+    assert [frames_of(k, "cifar") for k in KINDS] == [31, 31, 21, 31, 31, 31, 16, 31, 31, 31]
+    assert set(NOISES) < set(KINDS)
+    with pytest.raises(UnknownNameError, match="tilt"):
+        sequence(np.zeros((1, 1, 28, 28), np.uint8), "tlit", family="cifar")
+
+
+def test_translation_moves_by_whole_pixels_and_black_comes_in():
+    x = np.arange(1, 29, dtype=np.uint8) * np.ones((1, 1, 28, 1), np.uint8)
+    made = sequence(x, "translate", family="cifar")[0]
+    assert np.array_equal(made[7], x[0])
+    assert np.array_equal(made[10][..., 3:], x[0][..., :25])
+    assert not made[10][..., :3].any()
+    assert np.array_equal(made[0][..., :21], x[0][..., 7:])
