@@ -53,6 +53,8 @@ def against(views: Sequence[BoardView], view: BoardView, ranked: GridRanking, le
     values = {
         ranked.rows[p.index].row.model.digest: (p.index, p.mean.value) for p in ranked.sections[0].places if p.mean
     }
+    if len(values) < FEWEST:
+        return Against(None, (), f"Fewer than {FEWEST} models have every cell, so that there is no mean to compare.")
     best: tuple[int, int] = (0, 0)
     board: BoardView | None = None
     for other in views:
