@@ -28,6 +28,8 @@ LIBRARY = {
         "correlation",
         "counting",
         "curve",
+        "curve_forms",
+        "differences",
         "errors",
         "flags",
         "inputs",
@@ -51,7 +53,7 @@ DATA = {"benchmark.data", "models_zoo"}
 # benchmark.jobs → evidence → board → db; measures → attacks, data, clever, certificates → threat.
 MAY_IMPORT = {
     "curveboard": {"curveboard", "benchmark"},
-    "benchmark": LIBRARY | {"benchmark.library"},
+    "benchmark": LIBRARY | {"benchmark.frameworks", "benchmark.library"},
     "benchmark.attacks": LIBRARY,
     "benchmark.certificates": LIBRARY,
     "benchmark.clever": LIBRARY,
@@ -75,6 +77,7 @@ MAY_IMPORT = {
         "benchmark.threat",
         "benchmark.curve",
     },
+    "benchmark.frameworks": {"benchmark.errors", "benchmark.frameworks"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {

@@ -22,6 +22,7 @@ from sqlalchemy import update
 
 import benchmark.flags
 from benchmark.curve import RobustnessCurve
+from benchmark.differences import paired_difference
 from benchmark.results import Output
 from benchmark.statistics import crossings
 from db import queries
@@ -42,7 +43,6 @@ from sitegen.facts import RowFacts, credits_of, row_facts
 from sitegen.findings import Found
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
-from sitegen.pages.compare import paired_difference
 from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.ranking import reigns
 from sitegen.records import RowRecord, load, save
@@ -489,3 +489,29 @@ def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
 )
 def test_circumstances_are_told_as_far_as_they_are_known(provenance: dict[str, object], told: str) -> None:
     assert words.circumstances(provenance) == told
+
+
+def test_a_sample_where_nothing_was_found_counts_as_robust_at_every_position(populated: tuple[Database, Board]) -> None:
+    database, board = populated
+    row = board.rows[0]
+    with database.read() as session:
+        data = dict(queries.row_data(session, [e.id for e in row.done]))
+    for key, one in data.items():
+        arrays = {name: array.copy() for name, array in one.arrays.items()}
+        for name, array in arrays.items():
+            if name.startswith("distance_"):
+                array[one.samples[name] == 3] = np.inf
+        data[key] = replace(one, arrays=arrays)
+    for facts in row_facts(row, data, n=board.n, axes=axes_of(board)).threats.values():
+        assert facts.curve.distances[3] == np.inf
+        expected = [np.count_nonzero(facts.curve.distances > limit) for limit in facts.axis.limits]
+        np.testing.assert_array_equal(facts.counts, expected)
+
+
+def test_the_ledger_of_a_row_is_the_least_of_what_its_evaluations_found(populated: tuple[Database, Board]) -> None:
+    facts = facts_of(populated).threats["l2"]
+    assert len(facts.parts) > 1
+    table = np.stack([part.distances for part in facts.parts])
+    assert (table[-1] > table.min(axis=0)).any()  # the last is not the nearest everywhere
+    np.testing.assert_array_equal(facts.curve.distances, table.min(axis=0))
+    np.testing.assert_array_equal(table[facts.winner, np.arange(len(facts.winner))], facts.curve.distances)

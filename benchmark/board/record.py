@@ -224,6 +224,8 @@ def take_over_chunks(session: Session, evaluation: schema.Evaluation) -> int:
         missing[chunk.start : chunk.stop] = False
     taken = 0
     for chunk in session.scalars(query):
+        if chunk.evaluation.bundle is not None:
+            continue  # what another board reported does not become this board's own by being cut
         for start, stop in runs(missing[: chunk.stop], first=chunk.start):
             session.add(_part_of(chunk, evaluation.id, start, stop))
             missing[start:stop] = False

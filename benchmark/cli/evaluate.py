@@ -118,10 +118,26 @@ def command(
     outcome = _run(plan, ids, setting, executor)
     _store_facts(place, as_json=as_json)
     _print_outcome(outcome, plan, as_json=as_json)
+    if len(asked) < len(wanted):
+        _print_left(place, wanted, as_json=as_json)
     if outcome.stopped:
         click.get_current_context().exit(130)
     if outcome.failed or outcome.waiting or plan.failed:
         click.get_current_context().exit(3)
+
+
+def _print_left(place: Place, wanted: Sequence[Job], *, as_json: bool) -> None:
+    """After a part of the protocol: what the rows still lack."""
+    from benchmark.jobs.plan import make_plan
+
+    with place.database.read() as session:
+        left = make_plan(session, wanted)
+    if count := len(left.jobs) + len(left.failed):
+        click.echo(
+            f"The rows are not complete, so they are not ranked: {count} more of their {len(wanted)} jobs are to run, "
+            "without --attack and --measure.",
+            err=as_json,
+        )
 
 
 def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int | None = None) -> Setting:

@@ -143,10 +143,15 @@ def _why_apart(built: BuiltRow, board: Board) -> str:
         return f"damaged: its results cannot be read ({record.damaged})"
     if record.crossing:
         return f"crossed: {record.crossing}"
-    if status is RowStatus.STALE:
-        return f"stale: evaluated by version {built.row.protocol.version}, the board has {board.protocol.version}"
-    if status is RowStatus.SUPERSEDED:
-        return "older weights of a model that the board ranks"
+    told = {
+        RowStatus.STALE: f"stale: evaluated by version {built.row.protocol.version}, the board has "
+        f"{board.protocol.version}",
+        RowStatus.WITHDRAWN: f"withdrawn: {built.row.model.withdrawn}",
+        RowStatus.REPORTED: "reported by another board: not ranked until this one has searched itself",
+        RowStatus.SUPERSEDED: "older weights of a model that the board ranks",
+    }
+    if status in told:
+        return told[status]
     problems = [problem for problem in record.problems if problem.state != "unsupported"]
     failed = [problem.name for problem in problems if problem.state == "failed"]
     waiting = len(problems) - len(failed)

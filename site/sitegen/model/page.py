@@ -161,6 +161,9 @@ STATUS: Final = {
     RowStatus.COMPLETE: "",
     RowStatus.INCOMPLETE: "This row is not complete: some of its evaluations are still to come or have failed. It is "
     "not ranked.",
+    RowStatus.REPORTED: "This row was reported by another board. Its adversarial examples are proven; that nothing "
+    "nearer was found is not: it is ranked once this board has searched itself.",
+    RowStatus.WITHDRAWN: "This model was withdrawn. It is not ranked.",
     RowStatus.STALE: "This row is stale: it was evaluated by an older version of the protocol, and is not ranked with "
     "rows of the present one.",
     RowStatus.SUPERSEDED: "This row is of older weights: the board ranks the newer ones.",

@@ -20,7 +20,7 @@ from sitegen.board_view import BoardView
 from sitegen.charts.board import curves_chart, ranks_chart
 from sitegen.charts.pdf import pdf
 from sitegen.charts.svg import svg
-from sitegen.model.files import bibtex_entry
+from sitegen.citations import board_bibtex
 from sitegen.pages import Page, Site
 from sitegen.records import Share
 from sitegen.render import Frame, render
@@ -38,7 +38,7 @@ def _make(site: Site) -> dict[str, bytes]:
     for view in views:
         files[f"{view.folder}/board.csv"] = _csv(rows[view.board.slug])
         files[f"{view.folder}/board.json"] = _board_json(view, rows[view.board.slug])
-        files[f"{view.folder}/board.bib"] = _bibtex(view)
+        files[f"{view.folder}/board.bib"] = board_bibtex(view).encode()
         for threat in drawn_threats(view):
             for name, chart in (("curves", curves_chart(view, threat)), ("ranks", ranks_chart(view, threat))):
                 drawn = svg(chart, width=760, height=460)
@@ -56,14 +56,6 @@ def _make(site: Site) -> dict[str, bytes]:
 def drawn_threats(view: BoardView) -> list[str]:
     """The threats of a board that have figures."""
     return [threat for threat, ranking in view.rankings.items() if ranking.rows]
-
-
-def _bibtex(view: BoardView) -> bytes:
-    """An entry of the board itself."""
-    year = max((built.record.finished[:4] for built in view.everyone), default="")
-    fields = {"title": "{Robustness curves: " + view.title + "}", "author": "{Curveboard}", "year": year}
-    note = f"{len(view.everyone)} models; dataset {view.board.dataset.digest[:16]}"
-    return bibtex_entry(view.board.slug, {**fields, "note": note}).encode()
 
 
 def _flat_rows(view: BoardView) -> list[dict[str, Any]]:
