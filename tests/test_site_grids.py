@@ -179,7 +179,9 @@ def test_what_is_kept_comes_back(tmp_path):
 def test_nothing_is_claimed_where_the_interval_holds_0():
     tau = SimpleNamespace(value=-0.4, low=-0.8, high=0.1, models=7)
     assert "does not tell" in _worth(tau, "ℓ∞", "mean error")  # type: ignore[arg-type]
-    tau.high = -0.1
+    tau.low = tau.high = np.nan
+    assert "too few" in _worth(tau, "ℓ∞", "mean error")  # type: ignore[arg-type]
+    tau.low, tau.high = -0.8, -0.1
     assert "lower mean error" in _worth(tau, "ℓ∞", "mean error")  # type: ignore[arg-type]
 
 

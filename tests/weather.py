@@ -11,6 +11,7 @@ from db.schema import Array, Chunk, Evaluation, SummaryTable
 from db.session import Database
 
 BOARD = "boards/synthetic-40-standard"
+LONG = "A network with a title that is longer than the screen of any phone, trained in the usual way"
 PAGE = f"{BOARD}/grid-weather-accuracy-in-weather.html"
 
 
@@ -18,7 +19,7 @@ def weather_site(root: Path) -> Path:
     """A built site on which one model lacks a cell, one the grid, and one was measured on fewer images."""
     assert run(["init", str(root)]) == 0
     database = Database(f"sqlite:///{root / 'curveboard.db'}")
-    synthetic.populate(database, models=7, n=40, exact=0, weather=True)
+    synthetic.populate(database, models=7, n=40, exact=0, weather=True, title=LONG)
     labels = np.arange(40) % 10
     with database.write() as session:
         found = session.scalars(select(Evaluation).where(Evaluation.measure == "weather").order_by(Evaluation.id)).all()
