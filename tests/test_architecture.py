@@ -28,6 +28,8 @@ LIBRARY = {
         "correlation",
         "counting",
         "curve",
+        "curve_forms",
+        "differences",
         "errors",
         "flags",
         "inputs",
@@ -51,7 +53,7 @@ DATA = {"benchmark.data", "models_zoo"}
 # benchmark.jobs → evidence → board → db; measures → attacks, data, clever, certificates → threat.
 MAY_IMPORT = {
     "curveboard": {"curveboard", "benchmark"},
-    "benchmark": LIBRARY | {"benchmark.library"},
+    "benchmark": LIBRARY | {"benchmark.frameworks", "benchmark.library"},
     "benchmark.attacks": LIBRARY,
     "benchmark.certificates": LIBRARY,
     "benchmark.clever": LIBRARY,
@@ -74,7 +76,11 @@ MAY_IMPORT = {
         "benchmark.statistics",
         "benchmark.threat",
         "benchmark.curve",
+        "benchmark.curve_forms",
     },
+    "benchmark.curve_forms": {"benchmark.errors", "benchmark.results", "benchmark.curve"},
+    "benchmark.differences": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
+    "benchmark.frameworks": {"benchmark.errors", "benchmark.frameworks"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {
@@ -101,6 +107,7 @@ MAY_IMPORT = {
         "benchmark.board",
         "benchmark.correlation",
         "benchmark.curve",
+        "benchmark.differences",
         "benchmark.statistics",
         "benchmark.evidence.store",
         "benchmark.errors",
