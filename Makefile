@@ -16,13 +16,17 @@ install: $(VENV)/installed ## Make the environment and install everything, pinne
 
 # torch comes first and alone: asked for exactly, pip takes the CPU build it finds; pulled in by another
 # package, it would take the newest build with its gigabytes of CUDA.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch hatchling editables
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed: $(VENV)/package
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-demo: install ## Evaluate the zoo's small models on the embedded digits, build the site
+demo: $(VENV)/package ## Evaluate the zoo's small models on the embedded digits, build the site
 	@test -f $(DEMO)/curveboard.toml || $(BIN)/curveboard init $(DEMO)
 	$(BIN)/curveboard evaluate --workspace $(DEMO) --dataset digits --limit 100 --jobs $(JOBS)
 	$(BIN)/curveboard publish --workspace $(DEMO) --bundles

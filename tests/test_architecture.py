@@ -28,6 +28,8 @@ LIBRARY = {
         "correlation",
         "counting",
         "curve",
+        "curve_forms",
+        "differences",
         "errors",
         "flags",
         "inputs",

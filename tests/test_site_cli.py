@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,22 @@ def test_plot_writes_what_the_suffix_says(
     assert target.read_bytes().startswith(begin)
 
 
+def test_a_figure_for_a_paper_has_its_range_its_bands_its_inches_and_no_title(place: Path, tmp_path: Path) -> None:
+    target = tmp_path / "paper.svg"
+    options = ["--bands", "--no-title", "--up-to", "0.1", "--width", "5", "--height", "3"]
+    assert run(["plot", str(target), "-w", str(place), *options]) == 0
+    drawn = ET.fromstring(target.read_text())
+    texts = [text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert drawn.get("width") == "360"
+    assert not any("Robustness curves" in text for text in texts)
+    numbers = [float(text) for text in texts if text.replace(".", "").isdigit()]
+    assert max(numbers) == 0.1
+    bands = [
+        path for path in drawn.iter("{http://www.w3.org/2000/svg}path") if "mix-blend-mode" in path.get("style", "")
+    ]
+    assert len(bands) == 2  # one for each ranked model
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -67,6 +84,9 @@ def test_plot_writes_what_the_suffix_says(
         (["x.svg", "--kind", "band"], "name one with --model"),
         (["x.svg", "-m", "standard-traning-a"], "Did you mean 'standard-training-a'"),
         (["x.svg", "--board", "mnist"], "There is no board called 'mnist'"),
+        (["x.svg", "--up-to", "7"], "--up-to 7 lies beyond it"),
+        (["x.svg", "--bands", "--kind", "ranks"], "Bands go with --kind curves"),
+        (["x.svg", "--width", "1"], "150 to 4000 points"),
     ],
 )
 def test_plot_explains_what_it_cannot_draw(

@@ -22,6 +22,7 @@ from sqlalchemy import update
 
 import benchmark.flags
 from benchmark.curve import RobustnessCurve
+from benchmark.differences import paired_difference
 from benchmark.results import Output
 from benchmark.statistics import crossings
 from db import queries
@@ -42,7 +43,6 @@ from sitegen.facts import RowFacts, credits_of, row_facts
 from sitegen.findings import Found
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
-from sitegen.pages.compare import paired_difference
 from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.ranking import reigns
 from sitegen.records import RowRecord, load, save

@@ -31,7 +31,8 @@ SAID = """() => {
 # The table of a board: model -> heading -> all that the cell says.
 TABLE = """() => {
     const text = (node) => node.textContent.replace(/\\s+/g, " ").trim();
-    const heads = [...document.querySelectorAll("#table thead th")].map((th) => th.textContent.replace(/[▲▼]|%/g, "").trim());
+    const heads = [...document.querySelectorAll("#table thead th")]
+        .map((th) => th.textContent.replace(/%/g, "").trim());
     const rows = {};
     for (const row of document.querySelectorAll("#table tbody tr")) {
         const copy = row.cloneNode(true);

@@ -58,9 +58,9 @@ def unsound(session: Session, *, slug: str | None = None) -> Iterator[Unsound]:
     rows = session.execute(query.order_by(Evaluation.id)).all()
     damaged = set()
     for evaluation_id, name, model_id, dataset_id in rows:
-        faults = list(_faults(session, evaluation_id))
-        yield from (Unsound(name, f"evaluation {evaluation_id}: {text}") for text in faults)
-        if faults:
+        texts = list(_faults(session, evaluation_id))
+        yield from (Unsound(name, f"evaluation {evaluation_id}: {text}") for text in texts)
+        if texts:
             damaged.add((model_id, dataset_id))
     for name, model_id, dataset_id in sorted({(name, model, dataset) for _, name, model, dataset in rows}):
         if (model_id, dataset_id) not in damaged:

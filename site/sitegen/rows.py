@@ -35,6 +35,7 @@ from sitegen.charts.model import share_of
 from sitegen.charts.pdf import pdf
 from sitegen.facts import RowFacts, ThreatFacts, credits_of, row_facts
 from sitegen.findings import newest
+from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
 from sitegen.model.page import Bundle, flags_of, model_page, page_bytes, published_of
 from sitegen.model.strips import Stock
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
@@ -145,6 +146,11 @@ class BuiltRow:
         found: Floats = np.load(self.folder / f"distances-{threat}.npy", mmap_mode="r")
         return found
 
+    @cached_property
+    def grids(self) -> dict[str, GridNumbers]:
+        """Its grids of two axes (`GridKey.text`)."""
+        return load_grids(self.folder)
+
     @property
     def page_folder(self) -> str:
         """The folder of its page below its board's ``models/``; older weights have their digest in it."""
@@ -234,7 +240,7 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
         link_or_copy(task.bundle, folder / PAGE / page.bundle.name)
     if examples.lacking:
         (folder / LACKING).write_text("\n".join(sorted(examples.lacking)), encoding="utf-8")
-    _keep_numbers(folder, facts)
+    _keep_numbers(folder, facts, stock.labels)
     found = links.of(files["index.html"])
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
@@ -268,7 +274,8 @@ def _bundle(task: RowTask) -> Bundle | None:
     return None if task.bundle is None else Bundle(f"{task.row.model.slug}.bundle", task.bundle.stat().st_size)
 
 
-def _keep_numbers(folder: Path, facts: RowFacts) -> None:
+def _keep_numbers(folder: Path, facts: RowFacts, labels: NDArray[np.int64] | None) -> None:
+    save_grids(folder, grid_numbers(facts.found, labels))
     save_numbers(folder / NUMBERS, {threat: numbers_of(found) for threat, found in facts.threats.items()})
     for threat, found in facts.threats.items():
         np.save(folder / f"distances-{threat}.npy", found.curve.distances)

@@ -17,6 +17,7 @@ from sitegen.charts.board import backdrop, curves_chart, ranks_chart
 from sitegen.charts.html import html
 from sitegen.citations import board_bibtex
 from sitegen.columns import Column, columns
+from sitegen.grid_view import SharedGrid, shared_grids
 from sitegen.leads import Lead, Sentence, leads, sentence
 from sitegen.model.files import bibtex
 from sitegen.pages import Page, Site
@@ -83,6 +84,7 @@ class BoardPage:
         apart: Compared rows that are not ranked here, each with the reason.
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
+        grids: Grids that the rows share: each has a page that ranks by it.
     """
 
     view: BoardView
@@ -100,6 +102,7 @@ class BoardPage:
     apart: Sequence[tuple[BuiltRow, str]]
     curves: Chart | None
     ranks: Chart | None
+    grids: Sequence[SharedGrid]
 
 
 def table_rows(view: BoardView, threat: str, shown: Sequence[Column]) -> list[TableRow]:
@@ -231,6 +234,7 @@ def _page(
         apart=view.apart_in(threat) if axis else [],
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
+        grids=shared_grids(view),
     )
     return render("board.html", frame, page=page)
 
