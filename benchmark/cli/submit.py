@@ -155,19 +155,24 @@ def _adapt(target: Path, options: dict[str, Any]) -> None:
 
 def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -> None:
     """Refuse a slug that another model has."""
+    from benchmark.board.record import same_model
     from benchmark.errors import InputError, WorkspaceError
     from models_zoo import catalogue
 
     if entry.slug in catalogue():
         raise InputError(f"The zoo has a model called {entry.slug!r}; choose another slug.")
     try:
-        home = place.workspace.models / entry.slug
+        models = place.workspace.models
+        home = models / entry.slug
     except WorkspaceError:
         if dry_run:
             return
         raise
     if home.exists() and not replace:
         raise InputError(f"The workspace has a model {entry.slug!r}; choose another slug, or give --replace.")
+    for other in catalogue([models]).values():
+        if other.digest == entry.digest and other.slug != entry.slug:
+            raise InputError(same_model(entry.slug, other.slug))
 
 
 def _check(entry: Entry, device: str) -> Report:
