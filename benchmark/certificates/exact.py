@@ -161,9 +161,9 @@ def exact(
     check_agreement(graph, recorded, module, x)
     problem = _Problem(module, graph, network, norm)
     out = ExactResult(
-        torch.zeros(len(x), dtype=torch.float64),
-        torch.zeros(len(x), dtype=torch.float64),
-        torch.ones(len(x), dtype=torch.bool),
+        torch.zeros(len(x), dtype=torch.float64, device="cpu"),
+        torch.zeros(len(x), dtype=torch.float64, device="cpu"),
+        torch.ones(len(x), dtype=torch.bool, device="cpu"),
         x.clone(),
     )
     correct = verify(module, x, y, x).correct
@@ -201,7 +201,9 @@ class _Search:
         lowers: list[float] = []
         solved = True
         while open_:
-            ball = Ball(self.x.double(), torch.tensor([self.radius], dtype=torch.float64).to(self.x.device), self.norm)
+            ball = Ball(
+                self.x.double(), torch.tensor([self.radius], dtype=torch.float64, device=self.x.device), self.norm
+            )
             bounds = LayerBounds(self.graph, ball)
             margins = torch.cat([b.smallest(ball) for b in margin_bounds(bounds, self.y, "crown")], dim=1)[0]
             by_class = dict(zip(others, margins.tolist(), strict=True))

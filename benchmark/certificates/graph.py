@@ -301,9 +301,9 @@ def _points(x: Tensor) -> Tensor:
     few = x[: 2 if x[0].numel() > 2**14 else 6]
     few = torch.cat([few, few[:1]]) if len(few) % 2 else few
     generator = torch.Generator().manual_seed(0)
-    steps = [size * torch.randn(few.shape, generator=generator).to(few) for size in (0.02, 0.3)]
+    steps = [size * torch.randn(few.shape, generator=generator, device="cpu").to(few) for size in (0.02, 0.3)]
     parts = [few, *((few + step).clamp(0, 1) for step in steps)]
-    noise = torch.rand((len(few), *few.shape[1:]), generator=generator).to(few)
+    noise = torch.rand((len(few), *few.shape[1:]), generator=generator, device="cpu").to(few)
     return torch.cat([*parts, noise, noise.round()])
 
 

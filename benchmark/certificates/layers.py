@@ -100,8 +100,8 @@ class Layers:
         before = self.shape(value)
         if before == shape:
             return value
-        places = torch.arange(before.numel()).view(before).expand(shape).flatten()
-        return self.append(Gather(places, torch.zeros(len(places), dtype=torch.float64), shape), value)
+        places = torch.arange(before.numel(), device="cpu").view(before).expand(shape).flatten()
+        return self.append(Gather(places, torch.zeros(len(places), dtype=torch.float64, device="cpu"), shape), value)
 
     def affine(self, value: Value, scale: Any, shift: Any, shape: torch.Size) -> Value | None:
         """``scale * value + shift``, broadcast to ``shape``; numbers, or tensors of two samples or of one."""
@@ -150,7 +150,9 @@ def of_sample(t: Tensor, shape: torch.Size) -> Tensor | None:
 
 def wide(value: Any) -> Tensor:
     """A number or tensor in float64; a number is never rounded to float32 on the way."""
-    return value.detach().double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+    return (
+        value.detach().double() if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64, device="cpu")
+    )
 
 
 def two(value: Any) -> tuple[int, int]:

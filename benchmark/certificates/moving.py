@@ -73,14 +73,14 @@ def moved(run: Run, shapes: dict[int, torch.Size]) -> tuple[dict[int, Tensor], T
         For each argument the flat place in a sample of what each output takes from it, -1 for none, shape (m,); and the
         constant that each output has beside it, shape (m,). None if the operator does not move one sample at a time.
     """
-    zeros = {slot: torch.zeros(shape, dtype=torch.float64) for slot, shape in shapes.items()}
+    zeros = {slot: torch.zeros(shape, dtype=torch.float64, device="cpu") for slot, shape in shapes.items()}
     still = run(zeros)
     if not _halves(still.shape) or not torch.isfinite(still).all():
         return None
     base = still.reshape(2, -1)
     found = {}
     for slot, shape in shapes.items():
-        places = torch.arange(1, shape.numel() + 1, dtype=torch.float64).view(shape)
+        places = torch.arange(1, shape.numel() + 1, dtype=torch.float64, device="cpu").view(shape)
         # Where a constant is written, both runs write it: the difference is 0 there, and the place elsewhere.
         ids = (run({**zeros, slot: places}) - still).reshape(2, -1).round().long() - 1
         own = shape.numel() // 2
@@ -111,23 +111,23 @@ def matrix(run: Run, slot: int, shape: torch.Size) -> Linear | None:
         None if it is too large, or does not work on one sample at a time.
     """
     size = shape.numel() // 2
-    still = run({slot: torch.zeros(shape, dtype=torch.float64)})
+    still = run({slot: torch.zeros(shape, dtype=torch.float64, device="cpu")})
     if not _halves(still.shape) or size > MOST_COLUMNS or size * still.numel() // 2 > MOST_ENTRIES:
         return None
     bias = still.reshape(2, -1)
-    probe = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    probe = torch.randn(size, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
 
     def change(first: Tensor, second: Tensor) -> Tensor:
         return (run({slot: torch.stack([first, second]).view(shape)}) - still).reshape(2, -1)
 
-    nothing = torch.zeros(size, dtype=torch.float64)
+    nothing = torch.zeros(size, dtype=torch.float64, device="cpu")
     alone, other = change(probe, nothing), change(nothing, probe)
     if alone[1].any() or other[0].any() or not torch.equal(bias[0], bias[1]):
         return None
     if not torch.allclose(alone[0], other[1], rtol=1e-9, atol=1e-12):
         return None
-    weight = torch.zeros(bias.shape[1], size + 1, dtype=torch.float64)
-    units = torch.eye(size + 1, size, dtype=torch.float64)
+    weight = torch.zeros(bias.shape[1], size + 1, dtype=torch.float64, device="cpu")
+    units = torch.eye(size + 1, size, dtype=torch.float64, device="cpu")
     for i in range(0, size, 2):
         weight[:, i : i + 2] = change(units[i], units[i + 1]).T
     return Linear(weight[:, :size].contiguous(), bias[0].clone())

@@ -21,14 +21,14 @@ def average_pool(layers: Layers, a: Arguments, after: torch.Size) -> Value | Non
     stride, padding = two(a.get("stride") or kernel), two(a.get("padding", 0))
     divisor = a.get("divisor_override") or kernel[0] * kernel[1]
     channels = before[0]
-    weight = torch.ones((channels, 1, *kernel), dtype=torch.float64)
-    bias = torch.zeros(channels, dtype=torch.float64)
+    weight = torch.ones((channels, 1, *kernel), dtype=torch.float64, device="cpu")
+    bias = torch.zeros(channels, dtype=torch.float64, device="cpu")
     plain = Convolution(weight / divisor, bias, stride, padding, groups=channels)
     if plain.after(before) == after and (not any(padding) or a.get("count_include_pad", True)):
         return layers.append(plain, x)
     sides = _sides(before, after, kernel, stride, padding, (1, 1))
     sums = Convolution(weight, bias, stride, (0, 0), groups=channels)
-    ones = torch.ones((1, *before), dtype=torch.float64)
+    ones = torch.ones((1, *before), dtype=torch.float64, device="cpu")
     average = functional.avg_pool2d(
         ones, kernel, stride, padding, bool(a.get("ceil_mode")), bool(a.get("count_include_pad", True)),
         a.get("divisor_override"),
@@ -82,8 +82,8 @@ def max_pool(layers: Layers, a: Arguments, after: torch.Size) -> Value | None:
     dilation, size = two(a.get("dilation", 1)), kernel[0] * kernel[1]
     below = layers.nodes[x.node]
     rectified = isinstance(below.operation, Activation) and below.operation.kind == "relu"
-    weight = torch.eye(size, dtype=torch.float64).view(size, 1, *kernel).repeat(before[0], 1, 1, 1)
-    bias = torch.zeros(len(weight), dtype=torch.float64)
+    weight = torch.eye(size, dtype=torch.float64, device="cpu").view(size, 1, *kernel).repeat(before[0], 1, 1, 1)
+    bias = torch.zeros(len(weight), dtype=torch.float64, device="cpu")
     windows = Convolution(weight, bias, stride, padding, dilation, groups=before[0], selects=True)
     source = Value(below.inputs[0]) if rectified else x
     fits = windows.after(before)[1:] == after[1:]
@@ -105,14 +105,14 @@ def _windows(  # noqa: PLR0917 the geometry of a pooling
     """The windows of max pooling; a place outside takes a pixel of the same window, which changes no maximum."""
     places = []
     for i in range(2):
-        steps = torch.arange(after[1 + i])[:, None] * stride[i] - padding[i]
-        at = steps + torch.arange(kernel[i])[None] * dilation[i]
+        steps = torch.arange(after[1 + i], device="cpu")[:, None] * stride[i] - padding[i]
+        at = steps + torch.arange(kernel[i], device="cpu")[None] * dilation[i]
         inside = (at >= 0) & (at < before[1 + i])
         first = at.gather(1, inside.long().argmax(dim=1, keepdim=True))
         places.append(torch.where(inside, at, first))
     rows, columns = places
     flat = rows.T[:, None, :, None] * before[2] + columns.T[None, :, None, :]  # kernel rows, columns, rows, columns
     plane = before[1] * before[2]
-    index = (torch.arange(before[0])[:, None] * plane + flat.reshape(1, -1)).flatten()
+    index = (torch.arange(before[0], device="cpu")[:, None] * plane + flat.reshape(1, -1)).flatten()
     shape = torch.Size((before[0] * kernel[0] * kernel[1], *after[1:]))
-    return Gather(index, torch.zeros(len(index), dtype=torch.float64), shape)
+    return Gather(index, torch.zeros(len(index), dtype=torch.float64, device="cpu"), shape)

@@ -51,10 +51,10 @@ def refuse_kinks(model: nn.Module, points: Tensor) -> None:
     if not logits.requires_grad:
         return  # the first gradient refuses it, with the reason
     generator = torch.Generator().manual_seed(0)
-    row = torch.randn(logits.shape[1], generator=generator).to(logits)
+    row = torch.randn(logits.shape[1], generator=generator, device="cpu").to(logits)
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad((logits @ row).sum(), leaf, create_graph=True)
-    direction = torch.randn(leaf.numel(), generator=generator).view_as(leaf).flatten(1).to(leaf)
+    direction = torch.randn(leaf.numel(), generator=generator, device="cpu").view_as(leaf).flatten(1).to(leaf)
     product = _product(gradient, leaf, direction, keep=False)
     change = float((gradient - gradient[:1]).detach().abs().max())
     if change > 1e-5 * float(gradient.detach().abs().max()) and not product.any():
@@ -102,7 +102,7 @@ def _smallest_eigenvalue(gradient: Tensor, leaf: Tensor, steps: int) -> Tensor:
     m, dimension = len(leaf), leaf[0].numel()
     steps = min(steps, dimension)
     # A fixed start keeps results independent of what was drawn before; it is generic, so it meets all eigenvectors.
-    start = torch.randn(dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    start = torch.randn(dimension, generator=torch.Generator().manual_seed(0), dtype=torch.float64, device="cpu")
     vector = (start / start.norm()).to(leaf.device).expand(m, dimension)
     basis: list[Tensor] = []
     diagonal, beside = [], []

@@ -63,12 +63,12 @@ def inside(delta: Tensor, norm: DenseNorm, eps: float) -> Tensor:
 
 def noise(x: Tensor, generator: torch.Generator) -> Tensor:
     """Standard normal noise of the shape and type of ``x``, drawn on the CPU: the same on every device."""
-    return torch.randn(x.shape, dtype=x.dtype, generator=generator).to(x.device)
+    return torch.randn(x.shape, dtype=x.dtype, generator=generator, device="cpu").to(x.device)
 
 
 def uniform(x: Tensor, generator: torch.Generator, eps: float) -> Tensor:
     """Uniform noise in [−eps, eps], drawn as `noise` is."""
-    return (2 * torch.rand(x.shape, dtype=x.dtype, generator=generator) - 1).mul_(eps).to(x.device)
+    return (2 * torch.rand(x.shape, dtype=x.dtype, generator=generator, device="cpu") - 1).mul_(eps).to(x.device)
 
 
 @contextmanager

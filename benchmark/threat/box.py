@@ -96,7 +96,7 @@ def _steepest_first(slope: Tensor, most: int) -> Tensor:
     most = min(most, d)
     if slope.device.type != "cpu" or slope.dtype != torch.float32:
         return slope.topk(most, dim=1).indices
-    index = torch.arange(d, dtype=torch.int32)
+    index = torch.arange(d, dtype=torch.int32, device=slope.device)
     if most == d:
         kept = index.expand(n, d)
     else:

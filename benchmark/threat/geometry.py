@@ -50,7 +50,7 @@ class Geometry(ABC):
         """The largest distance of two images in [0, 1] of shape (c, h, w), or of d values, shape (d,)."""
         import torch
 
-        return float(self.size(torch.ones((1, *shape), dtype=torch.float64)))
+        return float(self.size(torch.ones((1, *shape), dtype=torch.float64, device="cpu")))
 
     def pairwise(self, x: Tensor, z: Tensor) -> Tensor:
         """Distance of each of n images from each of m others, shapes (n, ...), (m, ...) -> (n, m), in their dtype."""

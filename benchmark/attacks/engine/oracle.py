@@ -78,7 +78,7 @@ def keep_freed_memory() -> None:
     glibc hands memory back above sizes that rise when a block of up to 32 MiB is freed (mallopt(3), M_MMAP_THRESHOLD).
     A fifth of a small network's time was spent on that. Another C library takes no notice; the block is never touched.
     """
-    torch.empty(_KEPT, dtype=torch.uint8)
+    torch.empty(_KEPT, dtype=torch.uint8, device="cpu")
 
 
 def find_batch_size(model: nn.Module, x: Tensor) -> int:
