@@ -240,7 +240,7 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
         link_or_copy(task.bundle, folder / PAGE / page.bundle.name)
     if examples.lacking:
         (folder / LACKING).write_text("\n".join(sorted(examples.lacking)), encoding="utf-8")
-    _keep_numbers(folder, facts, stock.labels)
+    _keep_numbers(folder, facts, picture_data.labels)
     found = links.of(files["index.html"])
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
