@@ -78,6 +78,8 @@ MAY_IMPORT = {
         "benchmark.curve",
         "benchmark.curve_forms",
     },
+    "benchmark.curve_forms": {"benchmark.errors", "benchmark.results", "benchmark.curve"},
+    "benchmark.differences": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.frameworks": {"benchmark.errors", "benchmark.frameworks"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
