@@ -64,7 +64,7 @@ MAY_IMPORT = {
     "benchmark.cli": {"benchmark", "models_zoo", "db", "sitegen"},
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
-    "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "db"},
+    "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "benchmark.workspace", "db"},
     "benchmark.evidence.store": {"benchmark.errors", "benchmark.evidence.files", "models_zoo.fetch"},
     "benchmark.evidence.files": {"benchmark.errors"},
     "benchmark.board": LIBRARY | DATA | {"benchmark.board", "db"},

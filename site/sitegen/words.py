@@ -31,6 +31,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "there: the distances may be too large.",
     "gradients-mislead": "A random search among the corners of the ball found nearer examples than gradients led to: "
     "they may be masked, and still nearer examples may exist.",
+    "still-falling": "The robust accuracy was still falling when the attack had done all its work: more work may "
+    "break more images.",
     "gradient-free-stronger": "A search that uses no gradients found much nearer examples than those that do: the "
     "gradients are masked, and a better attack may lower the curve a lot.",
     "single-step-stronger": "A single gradient step found nearer examples than many small ones: the gradients are "

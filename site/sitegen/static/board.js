@@ -22,7 +22,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     ["flags", "Warnings", (m) => m.flags.length ? "with warnings" : "without warnings"],
   ];
   // Filters of a range: "from..to", either end may be open. A row without the value is in no range.
-  const RANGES = [["year", "Year", (m) => m.year], ["size", "Parameters", (m) => m.size], ["clean", "At ε = 0, %", (m) => m.unharmed && 100 * m.unharmed.value]];
+  const RANGES = [["year", "Year", (m) => m.year], ["size", "Parameters", (m) => m.size], ["unharmed", "At ε = 0, %", (m) => m.unharmed && 100 * m.unharmed.value]];
   const ends = (text) => text.split("..").map((end) => end === "" || end === undefined ? null : Number(end));
   function within(value, text) {
     const [low = null, high = null] = ends(text);
