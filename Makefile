@@ -39,8 +39,8 @@ cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 M
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
 	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py
 
-fuzz: install ## Try ten times as many random networks through the readers of programs
-	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py --timeout 7200
+fuzz: install ## Try ten times as many random networks and hostile files
+	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py tests/test_fuzz_hostile.py --timeout 7200
 
 lint: install ## Check style and types
 	$(BIN)/ruff check
