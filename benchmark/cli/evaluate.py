@@ -165,7 +165,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].partition(". ")[0].rstrip(".") + "."
         raise InputError(f"The device {device!r} cannot be used: {first} Give --device cpu, or cuda.") from None
 
 
