@@ -47,8 +47,8 @@ test-adapters: .adapters-venv/installed ## Run the adapters' tests against timm,
 	.adapters-venv/bin/python -m pip install --quiet --requirement tests/adapters/requirements.txt
 	@touch $@
 
-fuzz: install ## Try ten times as many random networks through the readers of programs
-	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py --timeout 7200
+fuzz: install ## Try ten times as many random networks and hostile files
+	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py tests/test_fuzz_hostile.py --timeout 7200
 
 lint: install ## Check style and types
 	$(BIN)/ruff check

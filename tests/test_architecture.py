@@ -69,6 +69,7 @@ MAY_IMPORT = {
     "benchmark.evidence.files": {"benchmark.errors"},
     "benchmark.board": LIBRARY | DATA | {"benchmark.board", "db"},
     "benchmark.workspace": {"benchmark.errors", "db"},
+    "benchmark.backup": {"benchmark.errors", "benchmark.evidence.store", "benchmark.workspace", "db"},
     "benchmark.curve": {
         "benchmark.errors",
         "benchmark.intervals",

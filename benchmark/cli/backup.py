@@ -20,7 +20,7 @@ def command(*, place: Place, file: Path, as_json: bool) -> None:
     Evaluators may be at work meanwhile. Nothing is written if evidence is missing or damaged. A database on a server is
     backed up by its own tools (pg_dump), then the evidence.
     """
-    from benchmark.evidence.backup import backup
+    from benchmark.backup import backup
 
     done = backup(place.workspace, place.database, file)
     if as_json:

@@ -15,7 +15,7 @@ def command(*, file: Path, folder: Path) -> None:
 
     Every file is checked against the digest that the backup states; a damaged backup changes nothing.
     """
-    from benchmark.evidence.backup import restore
+    from benchmark.backup import restore
 
     workspace = restore(file, folder)
     click.echo(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -157,6 +157,8 @@ def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -
     """Refuse a slug that another model has."""
     from benchmark.board.record import same_model
     from benchmark.errors import InputError, WorkspaceError
+    from db.errors import DatabaseError
+    from db.queries import find_models
     from models_zoo import catalogue
 
     if entry.slug in catalogue():
@@ -170,9 +172,12 @@ def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -
         raise
     if home.exists() and not replace:
         raise InputError(f"The workspace has a model {entry.slug!r}; choose another slug, or give --replace.")
-    for other in catalogue([models]).values():
-        if other.digest == entry.digest and other.slug != entry.slug:
-            raise InputError(same_model(entry.slug, other.slug))
+    own = {slug: other.digest for slug, other in catalogue([models]).items() if slug not in catalogue()}
+    with suppress(DatabaseError) if dry_run else nullcontext(), place.database.read() as session:
+        own |= {model.slug: model.digest for model in find_models(session)}
+    for slug, digest in own.items():
+        if digest == entry.digest and slug != entry.slug:
+            raise InputError(same_model(entry.slug, slug))
 
 
 def _check(entry: Entry, device: str) -> Report:
