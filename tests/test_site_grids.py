@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import synthetic
 from sqlalchemy import select
+from weather import BOARD, weather_site
 
 from benchmark.cli import run
 from benchmark.results import GridAxis, Output
-from db.schema import Array, Chunk, Evaluation, Model, SummaryTable
+from db.schema import Evaluation, Model
 from db.session import Database
 from sitegen.grid_against import _worth
 from sitegen.grid_ranks import over, ranking, worst_position
@@ -36,7 +37,7 @@ def predictions(right: np.ndarray) -> np.ndarray:
 
 
 def numbers(right, *, missing=(), output=None, stored=True) -> GridNumbers:
-    """The numbers of a model of whose images so many are right in each cell, as the site makes them of what is stored."""
+    """What the site makes of a model of whose images so many are right in each cell."""
     right = np.broadcast_to(np.asarray(right), (3, 2))
     array = predictions(right)
     values = right / N
@@ -57,7 +58,8 @@ def numbers(right, *, missing=(), output=None, stored=True) -> GridNumbers:
 def test_counts_are_of_the_images_that_are_right():
     right = np.array([[10, 20], [30, 40], [0, N]])
     made = numbers(right)
-    assert made.counts is not None and made.drawn is not None
+    assert made.counts is not None
+    assert made.drawn is not None
     assert made.counts.tolist() == right.tolist()
     # a resample of images that are all wrong, or all right, is that again; the others have the bootstrap's moments
     assert (made.drawn[2, 0] == 0).all()
@@ -88,11 +90,15 @@ def test_each_severity_has_its_own_order_and_the_whole_has_the_means():
     assert [p.index for p in first] == [0, 1]
     assert [p.index for p in second] == [1, 0]
     assert [p.index for p in both] == [1, 0]
-    assert both[0].mean is not None and both[0].mean.value == pytest.approx(130 / N)
-    assert both[1].behind is not None and both[1].behind.value == pytest.approx(10 / N)
+    assert both[0].mean is not None
+    assert both[0].mean.value == pytest.approx(130 / N)
+    assert both[1].behind is not None
+    assert both[1].behind.value == pytest.approx(10 / N)
     # the images that only the first of two models of nested answers has right: a binomial difference
     gap = first[1].behind
-    assert gap is not None and gap.low is not None and gap.high is not None
+    assert gap is not None
+    assert gap.low is not None
+    assert gap.high is not None
     half = 1.96 * np.sqrt(0.2 * 0.8 / N)
     assert gap.low == pytest.approx(0.2 - half, abs=0.02)
     assert gap.high == pytest.approx(0.2 + half, abs=0.02)
@@ -115,7 +121,8 @@ def test_of_errors_the_smallest_is_first_and_the_largest_is_worst():
     places = ranking(grids, output, (0, 1))
     assert [p.index for p in places] == [0, 1]
     assert places[0].worst == ("snow", 30 / N)
-    assert places[1].behind is not None and places[1].behind.value == pytest.approx(70 / N)
+    assert places[1].behind is not None
+    assert places[1].behind.value == pytest.approx(70 / N)
 
 
 def test_worst_label_and_worst_position():
@@ -162,7 +169,8 @@ def test_what_is_kept_comes_back(tmp_path):
     save_grids(tmp_path, grids)
     back = load_grids(tmp_path)
     assert list(back) == ["a", "b"]
-    assert back["a"].drawn is not None and np.array_equal(back["a"].drawn, grids["a"].drawn)
+    assert back["a"].drawn is not None
+    assert np.array_equal(back["a"].drawn, grids["a"].drawn)
     assert back["b"].counts is None
     assert np.array_equal(back["b"].values, grids["b"].values)
     assert load_grids(tmp_path / "elsewhere") == {}
@@ -171,45 +179,15 @@ def test_what_is_kept_comes_back(tmp_path):
 def test_nothing_is_claimed_where_the_interval_holds_0():
     tau = SimpleNamespace(value=-0.4, low=-0.8, high=0.1, models=7)
     assert "does not tell" in _worth(tau, "ℓ∞", "mean error")  # type: ignore[arg-type]
-    tau.high = -0.1
+    tau.low = tau.high = np.nan
+    assert "too few" in _worth(tau, "ℓ∞", "mean error")  # type: ignore[arg-type]
+    tau.low, tau.high = -0.8, -0.1
     assert "lower mean error" in _worth(tau, "ℓ∞", "mean error")  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory) -> Path:
-    """A board on which one model lacks a cell, another the grid, a third was measured on fewer images."""
-    root = tmp_path_factory.mktemp("grids") / "board"
-    assert run(["init", str(root)]) == 0
-    database = Database(f"sqlite:///{root / 'curveboard.db'}")
-    synthetic.populate(database, models=7, n=40, exact=0, weather=True)
-    labels = np.arange(40) % 10
-    with database.write() as session:
-        found = session.scalars(select(Evaluation).where(Evaluation.measure == "weather").order_by(Evaluation.id)).all()
-        for k, evaluation in enumerate(found):
-            n = 30 if k == 5 else 40
-            right = np.clip(36 - 3 * k - np.array([[0, 4, 8], [2, 6, 10], [1, 3, 20]]) * (1 + (k == 1)), 0, n)
-            wrong = np.arange(n)[:, None, None] >= right
-            answers = np.where(wrong, (labels[:n, None, None] + 1) % 10, labels[:n, None, None]).astype(np.int16)
-            values = (answers == labels[:n, None, None]).mean(axis=0)
-            if k == 4:
-                answers[:, 2, 1], values[2, 1] = -1, np.nan
-            outputs = [dict(o) for o in evaluation.outputs]
-            for output in outputs:
-                if output["name"] == "accuracy_in_weather":
-                    output["array"] = "answers"
-            if k == 6:
-                outputs = [o for o in outputs if o["name"] != "accuracy_in_weather"]
-            evaluation.outputs, evaluation.samples = outputs, n
-            chunk = session.scalars(select(Chunk).where(Chunk.evaluation_id == evaluation.id)).one()
-            session.add(Array(chunk_id=chunk.id, name="answers", data=answers))
-            table = session.scalars(
-                select(SummaryTable).where(
-                    SummaryTable.evaluation_id == evaluation.id, SummaryTable.name == "accuracy_in_weather"
-                )
-            ).one()
-            table.data = np.stack([values, values - 0.05, values + 0.05])
-    assert run(["publish", "-w", str(root)]) == 0
-    return root / "public" / "boards" / "synthetic-40-standard"
+    return weather_site(tmp_path_factory.mktemp("grids") / "board") / BOARD
 
 
 def test_a_page_for_the_grid_with_a_table_for_each_position(published):

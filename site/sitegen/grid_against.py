@@ -53,6 +53,8 @@ def against(views: Sequence[BoardView], view: BoardView, ranked: GridRanking, le
     values = {
         ranked.rows[p.index].row.model.digest: (p.index, p.mean.value) for p in ranked.sections[0].places if p.mean
     }
+    if len(values) < FEWEST:
+        return Against(None, (), f"Fewer than {FEWEST} models have every cell, so that there is no mean to compare.")
     best: tuple[int, int] = (0, 0)
     board: BoardView | None = None
     for other in views:
@@ -97,6 +99,8 @@ def _worth(tau: Correlation, symbol: str, name: str) -> str:
     """τ in words: nothing is claimed where the interval holds 0."""
     if not np.isfinite(tau.value):
         return f"Kendall’s τ is not defined: a figure does not vary among the {tau.models} models."
+    if not np.isfinite(tau.low):
+        return f"Kendall’s τ = {_signed(tau.value)}: {tau.models} models are too few for an interval."
     told = f"Kendall’s τ = {_signed(tau.value)} ({_signed(tau.low)} to {_signed(tau.high)}, {tau.models} models)"
     if not (tau.low > 0 or tau.high < 0):
         return f"{told}: the interval holds 0, so that robustness in {symbol} does not tell the {name} of these models."
