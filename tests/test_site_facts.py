@@ -36,6 +36,7 @@ from sitegen.board_view import BoardView, board_threats, board_view
 from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
 from sitegen.charts.base import Area, Chart, Line, area_path, path
 from sitegen.charts.board import crossings_of
+from sitegen.charts.field import pareto
 from sitegen.charts.html import html
 from sitegen.charts.svg import svg
 from sitegen.crossings import grid_crossings
@@ -515,3 +516,11 @@ def test_the_ledger_of_a_row_is_the_least_of_what_its_evaluations_found(populate
     assert (table[-1] > table.min(axis=0)).any()  # the last is not the nearest everywhere
     np.testing.assert_array_equal(facts.curve.distances, table.min(axis=0))
     np.testing.assert_array_equal(table[facts.winner, np.arange(len(facts.winner))], facts.curve.distances)
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=12))
+def test_the_front_holds_exactly_whom_nobody_beats(drawn: list[tuple[int, int]]) -> None:
+    def beaten(x: int, y: int) -> bool:
+        return any((a >= x and b >= y) and (a, b) != (x, y) for a, b in drawn)
+
+    assert set(pareto(drawn)) == {point for point in drawn if not beaten(*point)}

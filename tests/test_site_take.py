@@ -96,3 +96,21 @@ def test_filters_take_several_values_and_ranges(browser: Browser, site: str) -> 
         assert 0 < len(fewer) < len(everyone)
         page = watched.open(f"{BOARD}/index.html?year=..2018", ready="#board")
         assert set(names(page)) == set(everyone) - set(fewer)
+
+
+def test_the_field_follows_the_slider_and_its_front_holds_whom_nobody_beats(browser: Browser, site: str) -> None:
+    with opened(browser, site) as watched:
+        page = watched.open(f"{BOARD}/index.html", ready="#board")
+        places = "#field .badge", "badges => badges.map((b) => [parseFloat(b.style.left), parseFloat(b.style.top)])"
+        before = page.eval_on_selector_all(*places)
+        page.locator("#marks button").nth(1).click()
+        after = page.eval_on_selector_all(*places)
+        assert [x for x, _ in before] == [x for x, _ in after]
+        assert all(now >= then for (_, then), (_, now) in zip(before, after, strict=True))
+        assert before != after
+        assert "0.1" in page.locator("#fieldtitle").inner_text()
+        corners = page.locator("#field path.front").get_attribute("d")
+        assert corners
+        best = min(top for _, top in after)
+        assert corners.startswith("M0 ")
+        assert float(corners.split("H")[0].split()[1]) / 10 == pytest.approx(best, abs=0.06)

@@ -14,6 +14,7 @@ from sitegen.axes import Axis
 from sitegen.board_view import BoardView
 from sitegen.charts.base import Chart
 from sitegen.charts.board import backdrop, curves_chart, ranks_chart
+from sitegen.charts.field import field_chart
 from sitegen.charts.html import html
 from sitegen.citations import board_bibtex
 from sitegen.columns import Column, columns
@@ -29,7 +30,15 @@ from sitegen.threats import UNION, symbol
 
 PAGE_ROWS: Final = 100
 """Rows of a static page; the rest follow on pages of their own."""
-SCRIPTS: Final = ("charts.js", "intervals.js", "board-table.js", "board-charts.js", "board-take.js", "board.js")
+SCRIPTS: Final = (
+    "charts.js",
+    "intervals.js",
+    "board-table.js",
+    "board-charts.js",
+    "board-field.js",
+    "board-take.js",
+    "board.js",
+)
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class BoardPage:
         apart: Compared rows that are not ranked here, each with the reason.
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
+        field: Clean against robust accuracy, likewise.
         grids: Grids that the rows share: each has a page that ranks by it.
     """
 
@@ -102,6 +112,7 @@ class BoardPage:
     apart: Sequence[tuple[BuiltRow, str]]
     curves: Chart | None
     ranks: Chart | None
+    field: Chart | None
     grids: Sequence[SharedGrid]
 
 
@@ -234,6 +245,7 @@ def _page(
         apart=view.apart_in(threat) if axis else [],
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
+        field=field_chart(view, threat) if drawn else None,
         grids=shared_grids(view),
     )
     return render("board.html", frame, page=page)
@@ -314,6 +326,7 @@ def _threat_js(view: BoardView, threat: str, shown: Sequence[Column]) -> bytes:
         "certified": [[p.certified for p in f.published] for f in figures],
         "decided": [f.decided for f in figures],
         "cells": {c.id: [_cell(c.cell(b, threat)) for b in ranking.rows] for c in shown if c.shown_under(threat)},
+        "field": field_chart(view, threat).x_range[0] if ranking.rows else 0,
         "parts": _parts(view, threat) if ranking.rows else {},
     }
     return push("threat", value)
@@ -329,6 +342,7 @@ def _parts(view: BoardView, threat: str) -> dict[str, str]:
     return {
         "curves": str(html(curves_chart(view, threat, figures="figures/"))),
         "ranks": str(html(ranks_chart(view, threat))),
+        "field": str(html(field_chart(view, threat))),
         "strip": str(fragment("macros.html", "strip", leads(view, threat), axis, told, "strip")),
         "sentence": str(fragment("macros.html", "sentence", told, axis)),
         "lettered": str(fragment("macros.html", "lettered", lettered_table(view, threat))),

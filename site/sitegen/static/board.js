@@ -12,6 +12,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const board = { PAGE: 100, state: null, data: null, visible: [], baseline: new Map(), basis: "", update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
   const table = CB.boardTable(board), charts = CB.boardCharts(board);
   CB.boardTake(board);
+  const field = CB.boardField(board);
   board.charts = charts;
   let state;
 
@@ -97,6 +98,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   function update({ moving = false } = {}) {
     const { data, visible } = board;
     state.ranks = ranksAt(data, state.at);
+    field.update();
     const pages = table.update(visible, moving);
     if (moving) return;
     const eps = num(data.grid[state.at], 4), total = data.slugs.length;
@@ -226,7 +228,8 @@ document.addEventListener("DOMContentLoaded", async () => {
       button.addEventListener("click", () => { move(at); settle(); });
       return button;
     }));
-    if (fresh || !board.shown) charts.show(fresh);
+    if (fresh || !board.shown) { charts.show(fresh); field.show(fresh); }
+    if (fresh) set($("fieldtitle"), `Clean against robust accuracy at ${name === "union" ? `${data.published[0]} × the reference budgets` : `${data.symbol} ≤ ${data.published[0]}`}`);
     board.shown = true;
     table.build(); columnMenu(); charts.refresh(); move(state.at); update(); marks(); compareLink();
     if (push) write(true);
