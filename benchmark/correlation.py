@@ -138,10 +138,10 @@ def signs(x: Floats, y: Floats) -> float:
 
 @dataclass(frozen=True)
 class Grouped:
-    """Whether a measure tells a figure when one training setting alone varies.
+    """Whether a measure tells a figure when only one training setting varies.
 
     Attributes:
-        psi: Setting -> ψ, the mean of τ over the groups of models that differ in that setting alone; NaN without one.
+        psi: Setting -> ψ, the mean of τ over the groups of models that differ only in that setting; NaN without one.
         mean: Ψ, the mean of the ψ that are defined.
         groups: Setting -> how many groups there are.
     """

@@ -55,6 +55,9 @@ SMALL_IMAGES: Final = "small-images"
 MODEL_CHANGED: Final = "model-changed"
 """An attack or measure changed the model it was given; it was put back."""
 
+STILL_FALLING: Final = "still-falling"
+"""Many samples were broken late in an attack's budget: a larger one would break more."""
+
 MANY: Final = 0.1
 """Share of the images from which on a warning is given for what a few images may show: zero gradients, a check that is
 stronger."""

@@ -124,7 +124,7 @@ def verify(
         if len(x):
             check_logits(clean[0], len(x))
         refuse_non_finite(clean[0], first=0)
-        _check_classes(y, targets, clean.shape[2])
+        check_classes(y, targets, clean.shape[2])
         predicted = clean.mean(dim=0).argmax(dim=1)
         reached = predicted != y if targets is None else predicted == targets
         logits = _calls(model, shown, calls, batch_size)
@@ -273,7 +273,8 @@ def _check_shapes(x: Tensor, y: Tensor, candidates: Tensor, targets: Tensor | No
             )
 
 
-def _check_classes(y: Tensor, targets: Tensor | None, classes: int) -> None:
+def check_classes(y: Tensor, targets: Tensor | None, classes: int) -> None:
+    """Raise `InputError` where a label or target (n,) is no class, or a target is the label."""
     for name, given in (("label", y), ("target", targets)):
         bad = None if given is None else ((given < 0) | (given >= classes)).nonzero()
         if given is not None and bad is not None and len(bad):

@@ -132,7 +132,7 @@ class Evaluation(Base):
     n: Mapped[int]
     """The slice: the first ``n`` samples."""
     samples: Mapped[int]
-    """How many of the slice are measured: fewer than ``n`` for a measure too dear for all."""
+    """How many samples of the slice are measured: fewer than ``n`` where all would take too long."""
     measure: Mapped[str] = mapped_column(String(80))
     version: Mapped[int]
     """The measure's version."""
@@ -155,7 +155,7 @@ class Evaluation(Base):
     lease_until: Mapped[float | None] = mapped_column(Float(53))
     """When the owner's lease runs out, in seconds since 1970."""
     attempts: Mapped[int] = mapped_column(default=0)
-    """Evaluators that took it up, one after the other's death, since it last got on; 0 before the first."""
+    """Attempts since the last committed chunk, each ended by the death of its evaluator; 0 before the first."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)

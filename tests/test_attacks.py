@@ -81,8 +81,8 @@ def _to_hyperplane(w, gain, image, norm):
 @pytest.mark.parametrize("name", sorted(attacks()))
 def test_attack_finds_the_exact_distances_of_a_linear_model(name, norm):
     attack = get_attack(name)
-    if norm not in attack.norms:
-        pytest.skip(f"{name} does not attack in {norm}")
+    if norm not in attack.norms or "untargeted" not in attack.goals:
+        pytest.skip(f"{name} does not attack in {norm}, untargeted")
     model, x, y = linear_problem()
     exact = np.array([exact_distance(model, x[i], y[i], norm) for i in range(N)])
     claimed = attack.run(model, x, y, norm=norm, effort="quick", seed=0, pool=None)
@@ -97,15 +97,16 @@ def test_attack_finds_the_exact_distances_of_a_linear_model(name, norm):
 def test_attack_is_a_pure_function(name):
     attack = get_attack(name)
     model, x, y = linear_problem(1)
+    targets = {} if "untargeted" in attack.goals else {"targets": (y + 1) % CLASSES}
     model.train()
     model.linear.eval()
     model.linear.bias.requires_grad_(False)
     before = torch.random.get_rng_state()
     x_before, y_before = x.clone(), y.clone()
-    first = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None).adversarials
+    first = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None, **targets).adversarials
     assert torch.equal(torch.random.get_rng_state(), before), "the global random state has moved"
     torch.rand(5)
-    second = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None).adversarials
+    second = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None, **targets).adversarials
     assert torch.equal(first, second), "the same seed gives another result"
     assert model.training
     assert not model.linear.training

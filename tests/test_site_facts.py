@@ -1,4 +1,4 @@
-"""What the site computes: facts of rows, ranks, reigns, charts, pictures."""
+"""What the site computes: facts of rows, ranks, leads, charts, pictures."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from sitegen.findings import Found
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pictures import difference, png, strip, to_pixels
-from sitegen.ranking import reigns
+from sitegen.ranking import lead_ranges
 from sitegen.records import RowRecord, load, save
 from sitegen.rows import record_of, unbuilt_row
 from sitegen.scripts_data import falls, words16
@@ -200,12 +200,12 @@ def test_a_rows_numbers_come_back_from_the_disk_as_they_were(populated: tuple[Da
         assert np.array_equal(robust, distances > axis.published[0])
 
 
-def test_reigns_tell_who_leads_where_and_pass_over_jitter() -> None:
+def test_lead_ranges_tell_who_leads_where_and_pass_over_jitter() -> None:
     grid = np.linspace(0, 1, 101)
     first = np.where(grid < 0.5, 80, 20)
     second = np.where(grid < 0.5, 60, 40)
     jitter = np.where(np.isclose(grid, 0.2), 81, 10)
-    found = reigns(np.stack([first, second, jitter]), grid, 100)
+    found = lead_ranges(np.stack([first, second, jitter]), grid, 100)
     assert [(r.leaders, r.start, round(r.end, 9)) for r in found] == [((0,), 0.0, 0.5), ((1,), 0.5, 1.0)]
 
 
@@ -316,9 +316,9 @@ def test_a_lead_is_clear_only_where_nobody_else_may_be_first(populated: tuple[Da
                     assert lead.clear == (high[leader] == 1)
 
 
-def test_nobody_reigns_where_everything_is_broken() -> None:
-    assert reigns(np.zeros((2, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
-    assert reigns(np.empty((0, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
+def test_nobody_leads_where_everything_is_broken() -> None:
+    assert lead_ranges(np.zeros((2, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
+    assert lead_ranges(np.empty((0, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
 
 
 @given(st.lists(st.floats(0, 2), min_size=5, max_size=60), st.integers(0, 100))
@@ -438,9 +438,9 @@ def test_lists_read_as_english() -> None:
 def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) -> None:
     from sitegen.model.files import model_json
     from sitegen.model.page import model_page
-    from sitegen.model.strips import Stock
+    from sitegen.model.strips import PictureData
 
-    page = model_page(facts_of(populated), populated[1].dataset, (), stock=Stock({}), files={})
+    page = model_page(facts_of(populated), populated[1].dataset, (), picture_data=PictureData({}), files={})
     value = json.loads(json.dumps(model_json(page), allow_nan=False))
     assert value["threats"]["linf"]["published"][0]["eps"] == 0.05
     assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")

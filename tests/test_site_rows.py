@@ -319,7 +319,7 @@ def test_what_a_publisher_left_between_its_renames_is_put_right(place: Path, los
     else:
         build(place)
         (place / ".public-spare").rename(old)
-    with staging.alone(site):
+    with staging.exclusively(site):
         assert page(place) == before
         assert not old.exists()
     build(place)

@@ -12,16 +12,19 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, cast
 
+import torch
 from torch import Tensor, nn
 
 from benchmark import flags
 from benchmark.attacks.access import Access, limited
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
+from benchmark.modes import eval_mode
 from benchmark.plugins import discover, look_up
 from benchmark.results import Flag
 from benchmark.threat import Norm, get_norm, norm_names
 from benchmark.threat.goals import UNTARGETED, check_goal
+from benchmark.verification import check_classes
 
 Effort = Literal["quick", "standard", "thorough"]
 """How much an attack may spend."""
@@ -143,7 +146,10 @@ def run_attack(
     attack.check(norm, goal)
     if (targets is None) != (goal == UNTARGETED):
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
-    options: dict[str, Any] = {} if targets is None else {"targets": targets.clone()}
+    options: dict[str, Any] = {}
+    if targets is not None:
+        _check_targets(model, x, y, targets)
+        options["targets"] = targets.clone()
     with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
         result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
     if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
@@ -152,6 +158,16 @@ def run_attack(
         message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
         return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
     return result
+
+
+def _check_targets(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor) -> None:
+    if targets.shape != y.shape or targets.dtype != torch.int64:
+        raise InputError(
+            f"Targets have shape {tuple(targets.shape)} and type {targets.dtype}; needed: {tuple(y.shape)}, int64."
+        )
+    if len(x):
+        with eval_mode(model), torch.no_grad():
+            check_classes(y, targets, model(x[:1]).shape[1])
 
 
 def attacks() -> Mapping[str, Attack]:

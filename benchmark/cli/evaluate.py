@@ -98,7 +98,7 @@ def command(
     _check_names(attack, measure)
     get_executor(executor)
     protocol = get_protocol(protocol_name or workspace.protocol, [workspace.protocols])
-    entries = _entries(workspace, slugs, dataset)
+    entries = _without_copies(place, _entries(workspace, slugs, dataset), named=slugs)
     datasets = {name: get_dataset(name) for name in sorted({entry.dataset for entry in entries})}
     models = {slug: entry.digest for slug, entry in catalogue([workspace.models]).items()}
     limits = _limits(place, protocol, datasets, limit, quiet=as_json)
@@ -165,7 +165,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].partition(". ")[0].rstrip(".") + "."
         raise InputError(f"The device {device!r} cannot be used: {first} Give --device cpu, or cuda.") from None
 
 
@@ -223,6 +223,26 @@ def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) ->
         if not chosen:
             raise InputError(f"None of the models is for the dataset {dataset!r}: {', '.join(slugs) or 'the zoo'}.")
     return chosen
+
+
+def _without_copies(place: Place, chosen: Sequence[Entry], *, named: Sequence[str]) -> list[Entry]:
+    """Leave out models that are others under another name, and say whose they are; refused if they were asked for."""
+    from benchmark.board.record import owner_of, same_model
+    from benchmark.errors import InputError
+
+    kept: dict[str, Entry] = {}
+    with place.database.read() as session:
+        for entry in chosen:
+            owner = owner_of(session, entry)
+            if owner is None and entry.digest in kept:
+                owner = kept[entry.digest].slug
+            if owner is None:
+                kept[entry.digest] = entry
+            elif entry.slug in named:
+                raise InputError(same_model(entry.slug, owner))
+            else:
+                click.echo(f"Left out: {same_model(entry.slug, owner)}", err=True)
+    return list(kept.values())
 
 
 def _register(

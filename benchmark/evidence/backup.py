@@ -67,6 +67,10 @@ def backup(workspace: Workspace, database: Database, path: Path) -> BackedUp:
             f"{database} is kept by a server; back it up with pg_dump, and after that the folder {workspace.artifacts} "
             "(evidence only ever grows). Or copy it into a SQLite file (curveboard db copy) and back that up."
         )
+    if not isinstance(workspace.artifacts, Path):
+        raise InputError(
+            f"The evidence is kept in {workspace.artifacts}; copy that with the store's own tools, after the database."
+        )
     if path.exists():
         raise InputError(f"{path} exists already; give another name, or remove it.")
     try:
@@ -200,17 +204,19 @@ def _unpack(archive: tarfile.TarFile, path: Path, scratch: Path) -> None:
         if digest.hexdigest() != table[name]:
             raise InputError(f"The backup {path} is damaged: {name!r} is not what it lists.")
     settings = Workspace.load(scratch)
-    evidence = scratch / "evidence"
-    store = EvidenceStore(scratch / settings.artifacts.relative_to(settings.root))
-    for file in sorted(evidence.iterdir()) if evidence.is_dir() else []:
-        data = file.read_bytes()
-        if store.put_bytes(data, samples=len(unpack(data)[0])).digest != file.name:
-            raise InputError(f"The backup {path} is damaged: {file.name} has another digest.")
-        file.unlink()
+    if not isinstance(settings.artifacts, Path) or not settings.artifacts.is_relative_to(settings.root):
+        raise InputError(f"The settings in {path} keep the evidence elsewhere, in {settings.artifacts}.")
+    store, evidence = EvidenceStore(settings.artifacts), scratch / "evidence"
+    for proof in sorted(evidence.iterdir()) if evidence.is_dir() else []:
+        data = proof.read_bytes()
+        if store.put_bytes(data, samples=len(unpack(data)[0])).digest != proof.name:
+            raise InputError(f"The backup {path} is damaged: {proof.name} has another digest.")
+        proof.unlink()
     if evidence.is_dir():
         evidence.rmdir()
     for folder in (settings.artifacts, settings.models, settings.protocols, settings.datasets):
-        folder.mkdir(exist_ok=True)
+        if folder.is_relative_to(settings.root):
+            folder.mkdir(exist_ok=True)
     if settings.database_url != f"sqlite:///{settings.root / DATABASE}":
         raise InputError(f"The settings in {path} name another database than the one that it holds.")
 

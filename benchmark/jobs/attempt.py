@@ -305,7 +305,8 @@ class Attempt:
     def _note_robust(self, result: record.ChunkResult) -> None:
         """Keep `text` at the share of samples so far that are robust at the job's eps, or the dataset's reference."""
         norm = self.job.norm or ""
-        distances = result.arrays.get(f"distance_{norm}")
+        threat = next((output.threat for output in self.outputs if output.kind == "upper"), norm)
+        distances = result.arrays.get(f"distance_{threat}")
         eps = self.job.parameters.get("eps") or next(iter(self.dataset.eps.get(norm, ())), None)
         if eps is not None and distances is not None:
             self._robust.append(~within(distances, eps))

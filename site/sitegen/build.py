@@ -25,7 +25,7 @@ from sitegen.board_view import BoardView, board_threats, board_title, board_view
 from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
-from sitegen.staging import Kept, alone, refuse_foreign, staged
+from sitegen.staging import Kept, exclusively, refuse_foreign, staged
 from sitegen.workers import build_rows
 
 ALONE: Final = 24
@@ -92,7 +92,7 @@ def build(
     output = output.absolute()
     refuse_foreign(output)
     cache = output.with_name(f".{output.name}-cache") if cache is None else cache.absolute()
-    with alone(output):
+    with exclusively(output):
         return _build(
             database,
             output,

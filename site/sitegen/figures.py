@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import vl_convert
@@ -23,6 +23,7 @@ from sitegen.charts.model import curve_chart
 from sitegen.charts.pdf import pdf
 from sitegen.charts.svg import svg
 from sitegen.facts import RowFacts, row_facts
+from sitegen.pages.downloads import flat_rows
 from sitegen.rows import unbuilt_row
 
 
@@ -105,6 +106,11 @@ def _band(database: Database, board: Board, models: Sequence[str], threat: str) 
     if threat not in facts.threats:
         raise UnknownNameError("threat that this model was attacked in", threat, facts.threats)
     return curve_chart(facts.row.model.title, facts.threats[threat])
+
+
+def board_figures(database: Database, board: Board) -> list[dict[str, Any]]:
+    """What the site's CSV holds of a board: a line a model, shares in [0, 1]."""
+    return flat_rows(_view(database, board)) if board.rows else []
 
 
 BANDED: Final = 8

@@ -117,7 +117,7 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
         y_label="rank",
         y_range=(top + 0.5, 0.5),
         y_ticks=[(place, str(place)) for place in range(1, top + 1)],
-        marks=[reign.start for reign in ranking.reigns[1:]],
+        marks=[lead.start for lead in ranking.lead_ranges[1:]],
         lines=lines,
         crossings=_marks(ranking, everyone, len(front), found),
         css="board ranks",

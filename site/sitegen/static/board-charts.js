@@ -28,7 +28,7 @@ window.CB.boardCharts = (board) => {
     if (fresh) {
       for (const name of ["curves", "ranks"]) $(name).innerHTML = data.parts[name];
       $("strip").outerHTML = data.parts.strip;
-      $("reigns").innerHTML = data.parts.sentence;
+      $("leaders").innerHTML = data.parts.sentence;
       $("lettered").innerHTML = data.parts.lettered;
       $("aparthere").innerHTML = data.parts.apart;
       for (const part of ["curves", "ranks"]) $(part).closest("figure").querySelector("strong").textContent = `${part === "ranks" ? "Ranks" : "Robustness curves"} in ${data.symbol}`;

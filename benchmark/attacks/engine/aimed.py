@@ -1,0 +1,29 @@
+"""The oracle of a named class: an image counts as adversarial where the target leads every other class."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmark.attacks.engine.oracle import SAFETY, Oracle
+from benchmark.verification import mean_lead
+
+
+class AimedOracle(Oracle):
+    """Margins towards a target, in the place of a label's.
+
+    What its methods call ``y`` is the target: its margin is how far the target leads the best other class, less the
+    lead that verification asks for, so that every family of the engine searches for the target as it stands.
+    """
+
+    def _margin(self, calls: list[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
+        logits, wanted = torch.stack(calls).mean(dim=0), y[:, None]
+        behind, rival = (logits - logits.gather(1, wanted)).scatter_(1, wanted, -torch.inf).max(dim=1)
+        lead = -behind
+        if len(calls) > 1:
+            lead = mean_lead(torch.stack(calls), y, targets=y)
+        size = torch.maximum(logits.gather(1, rival[:, None]).abs(), logits.gather(1, wanted).abs()).squeeze(1)
+        return (lead - SAFETY * size - self.noise).nan_to_num(nan=-torch.inf), rival
+
+    def _slope(self, logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
+        return -super()._slope(logits, y, rival)

@@ -1,0 +1,170 @@
+"""Smallest distances at which each sample is given a named class: the curve of a targeted goal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
+from benchmark.attacks.targeted import CHOICES
+from benchmark.errors import InputError
+from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
+from benchmark.measures.aims import attack_all, number_of_classes, random_targets
+from benchmark.results import Output, Score
+from benchmark.threat import Norm
+from benchmark.threat.goals import TARGETED, Threat
+
+if TYPE_CHECKING:
+    from benchmark.data import Dataset
+
+
+@dataclass(frozen=True)
+class TargetedParameters:
+    """Parameters of a targeted curve.
+
+    Attributes:
+        norm: The norm of the distances.
+        choice: How targets are chosen: ``next`` (the label + 1), ``least-likely`` (of the clean image's logits),
+            ``random`` (the same for every model), ``easiest`` and ``hardest`` (the nearest and the farthest of all
+            classes, each of which is tried).
+        attack: A registered attack with targeted goals.
+        effort: How much it may spend a target.
+        samples: At most so many samples are attacked.
+    """
+
+    norm: Norm = "linf"
+    choice: str = "next"
+    attack: str = "targeted"
+    effort: Effort = "standard"
+    samples: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.choice not in CHOICES:
+            raise InputError(f"Targets are chosen by one of {', '.join(CHOICES)}; got {self.choice!r}.")
+        if self.effort not in EFFORTS:
+            raise InputError(f"An attack's effort is one of {', '.join(EFFORTS)}, got {self.effort!r}.")
+        if self.samples < 1:
+            raise InputError(f"A targeted curve needs at least 1 sample, got {self.samples!r}.")
+        get_attack(self.attack).check(self.norm, self.goal)
+
+    @property
+    def goal(self) -> str:
+        """The goal's name."""
+        return f"{TARGETED}-{self.choice}"
+
+
+class Targeted(Measure[TargetedParameters]):
+    """One attack's distances to a class chosen for each sample."""
+
+    name = "targeted"
+    version = 1
+    title = "Targeted curve: smallest distance at which each sample is given a named class"
+    paper = "goals as in Dong et al. 2020, arXiv:1912.11852"
+    at_most = "samples"
+    Parameters = TargetedParameters
+
+    def attack_version(self, parameters: TargetedParameters) -> int:
+        """The attack's version: a better attack is a new evaluation."""
+        return get_attack(parameters.attack).version
+
+    def method(self, parameters: TargetedParameters) -> Method:
+        """The attack's title and paper."""
+        attack = get_attack(parameters.attack)
+        return Method(attack.title, attack.paper, contributor=attack.name)
+
+    def needs(self, parameters: TargetedParameters) -> Needs:
+        """Gradients, and images to start from."""
+        return Needs(gradients=True, pool=True)
+
+    def outputs(self, parameters: TargetedParameters, dataset: Dataset) -> Sequence[Output]:
+        """Each sample's distance to its target, and what the distances come to."""
+        threat = Threat(parameters.norm, parameters.goal).key
+        return (
+            Output(
+                "distance",
+                "upper",
+                "Distance",
+                "Smallest distance at which the attack had the model say the target; 0 where it says it unasked.",
+                unit="distance",
+                direction="higher",
+                threat=threat,
+                array=f"distance_{threat}",
+            ),
+            Output("found", "scalar", "Found", "Share of images that reached their target.", "share", threat=threat),
+            Output(
+                "median_distance",
+                "scalar",
+                "Median distance",
+                "Median distance of all images to their target.",
+                "distance",
+                "higher",
+                threat=threat,
+            ),
+            Output(
+                "mean_distance",
+                "scalar",
+                "Mean distance",
+                "Mean distance of the images that reached their target.",
+                "distance",
+                "higher",
+                threat=threat,
+            ),
+        )
+
+    def run(self, task: Task, parameters: TargetedParameters) -> Result:
+        """Attack one chunk; the array ``target`` holds each sample's target."""
+        norm, effort, y = parameters.norm, parameters.effort, task.y
+        if parameters.choice in {"easiest", "hardest"}:
+            all_ = attack_all(task, parameters.attack, norm=norm, effort=effort, hardest=parameters.choice == "hardest")
+            adversarials, targets, flags = all_.adversarials, all_.targets, all_.flags
+        else:
+            targets = self._targets(task, parameters.choice)
+            found = run_attack(
+                get_attack(parameters.attack),
+                task.model,
+                task.x,
+                y,
+                norm=norm,
+                goal=parameters.goal,
+                targets=targets,
+                effort=effort,
+                seed=task.seed,
+                pool=task.pool,
+            )
+            adversarials, flags = found.adversarials, found.flags
+        return Result({"target": targets.cpu().numpy()}, adversarials, flags, parameters.goal, targets)
+
+    def _targets(self, task: Task, choice: str) -> torch.Tensor:
+        classes = number_of_classes(task)
+        if choice == "random":
+            return random_targets(task.y, task.first, classes)
+        if choice == "next":
+            return (task.y + 1) % classes
+        with torch.no_grad():
+            logits = task.model(task.x)
+        least: torch.Tensor = logits.scatter(1, task.y[:, None], torch.inf).argmin(dim=1)
+        return least
+
+    def summarise(self, inputs: Inputs, parameters: TargetedParameters) -> list[Score]:
+        """Share found, median distance, and mean distance of the samples that reached their target."""
+        distances = np.asarray(inputs.arrays[f"distance_{Threat(parameters.norm, parameters.goal).key}"])
+        found = np.isfinite(distances)
+        scores = [
+            Score("found", float(found.mean()), unit="share"),
+            Score(
+                "median_distance",
+                float(np.quantile(distances, 0.5, method="lower")),
+                unit="distance",
+                direction="higher",
+            ),
+        ]
+        if found.any():
+            scores.append(Score("mean_distance", float(distances[found].mean()), unit="distance", direction="higher"))
+        return scores
+
+
+MEASURE = Targeted()
