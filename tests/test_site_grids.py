@@ -256,6 +256,7 @@ def test_a_board_that_ranks_no_threat_leads_to_its_grid(published, tmp_path):
     text = (folder / "index.html").read_text()
     assert "Not ranked" not in text
     assert "This protocol ranks by no attack" in text
+    assert 'href="grid-weather-accuracy-in-weather.html"' in (folder / "compare.html").read_text()
     page = (folder / "grid-weather-accuracy-in-weather.html").read_text()
     assert "no answers an image are stored" in page
     assert "Fewer than 3 of these models have curves" in page
