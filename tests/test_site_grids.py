@@ -105,6 +105,17 @@ def test_each_severity_has_its_own_order_and_the_whole_has_the_means():
     assert [(p.rank, p.best, p.last) for p in first] == [(1, 1, 1), (2, 2, 2)]
 
 
+def test_resamples_are_the_same_images_for_every_model():
+    """Two models that differ on 8 of 200 images: paired, the difference is known five times as well as unpaired."""
+    gap = ranking([numbers(100), numbers(92)], declared(), (0,))[1].behind
+    assert gap is not None
+    assert gap.low is not None
+    assert gap.high is not None
+    half = 1.96 * np.sqrt(0.04 * 0.96 / N)
+    assert gap.high - gap.low == pytest.approx(2 * half, abs=0.015)
+    assert gap.low >= 0  # the second is right on no image that the first is wrong on
+
+
 def test_equals_share_a_rank_and_close_ones_an_interval():
     grids = [numbers(100), numbers(100), numbers(101), numbers(20)]
     output = declared()
@@ -245,6 +256,7 @@ def test_a_board_that_ranks_no_threat_leads_to_its_grid(published, tmp_path):
     text = (folder / "index.html").read_text()
     assert "Not ranked" not in text
     assert "This protocol ranks by no attack" in text
+    assert 'href="grid-weather-accuracy-in-weather.html"' in (folder / "compare.html").read_text()
     page = (folder / "grid-weather-accuracy-in-weather.html").read_text()
     assert "no answers an image are stored" in page
     assert "Fewer than 3 of these models have curves" in page

@@ -19,6 +19,7 @@ from sitegen.charts.badges import letter_places
 from sitegen.charts.base import Area, Chart, Line, Mark, eps_chart
 from sitegen.columns import Column, columns
 from sitegen.crossings import CrossingLine, crossing_lines
+from sitegen.grid_view import shared_grids
 from sitegen.pages import Page, Site
 from sitegen.pages.datasets import dataset_page_name
 from sitegen.render import Frame, render
@@ -119,14 +120,15 @@ def _page(view: BoardView, tiles: Tiles | None, as_of: datetime | None) -> bytes
         root="../../",
         section="Boards",
         crumbs=(("Boards", "../index.html"), (view.title, "index.html")),
-        scripts=(*(f"../../static/{name}" for name in scripts), "models.js", "tiles.js"),
+        scripts=(*(f"../../static/{name}" for name in scripts), "models.js", "tiles.js") if view.axes else (),
         as_of=as_of,
         wide=True,
     )
     shown = columns(view)
     found = [_comparison(view, threat, chosen, shown) for threat in view.axes] if len(chosen) > 1 else []
     comparisons = [comparison for comparison in found if comparison is not None]
-    return render("compare.html", frame, view=view, chosen=chosen, comparisons=comparisons, tiles=tiles)
+    context = {"view": view, "chosen": chosen, "comparisons": comparisons, "tiles": tiles}
+    return render("compare.html", frame, **context, grids=[] if view.axes else shared_grids(view))
 
 
 def _comparison(
