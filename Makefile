@@ -7,22 +7,26 @@ DEMO := demo
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test fuzz lint format perf serve docs clean
+.PHONY: help install demo test cluster fuzz lint format perf serve docs clean
 
 help: ## List what make can do
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/  make \1\t\2/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
 
 install: $(VENV)/installed ## Make the environment and install everything, pinned
 
 # torch comes first and alone: asked for exactly, pip takes the CPU build it finds; pulled in by another
 # package, it would take the newest build with its gigabytes of CUDA.
-$(VENV)/installed: pyproject.toml constraints.txt
+$(VENV)/package: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch hatchling editables
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/installed: $(VENV)/package
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
 	@touch $@
 
-demo: install ## Evaluate the zoo's small models on the embedded digits, build the site
+demo: $(VENV)/package ## Evaluate the zoo's small models on the embedded digits, build the site
 	@test -f $(DEMO)/curveboard.toml || $(BIN)/curveboard init $(DEMO)
 	$(BIN)/curveboard evaluate --workspace $(DEMO) --dataset digits --limit 100 --jobs $(JOBS)
 	$(BIN)/curveboard publish --workspace $(DEMO) --bundles
@@ -30,6 +34,18 @@ demo: install ## Evaluate the zoo's small models on the embedded digits, build t
 
 test: install ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+
+cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py
+
+test-adapters: .adapters-venv/installed ## Run the adapters' tests against timm, torchvision and RobustBench (own environment, 5.5 GB)
+	CURVEBOARD_ADAPTERS=1 .adapters-venv/bin/python -m pytest tests/adapters tests/test_submit.py tests/test_claims.py
+
+.adapters-venv/installed: tests/adapters/requirements.txt pyproject.toml
+	$(PYTHON) -m venv .adapters-venv
+	.adapters-venv/bin/python -m pip install --quiet --requirement tests/adapters/requirements.txt
+	@touch $@
 
 fuzz: install ## Try ten times as many random networks through the readers of programs
 	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py --timeout 7200
@@ -53,5 +69,5 @@ serve: install ## Show the demo's board on http://127.0.0.1:8000
 	$(BIN)/curveboard serve --workspace $(DEMO)
 
 clean: ## Remove everything that make has made
-	rm -rf $(VENV) .perf-venv $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .perf-venv .adapters-venv $(DEMO) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,17 +12,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from benchmark.clever import clever_scores
     from benchmark.curve import RobustnessCurve
+    from benchmark.differences import compare
+    from benchmark.frameworks import from_jax, from_keras
     from benchmark.library import robustness_curve
     from benchmark.verification import verify
 
 _HOME = {
     "RobustnessCurve": "benchmark.curve",
     "clever_scores": "benchmark.clever",
+    "from_jax": "benchmark.frameworks",
+    "from_keras": "benchmark.frameworks",
+    "compare": "benchmark.differences",
     "robustness_curve": "benchmark.library",
     "verify": "benchmark.verification",
 }
 
-__all__ = ["RobustnessCurve", "clever_scores", "robustness_curve", "verify"]
+__all__ = ["RobustnessCurve", "clever_scores", "compare", "from_jax", "from_keras", "robustness_curve", "verify"]
 
 
 def __getattr__(name: str) -> Any:

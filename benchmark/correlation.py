@@ -71,8 +71,7 @@ def kendall(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         found = agree / np.sqrt(untied_a * untied_b)
-    low, high = np.nanquantile(found[1:], [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Correlation(float(found[0]), float(low), float(high), n)
+    return Correlation(float(found[0]), *_ends(found[1:], confidence), n)
 
 
 def spearman(
@@ -109,8 +108,16 @@ def _correlation(
     seed, resamples = bootstrap
     drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
     found = np.array([statistic(a[i], b[i]) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0])
-    low, high = np.nanquantile(found, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return Correlation(statistic(a, b), float(low), float(high), n)
+    return Correlation(statistic(a, b), *_ends(found, confidence), n)
+
+
+def _ends(found: Floats, confidence: float) -> tuple[float, float]:
+    """Ends of the percentile interval; NaN where no resample has a value, as may happen with a few models."""
+    known = found[np.isfinite(found)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
 
 
 def _paired(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:
@@ -131,10 +138,10 @@ def signs(x: Floats, y: Floats) -> float:
 
 @dataclass(frozen=True)
 class Grouped:
-    """Whether a measure tells a figure when one training setting alone varies.
+    """Whether a measure tells a figure when only one training setting varies.
 
     Attributes:
-        psi: Setting -> ψ, the mean of τ over the groups of models that differ in that setting alone; NaN without one.
+        psi: Setting -> ψ, the mean of τ over the groups of models that differ only in that setting; NaN without one.
         mean: Ψ, the mean of the ψ that are defined.
         groups: Setting -> how many groups there are.
     """

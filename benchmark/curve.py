@@ -15,7 +15,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, overload
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,6 +27,10 @@ from benchmark.intervals import bounded_mean_interval
 from benchmark.results import Flag
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import limit
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from pandas import DataFrame
 
 Floats = NDArray[np.float64]
 
@@ -256,6 +261,40 @@ class RobustnessCurve:
             error lies below the true one, anywhere.
         """
         return thin(self.steps(), points, keep=keep)
+
+    def plot(
+        self, ax: Axes | None = None, *, up_to: float | None = None, confidence: float | None = 0.95, **line: Any
+    ) -> Axes:
+        """Draw the curve with matplotlib (extra ``plot``), with its band around it; returns the axes.
+
+        Args:
+            ax: Where to draw; a new figure if None.
+            up_to: Where the axis ends; just beyond the last step if None.
+            confidence: Level of the band; None for no band.
+            line: What matplotlib's ``plot`` takes: ``label``, ``color``, ``linestyle`` …
+        """
+        from benchmark import curve_forms
+
+        return curve_forms.plot(self, ax, up_to=up_to, confidence=confidence, **line)
+
+    def to_frame(self, *, confidence: float = 0.95) -> DataFrame:
+        """The curve's steps as a table of pandas (extra ``frames``): eps, robust_accuracy, low, high."""
+        from benchmark import curve_forms
+
+        return curve_forms.to_frame(self, confidence=confidence)
+
+    def save(self, path: str | Path) -> None:
+        """Write the curve, its adversarial examples and flags into an ``.npz`` file."""
+        from benchmark import curve_forms
+
+        curve_forms.save(self, Path(path))
+
+    @staticmethod
+    def load(path: str | Path) -> RobustnessCurve:
+        """Read what `save` wrote; an `InputError` if it is something else."""
+        from benchmark import curve_forms
+
+        return curve_forms.load(Path(path))
 
     def _broken(self, eps: ArrayLike) -> NDArray[np.intp]:
         """How many samples have a distance within eps."""

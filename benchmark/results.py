@@ -44,11 +44,13 @@ class GridAxis:
         name: For instance ``"corruption"``, ``"severity"``, ``"queries"``.
         labels: The positions, in order; of a trace, the amounts of work as text.
         unit: Of the positions, for instance ``"queries a sample"``; empty for names.
+        apart: Labels that no mean is over (the extra corruptions of CIFAR-10-C).
     """
 
     name: str
     labels: tuple[str, ...]
     unit: str = ""
+    apart: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,9 @@ class Output:
         direction: Which values are better.
         threat: Key of the threat (``"linf"``, ``"l2-targeted-next"``) that it speaks of; None if of none.
         eps: The perturbation budget of a verdict.
-        array: Of a kind a sample: the name of the chunks' array that holds it.
+        array: Of a kind a sample: the name of the chunks' array that holds it. Of a grid of shares: the array
+            (n, axes …) of predicted classes, −1 in a missing cell, or of bools, so that rows can be compared image by
+            image; empty if there is none.
         axes: Axes of a grid, or the one of a trace.
     """
 
@@ -87,7 +91,10 @@ class Output:
     def from_json(cls, values: Mapping[str, Any]) -> Output:
         """The inverse of `to_json`; unknown names, of a newer version, are ignored."""
         known = {name: values[name] for name in cls.__dataclass_fields__ if name in values}
-        axes = tuple(GridAxis(a["name"], tuple(a["labels"]), a.get("unit", "")) for a in known.pop("axes", ()))
+        axes = tuple(
+            GridAxis(a["name"], tuple(a["labels"]), a.get("unit", ""), tuple(a.get("apart", ())))
+            for a in known.pop("axes", ())
+        )
         return cls(**known, axes=axes)
 
 

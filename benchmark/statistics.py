@@ -38,6 +38,7 @@ __all__ = [
     "rank_intervals",
     "ranks_of_counts",
     "resampled_counts",
+    "resampling",
     "summarise",
     "union",
 ]

@@ -25,9 +25,11 @@ database = "sqlite:///curveboard.db"
 # The protocol that `curveboard evaluate` follows unless told otherwise (curveboard list protocols).
 protocol = "standard"
 
-# Adversarial examples by content hash; submitted models; protocols of your own; the built site. Beside them,
-# datasets/, attacks/, measures/, architectures/, suites/ and norms/ may hold your own (docs/adding.md).
+# Adversarial examples by content hash, in a folder or a store: s3://bucket/folder, sftp://host/folder (docs/scale.md).
 artifacts = "artifacts"
+
+# Submitted models; protocols of your own; the built site. Beside them,
+# datasets/, attacks/, measures/, architectures/, suites/ and norms/ may hold your own (docs/adding.md).
 models = "models"
 protocols = "protocols"
 public = "public"
@@ -42,7 +44,7 @@ class Workspace:
         root: The folder that holds ``curveboard.toml``.
         database_url: An SQLAlchemy URL, absolute.
         protocol: Name of the default protocol.
-        artifacts: Folder of the evidence.
+        artifacts: Folder of the evidence, or the URL of a store.
         models: Folder of submitted models, ``<slug>/model.toml`` each.
         protocols: Folder of the workspace's own protocols.
         public: Where the site is built by default.
@@ -51,7 +53,7 @@ class Workspace:
     root: Path
     database_url: str
     protocol: str
-    artifacts: Path
+    artifacts: Path | str
     models: Path
     protocols: Path
     public: Path
@@ -86,7 +88,7 @@ class Workspace:
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
             workspace = cls.load(root)
-            for folder in (workspace.artifacts, workspace.models, workspace.protocols, workspace.datasets):
+            for folder in (root / "artifacts", workspace.models, workspace.protocols, workspace.datasets):
                 folder.mkdir(exist_ok=True)
         except FileExistsError:
             raise WorkspaceError(
@@ -120,7 +122,7 @@ class Workspace:
             root=root,
             database_url=absolute_url(settings["database"], root),
             protocol=settings["protocol"],
-            artifacts=root / settings["artifacts"],
+            artifacts=_place(settings["artifacts"], root),
             models=root / settings["models"],
             protocols=root / settings["protocols"],
             public=root / settings["public"],
@@ -170,3 +172,8 @@ def absolute_url(url: str, root: Path) -> str:
     if prefix or not separator or not path or path.startswith(("/", ":memory:", "file:")) or Path(path).is_absolute():
         return url
     return f"sqlite:///{root / path}"
+
+
+def _place(artifacts: str, root: Path) -> Path | str:
+    """Where the evidence lies: the URL as it is given, or the folder made absolute."""
+    return artifacts if "://" in artifacts else root / artifacts

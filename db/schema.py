@@ -8,29 +8,33 @@ evaluations (`benchmark.board.ledger`).
 
 from __future__ import annotations
 
-import io
-from datetime import UTC, datetime
-from enum import StrEnum
+from datetime import datetime
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import (
-    JSON,
-    DateTime,
-    Dialect,
-    Enum,
-    Float,
-    ForeignKey,
-    Index,
-    LargeBinary,
-    MetaData,
-    String,
-    Text,
-    TypeDecorator,
-    UniqueConstraint,
-)
+from sqlalchemy import Float, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+from db.types import ArrayBlob, DatasetCard, Json, State, StateName, UtcDateTime, Whole
+
+__all__ = [
+    "NAMING",
+    "Array",
+    "Base",
+    "Cell",
+    "Change",
+    "Chunk",
+    "Dataset",
+    "DatasetArray",
+    "Evaluation",
+    "Evidence",
+    "Flag",
+    "Model",
+    "Protocol",
+    "Score",
+    "State",
+    "SummaryTable",
+]
 
 NAMING = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -41,63 +45,12 @@ NAMING = {
 }
 
 
-class State(StrEnum):
-    """Where an evaluation stands."""
-
-    QUEUED = "queued"
-    RUNNING = "running"
-    DONE = "done"
-    FAILED = "failed"
-    UNSUPPORTED = "unsupported"
-    """The measure does not apply to the model; the reason says why."""
-    WITHDRAWN = "withdrawn"
-    """Retracted by the maintainer, for the reason; it has left the ledger."""
-
-
-class ArrayBlob(TypeDecorator[NDArray[Any]]):
-    """A numpy array as the bytes of a ``.npy`` file, never pickled."""
-
-    impl = LargeBinary
-    cache_ok = True
-
-    def process_bind_param(self, value: NDArray[Any] | None, dialect: Dialect) -> bytes | None:
-        """Array to bytes."""
-        if value is None:
-            return None
-        buffer = io.BytesIO()
-        np.save(buffer, np.ascontiguousarray(value), allow_pickle=False)
-        return buffer.getvalue()
-
-    def process_result_value(self, value: bytes | None, dialect: Dialect) -> NDArray[Any] | None:
-        """Bytes to array."""
-        return None if value is None else np.load(io.BytesIO(value), allow_pickle=False)
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in time; always UTC, also on databases that drop the zone."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Refuse naive times, store UTC."""
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"A naive time, {value}, cannot be stored; give it a zone.")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """Say that it is UTC."""
-        return None if value is None else value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
-
 class Base(DeclarativeBase):
     """The declarative base."""
 
     metadata = MetaData(naming_convention=NAMING)
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own way to configure
-        dict[str, Any]: JSON,
+        dict[str, Any]: Json(dict),
         datetime: UtcDateTime,
         NDArray[Any]: ArrayBlob,
     }
@@ -130,8 +83,8 @@ class Dataset(Base):
     name: Mapped[str] = mapped_column(String(80), index=True)
     digest: Mapped[str] = mapped_column(String(64))
     title: Mapped[str] = mapped_column(Text)
-    size: Mapped[int]
-    card: Mapped[dict[str, Any]]
+    size: Mapped[int] = mapped_column(Whole())
+    card: Mapped[dict[str, Any]] = mapped_column(DatasetCard())
     """Image shape, number and names of classes, published eps (``{"eps": {"linf": [0.1, …]}}``), licence, source."""
     added_at: Mapped[datetime]
     arrays: Mapped[list[DatasetArray]] = relationship(back_populates="dataset", cascade="all, delete-orphan")
@@ -179,7 +132,7 @@ class Evaluation(Base):
     n: Mapped[int]
     """The slice: the first ``n`` samples."""
     samples: Mapped[int]
-    """How many of the slice are measured: fewer than ``n`` for a measure too dear for all."""
+    """How many samples of the slice are measured: fewer than ``n`` where all would take too long."""
     measure: Mapped[str] = mapped_column(String(80))
     version: Mapped[int]
     """The measure's version."""
@@ -192,11 +145,9 @@ class Evaluation(Base):
     """What determines the result of a sample (`benchmark.board.job.Job.content`); ``content_key`` is its digest."""
     content_key: Mapped[str] = mapped_column(String(64), default="", index=True)
     """Digest of ``content``: evaluations that share it may take over each other's chunks."""
-    outputs: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    outputs: Mapped[list[dict[str, Any]]] = mapped_column(Json(list), default=list)
     """The outputs that its measure declared (`benchmark.results.Output`), as JSON."""
-    state: Mapped[State] = mapped_column(
-        Enum(State, native_enum=False, length=16, values_callable=lambda states: [s.value for s in states]), index=True
-    )
+    state: Mapped[State] = mapped_column(StateName(), index=True)
     reason: Mapped[str | None] = mapped_column(Text)
     """Why it failed or does not apply."""
     owner: Mapped[str | None] = mapped_column(String(120))
@@ -204,12 +155,18 @@ class Evaluation(Base):
     lease_until: Mapped[float | None] = mapped_column(Float(53))
     """When the owner's lease runs out, in seconds since 1970."""
     attempts: Mapped[int] = mapped_column(default=0)
-    """Evaluators that took it up, one after the other's death, since it last got on; 0 before the first."""
+    """Attempts since the last committed chunk, each ended by the death of its evaluator; 0 before the first."""
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None] = mapped_column(index=True)
     provenance: Mapped[dict[str, Any]] = mapped_column(default=dict)
     """Library versions, hardware, device, threads, command: recorded, not keyed."""
+
+    @property
+    def bundle(self) -> str | None:
+        """Digest of the bundle that brought it; None if this board ran it."""
+        found = self.provenance.get("ingested")
+        return None if found is None else str(found["bundle"])
 
     model: Mapped[Model] = relationship()
     dataset: Mapped[Dataset] = relationship()
@@ -235,7 +192,7 @@ class Chunk(Base):
     forward_passes: Mapped[int]
     backward_passes: Mapped[int]
     evidence_digest: Mapped[str | None] = mapped_column(ForeignKey("evidence.digest"), index=True)
-    notes: Mapped[list[dict[str, Any]]] = mapped_column(JSON, default=list)
+    notes: Mapped[list[dict[str, Any]]] = mapped_column(Json(list), default=list)
     """Flags raised on this chunk, as dictionaries, until the evaluation's last chunk joins them."""
 
     evaluation: Mapped[Evaluation] = relationship(back_populates="chunks")

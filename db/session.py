@@ -6,7 +6,7 @@ import random
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, inspect, make_url, text
@@ -127,11 +127,23 @@ class Database:
         Raises:
             UnavailableError: If the server has not come back by then.
         """
-        deadline = time.monotonic() + (PATIENCE if patience is None else patience)
+        return self._patiently(self.write, work, PATIENCE if patience is None else patience)
+
+    def consult(self, work: Callable[[Session], T], *, patience: float | None = None) -> T:
+        """Read something, again if the server goes away meanwhile; as `transact`, but nothing is written.
+
+        What ``work`` returns must be plain values: its rows end with its session.
+        """
+        return self._patiently(self.read, work, PATIENCE if patience is None else patience)
+
+    def _patiently(
+        self, opened: Callable[[], AbstractContextManager[Session]], work: Callable[[Session], T], patience: float
+    ) -> T:
+        deadline = time.monotonic() + patience
         pause = 0.1
         while True:
             try:
-                with self.write() as session:
+                with opened() as session:
                     return work(session)
             except GoneError:
                 left = deadline - time.monotonic()

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from models_zoo.cards import Entry, Weights, check_slug
-from models_zoo.errors import CardError, FetchError, WeightsError, ZooError
+from models_zoo.errors import CardError, FetchError, WeightsError
+from models_zoo.optional import optional
 from models_zoo.submission import write_card
 
 FILE = "weights.safetensors"
@@ -28,8 +29,8 @@ def adapt(source: str, target: Path, *, dataset: str | None, classes: int | None
         slug: Its slug; by default made from the source's name.
 
     Raises:
-        ZooError: If the package is not installed.
-        CardError: If the source cannot be understood, or has no such model.
+        ZooError: If the package, or something it needs, is not installed.
+        CardError: If the source cannot be understood, has no such model, or classifies into another number of classes.
         WeightsError: If its weights do not fit its network.
     """
     library, _, name = source.partition(":")
@@ -51,14 +52,19 @@ def dataset_of(source: str) -> str | None:
 
 
 def _from_timm(name: str, target: Path, *, dataset: str | None, classes: int | None, slug: str | None) -> None:
-    try:
-        import timm
-    except ImportError as error:
-        raise ZooError(f"timm:{name} needs an optional package: pip install 'curveboard[timm]'.") from error
+    timm = optional("timm", extra="timm", what=f"timm:{name}")
     if dataset is None or classes is None:
         raise CardError(f"timm:{name} classifies ImageNet or what it was tuned on: name the dataset with --dataset.")
-    network = timm.create_model(name, pretrained=True, num_classes=classes)
-    configuration = network.pretrained_cfg
+    configuration = timm.create_model(name, pretrained=False).pretrained_cfg
+    own = configuration.get("num_classes")
+    if own != classes:
+        # timm would replace the last layer by an untrained one, another at every call, and say nothing.
+        raise CardError(
+            f"timm:{name} was trained for {own} classes, and {dataset} has {classes}: its last layer would be new and "
+            f"untrained. Train it on {dataset}, and submit what came out: curveboard submit state.pt --architecture "
+            f'timm --arguments \'{{"name": "{name}", "classes": {classes}}}\' --dataset {dataset} --slug NAME'
+        )
+    network = timm.create_model(name, pretrained=True)
     _write(
         target,
         network.state_dict(),
@@ -79,8 +85,7 @@ def _from_robustbench(dataset: str, threat_model: str, name: str, *, target: Pat
     from models_zoo.formats.weights import read_arrays
 
     facts = facts_of(dataset, threat_model, name)
-    import gdown  # comes with robustbench
-
+    gdown = optional("gdown", extra="robustbench", what=f"robustbench:{dataset}/{threat_model}/{name}")
     file = target / "download.pt"
     gdown.download(id=facts["gdrive_id"], output=str(file), quiet=True)
     if not file.is_file():

@@ -51,6 +51,32 @@ def robustbench_claims(path: Path, *, norm: str | None = None) -> tuple[Claim, .
     return tuple(claims)
 
 
+def card_in(path: Path, *, arguments: Mapping[str, Any]) -> Path:
+    """The card of a model in a folder with RobustBench's whole ``model_info`` tree; a file is its own.
+
+    Args:
+        path: A card, or the folder that holds ``<dataset>/<threat model>/<name>.json``.
+        arguments: Those of the model's architecture, ``robustbench``: ``dataset``, ``threat_model``, ``name``.
+
+    Raises:
+        CardError: If the folder has no card of this model, or the model is none of RobustBench's.
+    """
+    if not path.is_dir():
+        return path
+    parts = [str(arguments.get(key, "")) for key in ("dataset", "threat_model", "name")]
+    if not all(parts):
+        raise CardError(
+            f"{path} is a folder of RobustBench cards, of which one is found for models --from robustbench:…; "
+            "give the card itself, <dataset>/<threat model>/<name>.json."
+        )
+    card = path.joinpath(*parts[:2], f"{parts[2]}.json")
+    if not card.resolve().is_relative_to(path.resolve()) or not card.is_file():
+        raise CardError(
+            f"{path} has no {'/'.join(parts)}.json: give the folder model_info of RobustBench's repository."
+        )
+    return card
+
+
 def _check_percentage(path: Path, key: str, value: float) -> None:
     """RobustBench gives per cent; a share in its place would be published as a hundredth of what is meant."""
     if not 0 <= value <= 100 or (key == "clean_acc" and 0 < value <= 1):

@@ -46,6 +46,8 @@ class UnknownEntryError(ZooError):
         hint = (
             f"Did you mean {' or '.join(repr(n) for n in near)}?" if near else f"Known: {', '.join(names) or 'none'}."
         )
+        if kind == "architecture":
+            hint += " One of your own comes as a program: curveboard submit --init FOLDER --form pt2."
         super().__init__(f"There is no {kind} called {name!r} in the zoo. {hint}")
         self.kind, self.name, self.nearest = kind, name, near
 

@@ -19,6 +19,8 @@ from models_zoo.formats.checkpoints import named_as
 from models_zoo.formats.weights import apply_layout, read_arrays
 
 COUNTER: Final = "num_batches_tracked"
+FROM_PACKAGES: Final = frozenset({"robustbench", "timm"})
+"""Architectures whose sizes a package states, not the card's arguments."""
 
 
 def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module:
@@ -100,9 +102,7 @@ def _weighted(entry: Entry) -> nn.Module:
     state = convert(path) if convert else read_arrays(path, weights.name)
     if weights.layout:
         state = apply_layout(state, weights.layout)
-    # The shapes are compared before any memory is taken: the arguments of a stranger's card could ask for terabytes.
-    with torch.device("meta"):
-        expected = architectures.build(entry.architecture, entry.arguments).state_dict()
+    expected = _expected(entry)
     state = named_as(state, expected)
     # Old checkpoints lack the counters of batch normalisation, which take no part in eval mode.
     state = {**{k: torch.zeros((), dtype=v.dtype) for k, v in expected.items() if k.endswith(COUNTER)}, **state}
@@ -111,6 +111,24 @@ def _weighted(entry: Entry) -> nn.Module:
         network = architectures.build(entry.architecture, entry.arguments)
     network.load_state_dict(state)
     return network
+
+
+def _expected(entry: Entry) -> Mapping[str, Tensor]:
+    """The parameters that the architecture has, without their contents.
+
+    The shapes are compared before any memory is taken: the arguments of a stranger's card could ask for terabytes.
+    Networks of packages that compute with numbers while they are built (timm's ViT, Swin and others, in some versions)
+    cannot be built without memory; their sizes are the package's, not the card's, so they are built as they are.
+    """
+    try:
+        with torch.device("meta"):
+            return architectures.build(entry.architecture, entry.arguments).state_dict()
+    except CardError:
+        if entry.architecture not in FROM_PACKAGES:
+            raise
+    with torch.random.fork_rng(devices=[]):
+        built = architectures.build(entry.architecture, entry.arguments).state_dict()
+    return {name: value.to("meta") for name, value in built.items()}
 
 
 def _check_fit(entry: Entry, expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:

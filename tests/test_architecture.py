@@ -28,6 +28,8 @@ LIBRARY = {
         "correlation",
         "counting",
         "curve",
+        "curve_forms",
+        "differences",
         "errors",
         "flags",
         "inputs",
@@ -51,7 +53,7 @@ DATA = {"benchmark.data", "models_zoo"}
 # benchmark.jobs → evidence → board → db; measures → attacks, data, clever, certificates → threat.
 MAY_IMPORT = {
     "curveboard": {"curveboard", "benchmark"},
-    "benchmark": LIBRARY | {"benchmark.library"},
+    "benchmark": LIBRARY | {"benchmark.frameworks", "benchmark.library"},
     "benchmark.attacks": LIBRARY,
     "benchmark.certificates": LIBRARY,
     "benchmark.clever": LIBRARY,
@@ -63,7 +65,8 @@ MAY_IMPORT = {
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
     "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "db"},
-    "benchmark.evidence.store": {"benchmark.errors"},
+    "benchmark.evidence.store": {"benchmark.errors", "benchmark.evidence.files", "models_zoo.fetch"},
+    "benchmark.evidence.files": {"benchmark.errors"},
     "benchmark.board": LIBRARY | DATA | {"benchmark.board", "db"},
     "benchmark.workspace": {"benchmark.errors", "db"},
     "benchmark.curve": {
@@ -73,7 +76,11 @@ MAY_IMPORT = {
         "benchmark.statistics",
         "benchmark.threat",
         "benchmark.curve",
+        "benchmark.curve_forms",
     },
+    "benchmark.curve_forms": {"benchmark.errors", "benchmark.results", "benchmark.curve"},
+    "benchmark.differences": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
+    "benchmark.frameworks": {"benchmark.errors", "benchmark.frameworks"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {
@@ -100,6 +107,7 @@ MAY_IMPORT = {
         "benchmark.board",
         "benchmark.correlation",
         "benchmark.curve",
+        "benchmark.differences",
         "benchmark.statistics",
         "benchmark.evidence.store",
         "benchmark.errors",

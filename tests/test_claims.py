@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models_zoo.cards import check_share
-from models_zoo.claims import robustbench_claims
+from models_zoo.claims import card_in, robustbench_claims
 from models_zoo.errors import CardError
 
 
@@ -36,3 +36,25 @@ def test_robustbench_gives_per_cent(tmp_path: Path) -> None:
 def test_what_is_no_percentage_in_a_robustbench_file_is_refused(tmp_path: Path, value: str) -> None:
     with pytest.raises(CardError, match="needed is a percentage"):
         robustbench_claims(card(tmp_path, clean_acc=value))
+
+
+def test_a_model_finds_its_card_in_the_whole_tree(tmp_path: Path) -> None:
+    names = {"dataset": "cifar10", "threat_model": "Linf", "name": "model"}
+    path = card(tmp_path / "cifar10", clean_acc="94.78")
+    assert card_in(path, arguments={}) == path
+    assert card_in(tmp_path, arguments=names) == path
+    for other in ({"name": "another"}, {"dataset": "../cifar10"}, {"name": "../../../secret"}):
+        (tmp_path.parent / "secret.json").write_text("{}")
+        with pytest.raises(CardError, match="has no"):
+            card_in(tmp_path, arguments=names | other)
+    with pytest.raises(CardError, match="give the card itself"):
+        card_in(tmp_path, arguments={"inputs": 64})
+
+
+def test_autoattack_and_other_evaluations_are_kept_apart(tmp_path: Path) -> None:
+    found = robustbench_claims(card(tmp_path, clean_acc="90", reported="60", autoattack_acc="50.5", external="49.0"))
+    assert {claim.source.split(",")[0]: claim.value for claim in found if claim.name == "robust_accuracy"} == {
+        "reported by the authors": pytest.approx(0.6),
+        "AutoAttack": pytest.approx(0.505),
+        "an external evaluation": pytest.approx(0.49),
+    }

@@ -1,6 +1,7 @@
 """Correlations between figures of models: against a published table, against scipy, and on tables worked by hand."""
 
 import csv
+import math
 from pathlib import Path
 
 import numpy as np
@@ -117,3 +118,11 @@ def test_a_setting_that_never_varies_has_no_psi():
 def test_models_of_different_grids_are_refused():
     with pytest.raises(InputError, match="do not all have the same training settings"):
         grouped([1.0, 2.0], [1.0, 2.0], [{"width": "1"}, {"depth": "2"}])
+
+
+@pytest.mark.parametrize("statistic", [kendall, spearman, pearson])
+def test_without_a_resample_that_varies_there_is_no_interval(statistic):
+    # With two resamples of three models some seed draws one model only, and no correlation is defined.
+    found = [statistic([1.0, 2.0, 2.0], [1.0, 2.0, 3.0], resamples=2, seed=seed) for seed in range(40)]
+    assert any(math.isnan(c.low) and math.isnan(c.high) for c in found)
+    assert all(c.value > 0 for c in found)

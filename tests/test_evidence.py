@@ -10,6 +10,7 @@ import multiprocessing
 import struct
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from benchmark.errors import EvidenceError
+from benchmark.evidence import files
 from benchmark.evidence import store as evidence
 from benchmark.evidence.store import FORMAT, EvidenceStore, pack, unpack
 
@@ -55,12 +57,12 @@ def test_every_bit_of_every_float_comes_back(bits):
     assert np.array_equal(found.view(np.uint32), bits)
 
 
-def test_a_file_is_named_by_the_digest_of_its_bytes(store):
+def test_a_file_is_named_by_the_digest_of_its_bytes(store, tmp_path):
     indices, adversarials = examples()
     stored = store.put(indices, adversarials)
-    path = store.path(stored.digest)
+    path = Path(store.where(stored.digest))
     data = path.read_bytes()
-    assert path == store.folder / stored.digest[:2] / f"{stored.digest}.safetensors"
+    assert path == tmp_path / "artifacts" / stored.digest[:2] / f"{stored.digest}.safetensors"
     assert hashlib.sha256(data).hexdigest() == stored.digest
     assert (stored.bytes, stored.samples) == (len(data), 5)
 
@@ -111,7 +113,7 @@ def test_importing_the_store_does_not_import_torch():
 def test_only_examples_with_their_indices_are_stored(store, indices, shape, dtype, message):
     with pytest.raises(EvidenceError, match=message):
         store.put(np.array(indices, dtype=np.int64), np.zeros(shape, dtype=dtype))
-    assert not store.folder.exists()
+    assert list(store.list()) == []
 
 
 # Damage ------------------------------------------------------------------------------------------------------------
@@ -130,7 +132,7 @@ def test_what_is_no_digest_names_no_file(store, digest):
 
 def test_a_flipped_bit_is_found_before_anything_is_parsed(store, monkeypatch):
     stored = store.put(*examples())
-    path = store.path(stored.digest)
+    path = Path(store.where(stored.digest))
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
@@ -142,7 +144,7 @@ def test_a_flipped_bit_is_found_before_anything_is_parsed(store, monkeypatch):
 def test_storing_again_repairs_a_damaged_file(store):
     indices, adversarials = examples()
     stored = store.put(indices, adversarials)
-    store.path(stored.digest).write_bytes(b"damage")
+    Path(store.where(stored.digest)).write_bytes(b"damage")
     store.put(indices, adversarials)
     assert np.array_equal(store.get(stored.digest)[1], adversarials)
 
@@ -161,11 +163,10 @@ def test_a_failed_write_says_what_to_do_and_leaves_nothing(store, monkeypatch, c
     def fail(*_args):
         raise OSError(number, errno.errorcode[number])
 
-    monkeypatch.setattr(evidence.os, call, fail)
+    monkeypatch.setattr(files.os, call, fail)
     with pytest.raises(EvidenceError, match=advice):
         store.put(indices, adversarials)
-    assert list(store.digests()) == []
-    assert list(store.leftovers()) == []
+    assert list(store.list()) == []
 
 
 def test_a_folder_that_cannot_be_made_is_said(tmp_path):
@@ -181,9 +182,9 @@ def _write_many(folder):
         store.put(np.arange(3, dtype=np.int64), rng.random((3, 1, 4, 4), dtype=np.float32))
 
 
-def test_concurrent_writers_do_not_disturb_each_other(store):
+def test_concurrent_writers_do_not_disturb_each_other(store, tmp_path):
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
-    writers = [context.Process(target=_write_many, args=(store.folder,)) for _ in range(3)]
+    writers = [context.Process(target=_write_many, args=(tmp_path / "artifacts",)) for _ in range(3)]
     for writer in writers:
         writer.start()
     for writer in writers:
@@ -192,7 +193,7 @@ def test_concurrent_writers_do_not_disturb_each_other(store):
     digests = list(store.digests())
     assert len(digests) == 20
     assert all(len(store.get(digest)[0]) == 3 for digest in digests)
-    assert list(store.leftovers()) == []
+    assert all(file.digest for file in store.list())
 
 
 # Hostile files -----------------------------------------------------------------------------------------------------

@@ -311,3 +311,12 @@ def test_an_empty_database_makes_a_site_that_says_so(tmp_path: Path) -> None:
 def test_the_site_is_built_without_torch() -> None:
     code = "import sys, sitegen, sitegen.figures; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_feed_of_a_site_whose_address_is_known_has_whole_links(copied: Path) -> None:
+    build(copied, address="https://example.org/board")
+    atom = "{http://www.w3.org/2005/Atom}"
+    feed = ET.parse(copied / "public" / "changes" / "atom.xml").getroot()
+    links = [str(link.get("href")) for link in feed.iter(f"{atom}link")]
+    assert "https://example.org/board/changes/atom.xml" in links
+    assert all(link.startswith("https://example.org/board/changes/") for link in links)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
 import urllib.request
+import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
@@ -60,6 +62,22 @@ def test_plot_writes_what_the_suffix_says(
     assert target.read_bytes().startswith(begin)
 
 
+def test_a_figure_for_a_paper_has_its_range_its_bands_its_inches_and_no_title(place: Path, tmp_path: Path) -> None:
+    target = tmp_path / "paper.svg"
+    options = ["--bands", "--no-title", "--up-to", "0.1", "--width", "5", "--height", "3"]
+    assert run(["plot", str(target), "-w", str(place), *options]) == 0
+    drawn = ET.fromstring(target.read_text())
+    texts = [text.text or "" for text in drawn.iter("{http://www.w3.org/2000/svg}text")]
+    assert drawn.get("width") == "360"
+    assert not any("Robustness curves" in text for text in texts)
+    numbers = [float(text) for text in texts if text.replace(".", "").isdigit()]
+    assert max(numbers) == 0.1
+    bands = [
+        path for path in drawn.iter("{http://www.w3.org/2000/svg}path") if "mix-blend-mode" in path.get("style", "")
+    ]
+    assert len(bands) == 2  # one for each ranked model
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -67,6 +85,9 @@ def test_plot_writes_what_the_suffix_says(
         (["x.svg", "--kind", "band"], "name one with --model"),
         (["x.svg", "-m", "standard-traning-a"], "Did you mean 'standard-training-a'"),
         (["x.svg", "--board", "mnist"], "There is no board called 'mnist'"),
+        (["x.svg", "--up-to", "7"], "--up-to 7 lies beyond it"),
+        (["x.svg", "--bands", "--kind", "ranks"], "Bands go with --kind curves"),
+        (["x.svg", "--width", "1"], "150 to 4000 points"),
     ],
 )
 def test_plot_explains_what_it_cannot_draw(
@@ -74,6 +95,38 @@ def test_plot_explains_what_it_cannot_draw(
 ) -> None:
     assert run(["plot", *arguments, "-w", str(place)]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_export_gives_what_the_board_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["publish", "-w", str(place)]) == 0
+    (shown,) = (place / "public").glob("boards/*/board.csv")
+    capsys.readouterr()
+    assert run(["export", "--what", "board", "-w", str(place)]) == 0
+    assert capsys.readouterr().out == shown.read_text()
+    assert run(["export", "--what", "board", "--json", "-w", str(place)]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    best = max(rows, key=lambda row: row["l2_0.25"])
+    assert best["l2_0.25_rank"] == 1
+    assert best["authors"] == "Ada Example; Ben Sample"
+    assert best["paper"].startswith("https://arxiv.org/")
+
+
+def test_json_holds_json_and_show_says_on_how_many_images(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "--what", "samples", "--json", "-w", str(place)]) == 0
+    assert all(isinstance(row["parameters"], dict) for row in json.loads(capsys.readouterr().out))
+    assert run(["show", "standard-training-a", "-w", str(place)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    (head,) = (line for line in said if line.startswith("measure"))
+    at = head.index("images")
+    assert {line[at : at + 6].strip() for line in said if line.startswith("curve")} == {"20"}
+
+
+def test_a_device_that_is_not_there_is_refused_in_one_sentence(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["evaluate", "-w", str(place), "--device", "mps"]) == 1
+    said = capsys.readouterr().err.strip()
+    assert said.endswith("Give --device cpu, or cuda.")
+    assert len(said) < 200
+    assert "\n" not in said
 
 
 def test_the_signature_changes_with_whatever_the_site_shows(tmp_path: Path) -> None:

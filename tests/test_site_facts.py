@@ -1,4 +1,4 @@
-"""What the site computes: facts of rows, ranks, reigns, charts, pictures."""
+"""What the site computes: facts of rows, ranks, leads, charts, pictures."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from sqlalchemy import update
 
 import benchmark.flags
 from benchmark.curve import RobustnessCurve
+from benchmark.differences import paired_difference
 from benchmark.results import Output
 from benchmark.statistics import crossings
 from db import queries
@@ -32,7 +33,7 @@ from db.session import Database
 from sitegen import words
 from sitegen.axes import Axis, axes, nice
 from sitegen.board_view import BoardView, board_threats, board_view
-from sitegen.charts.badges import APART, HEIGHT, WIDTH, letter_places
+from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
 from sitegen.charts.base import Area, Chart, Line, area_path, path
 from sitegen.charts.board import crossings_of
 from sitegen.charts.html import html
@@ -42,9 +43,8 @@ from sitegen.facts import RowFacts, credits_of, row_facts
 from sitegen.findings import Found
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
-from sitegen.pages.compare import paired_difference
 from sitegen.pictures import difference, png, strip, to_pixels
-from sitegen.ranking import reigns
+from sitegen.ranking import lead_ranges
 from sitegen.records import RowRecord, load, save
 from sitegen.rows import record_of, unbuilt_row
 from sitegen.scripts_data import falls, words16
@@ -200,12 +200,12 @@ def test_a_rows_numbers_come_back_from_the_disk_as_they_were(populated: tuple[Da
         assert np.array_equal(robust, distances > axis.published[0])
 
 
-def test_reigns_tell_who_leads_where_and_pass_over_jitter() -> None:
+def test_lead_ranges_tell_who_leads_where_and_pass_over_jitter() -> None:
     grid = np.linspace(0, 1, 101)
     first = np.where(grid < 0.5, 80, 20)
     second = np.where(grid < 0.5, 60, 40)
     jitter = np.where(np.isclose(grid, 0.2), 81, 10)
-    found = reigns(np.stack([first, second, jitter]), grid, 100)
+    found = lead_ranges(np.stack([first, second, jitter]), grid, 100)
     assert [(r.leaders, r.start, round(r.end, 9)) for r in found] == [((0,), 0.0, 0.5), ((1,), 0.5, 1.0)]
 
 
@@ -271,6 +271,23 @@ def test_letters_stand_on_their_curves_and_never_over_each_other(drawn: NDArray[
         assert max(abs(x[a] - x[b]), abs(y[a] - y[b])) >= APART - 1
 
 
+@given(arrays(np.int64, (8, 60), elements=st.integers(0, 50)))
+def test_letters_on_the_map_of_ranks_hide_no_crossing_and_no_letter(drawn: NDArray[np.int64]) -> None:
+    x, top = np.linspace(0, 0.3, 60), 8
+    places = np.argsort(np.argsort(np.sort(drawn)[:, ::-1], axis=0, kind="stable"), axis=0) + 1.0
+    found = [(at, place) for at, place, _, _ in crossings_of(x, places, top)]
+    letters = rank_letter_places(list(places), x, top, found)
+    scale = np.array([MAP[0] / 0.3, MAP[1] / top])
+    spots = np.array(
+        [(at, np.interp(at, x, own)) for own, ats in zip(places, letters, strict=True) for at in ats if at]
+    )
+    assert all(ats[0] == 0 for ats in letters)  # before the axis, where there is one letter a place
+    if len(spots) and found:
+        assert np.abs((spots[:, None] - np.array(found)[None]) * scale).max(axis=2).min() >= REACH
+    for one, other in combinations(spots, 2):
+        assert np.abs((one - other) * scale).max() >= 2 * REACH
+
+
 def test_crossings_at_the_resolution_of_the_axis_are_those_of_the_statistics() -> None:
     rng = np.random.default_rng(3)
     hardness = rng.normal(size=2000)
@@ -299,9 +316,9 @@ def test_a_lead_is_clear_only_where_nobody_else_may_be_first(populated: tuple[Da
                     assert lead.clear == (high[leader] == 1)
 
 
-def test_nobody_reigns_where_everything_is_broken() -> None:
-    assert reigns(np.zeros((2, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
-    assert reigns(np.empty((0, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
+def test_nobody_leads_where_everything_is_broken() -> None:
+    assert lead_ranges(np.zeros((2, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
+    assert lead_ranges(np.empty((0, 5), dtype=np.int64), np.linspace(0, 1, 5), 10) == []
 
 
 @given(st.lists(st.floats(0, 2), min_size=5, max_size=60), st.integers(0, 100))
@@ -421,9 +438,9 @@ def test_lists_read_as_english() -> None:
 def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) -> None:
     from sitegen.model.files import model_json
     from sitegen.model.page import model_page
-    from sitegen.model.strips import Stock
+    from sitegen.model.strips import PictureData
 
-    page = model_page(facts_of(populated), populated[1].dataset, (), stock=Stock({}), files={})
+    page = model_page(facts_of(populated), populated[1].dataset, (), picture_data=PictureData({}), files={})
     value = json.loads(json.dumps(model_json(page), allow_nan=False))
     assert value["threats"]["linf"]["published"][0]["eps"] == 0.05
     assert page.latex.splitlines()[0].startswith("% Model & Clean & linf 0.05")
@@ -472,3 +489,29 @@ def test_an_attack_page_tells_title_and_paper_as_the_evaluation_recorded_them(
 )
 def test_circumstances_are_told_as_far_as_they_are_known(provenance: dict[str, object], told: str) -> None:
     assert words.circumstances(provenance) == told
+
+
+def test_a_sample_where_nothing_was_found_counts_as_robust_at_every_position(populated: tuple[Database, Board]) -> None:
+    database, board = populated
+    row = board.rows[0]
+    with database.read() as session:
+        data = dict(queries.row_data(session, [e.id for e in row.done]))
+    for key, one in data.items():
+        arrays = {name: array.copy() for name, array in one.arrays.items()}
+        for name, array in arrays.items():
+            if name.startswith("distance_"):
+                array[one.samples[name] == 3] = np.inf
+        data[key] = replace(one, arrays=arrays)
+    for facts in row_facts(row, data, n=board.n, axes=axes_of(board)).threats.values():
+        assert facts.curve.distances[3] == np.inf
+        expected = [np.count_nonzero(facts.curve.distances > limit) for limit in facts.axis.limits]
+        np.testing.assert_array_equal(facts.counts, expected)
+
+
+def test_the_ledger_of_a_row_is_the_least_of_what_its_evaluations_found(populated: tuple[Database, Board]) -> None:
+    facts = facts_of(populated).threats["l2"]
+    assert len(facts.parts) > 1
+    table = np.stack([part.distances for part in facts.parts])
+    assert (table[-1] > table.min(axis=0)).any()  # the last is not the nearest everywhere
+    np.testing.assert_array_equal(facts.curve.distances, table.min(axis=0))
+    np.testing.assert_array_equal(table[facts.winner, np.arange(len(facts.winner))], facts.curve.distances)

@@ -295,20 +295,53 @@ class TestAdapters:
     def test_a_timm_model_becomes_weights_and_a_card(
         self, submit: Callable[..., tuple[int, str]], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        def create_model(name: str, *, pretrained: bool, num_classes: int) -> nn.Module:
-            torch.manual_seed(3 if pretrained else 4)
-            network = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
-            network.pretrained_cfg = {"mean": (0.5,), "std": (0.25,), "license": "apache-2.0"}  # type: ignore[assignment]
-            return network
-
-        monkeypatch.setitem(sys.modules, "timm", _module("timm", create_model=create_model))
+        monkeypatch.setitem(sys.modules, "timm", _module("timm", create_model=_timm_model))
         code, said = submit("--from", "timm:tiny_net", "--dataset", "digits")
         assert code == 0, said
         entry = get_entry("timm-tiny-net", [workspace.models])
         assert entry.arguments == {"name": "tiny_net", "classes": 10}
         x = torch.rand(2, 1, 8, 8)
-        expected = create_model("tiny_net", pretrained=True, num_classes=10)((x - 0.5) / 0.25)
+        expected = _timm_model("tiny_net", pretrained=True)((x - 0.5) / 0.25)
         torch.testing.assert_close(load_model(entry.slug, folders=[workspace.models])(x), expected)
+
+    def test_a_timm_model_of_other_classes_is_refused_before_it_is_downloaded(
+        self, submit: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "timm", _module("timm", create_model=_timm_model))
+        code, said = submit("--from", "timm:tiny_net", "--dataset", "cifar100")
+        assert code == 1
+        assert "timm:tiny_net was trained for 10 classes, and cifar100 has 100" in said
+        assert "--architecture timm" in said
+
+    def test_a_timm_network_that_cannot_be_built_without_memory_is_built_with_it(
+        self, submit: Callable[..., tuple[int, str]], workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def create_model(name: str, *, pretrained: bool, num_classes: int = 10) -> nn.Module:
+            torch.linspace(0, 0.1, 3)[1].item()  # what timm's ViT, Swin and ConvNeXt do
+            return _timm_model(name, pretrained=pretrained, num_classes=num_classes)
+
+        with pytest.raises(RuntimeError), torch.device("meta"):
+            create_model("vit", pretrained=False)
+        monkeypatch.setitem(sys.modules, "timm", _module("timm", create_model=create_model))
+        code, said = submit("--from", "timm:vit", "--dataset", "digits")
+        assert code == 0, said
+        x = torch.rand(2, 1, 8, 8)
+        expected = _timm_model("vit", pretrained=True)((x - 0.5) / 0.25)
+        torch.testing.assert_close(load_model("timm-vit", folders=[workspace.models])(x), expected)
+
+    def test_what_an_installed_package_lacks_is_named(
+        self, submit: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        (tmp_path / "robustbench").mkdir()
+        (tmp_path / "robustbench/__init__.py").write_text("import autoattack.state, package_of_nobody")
+        monkeypatch.syspath_prepend(str(tmp_path))
+        code, said = submit("--from", "robustbench:cifar10/Linf/X")
+        assert code == 1
+        assert "it needs a module 'package_of_nobody', which is not installed" in " ".join(said.split())
+        (tmp_path / "robustbench/__init__.py").write_text("from autoattack import NobodysAttack")
+        said = " ".join(submit("--from", "robustbench:cifar10/Linf/X")[1].split())
+        assert "that is installed but cannot be imported" in said
+        assert "NobodysAttack" in said
 
     def test_a_timm_model_needs_its_dataset(
         self, submit: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
@@ -447,3 +480,11 @@ class TestDocumentation:
         options = {option for parameter in command.params for option in parameter.opts if option.startswith("--")}
         shared = {"--workspace", "--database", "--json", "--device"}
         assert [option for option in sorted(options - shared) if option not in self.TEXT] == []
+
+
+def _timm_model(name: str, *, pretrained: bool, num_classes: int = 10) -> nn.Module:
+    """A stand-in for ``timm.create_model``."""
+    torch.manual_seed(3 if pretrained else 4)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(64, num_classes))
+    network.pretrained_cfg = {"mean": (0.5,), "std": (0.25,), "license": "apache-2.0", "num_classes": 10}  # type: ignore[assignment]
+    return network

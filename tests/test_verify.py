@@ -6,6 +6,7 @@ import json
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import boards
 import numpy as np
@@ -100,8 +101,8 @@ def test_a_misclassified_image_must_have_distance_0(board, capsys):
 def test_damaged_and_missing_evidence_is_listed_and_the_rest_still_checked(board, capsys):
     store = EvidenceStore(board.artifacts)
     first, second, *_ = evidence_files(board)
-    store.path(first).write_bytes(b"damage")
-    store.path(second).unlink()
+    Path(store.where(first)).write_bytes(b"damage")
+    Path(store.where(second)).unlink()
     code, said = report(board, capsys)
     assert code == 4
     texts = " ".join(p["text"] for p in said["problems"])
@@ -301,7 +302,7 @@ def test_strays_go_unless_they_are_young(board):
     store = EvidenceStore(board.artifacts)
     kept = set(store.digests())
     stray = store.put(np.zeros(1, np.int64), np.zeros((1, 1, 8, 8), np.float32))
-    half = store.path(stray.digest).with_name(".writing-abc")
+    half = Path(store.where(stray.digest)).with_name(".writing-abc")
     half.write_bytes(b"half")
     young = collect(Database(board.database_url), store)
     assert (young.files, young.spared) == (0, 2)
@@ -331,10 +332,10 @@ def test_a_damaged_file_is_left_for_verify_to_report(board):
     outdo(board)
     store = EvidenceStore(board.artifacts)
     damaged = evidence_files(board)[0]
-    store.path(damaged).write_bytes(b"damage")
+    Path(store.where(damaged)).write_bytes(b"damage")
     older(board)
     assert "is damaged" in " ".join(collect(Database(board.database_url), store).notes)
-    assert store.path(damaged).read_bytes() == b"damage"
+    assert Path(store.where(damaged)).read_bytes() == b"damage"
 
 
 def test_collecting_on_postgresql_too(workspace):

@@ -37,7 +37,7 @@ def test_a_seeded_model_is_fetched_without_asking_anybody(
     assert (
         run(["zoo", "seed", str(shared / "weights"), str(shared / "data" / "mnist" / "t10k-labels-idx1-ubyte.gz")]) == 0
     )
-    assert "5 files" in capsys.readouterr().out
+    assert "6 files" in capsys.readouterr().out
     weights = get_entry("wong2018-mnist-linf0.1").weights[0]
     assert sha256_of(cache / weights.sha256) == weights.sha256
     assert run(["zoo", "seed", str(shared / "data" / "mnist")]) == 0

@@ -22,7 +22,7 @@ from benchmark.board.ledger import Ledger, ledger
 from benchmark.board.norms import ledger_norms
 from benchmark.threat import norm_names
 from benchmark.threat.budget import within
-from db.queries.completeness import SETTLED, missing
+from db.queries.completeness import SETTLED, missing, unsearched
 from db.schema import Array, Cell, Change, Chunk, Dataset, Evaluation, Model, Protocol, State
 
 MODEL_ADDED: Final = "model-added"
@@ -238,9 +238,18 @@ def _complete_rows(session: Session, model_id: int | None) -> list[tuple[int, in
         if any(evaluation.state not in SETTLED for evaluation in planned):
             continue
         protocol = session.get_one(Protocol, protocol_id)
-        if not missing(protocol.spec, session.get_one(Dataset, dataset).card.get("eps", {}), planned):
+        if missing(protocol.spec, session.get_one(Dataset, dataset).card.get("eps", {}), planned):
+            continue
+        if not unsearched(planned, _done(session, model, dataset), n):
             found.append((model, dataset, Board(protocol.name, protocol.version, n)))
     return found
+
+
+def _done(session: Session, model_id: int, dataset_id: int) -> Iterator[Evaluation]:
+    query = select(Evaluation).where(
+        Evaluation.model_id == model_id, Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE
+    )
+    yield from session.scalars(query)
 
 
 def _published_eps(dataset: Dataset) -> dict[str, list[float]]:

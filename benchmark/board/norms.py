@@ -1,4 +1,4 @@
-"""Which norms' ledgers are kept up: elsewhere a distance is only what some example happens to have. No torch."""
+"""Which norms have a ledger: in the others a distance is only what some example happens to have. No torch."""
 
 from __future__ import annotations
 

@@ -159,9 +159,9 @@ def score(sampled: Sampled, preset: Preset, *, resamples: int, confidence: float
     )
 
 
-def _for_all(values: NDArray[Any], correct: NDArray[np.bool_], elsewhere: float | bool) -> NDArray[Any]:
+def _for_all(values: NDArray[Any], correct: NDArray[np.bool_], fill: float | bool) -> NDArray[Any]:
     """Values of the correctly classified images, and another for the rest."""
-    full = np.full((len(correct), *values.shape[1:]), elsewhere, dtype=values.dtype)
+    full = np.full((len(correct), *values.shape[1:]), fill, dtype=values.dtype)
     full[correct] = values
     return full
 

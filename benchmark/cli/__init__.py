@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-HELPERS: Final = {"options", "progress"}
+HELPERS: Final = {"options", "plain", "progress"}
 """Modules of this folder that are not verbs."""
 
 
@@ -64,7 +64,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit code."""
+    """Run the command line; returns the exit code. Whatever is printed is made plain."""
+    from benchmark.cli.plain import plain_output
+
+    with plain_output():
+        return _run(arguments)
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     try:
         result = group.main(args=arguments, prog_name="curveboard", standalone_mode=False)
     except click.ClickException as error:

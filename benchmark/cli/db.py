@@ -50,16 +50,22 @@ def current(place: Place, as_json: bool) -> None:
 @place_options
 @json_option
 def check(place: Place, as_json: bool) -> None:
-    """Compare the database's tables with the schema; exit code 4 if they differ."""
+    """Compare the database's tables with the schema, and read all that is in them; exit code 4 if anything is off.
+
+    Found are damaged pages, references to nothing, values of another kind than their column's, distances below 0,
+    arrays of another shape than was declared, and lower bounds above verified distances.
+    """
     from db.migrate import differences
 
     database = place.database
     found = [str(d) for d in differences(database)]
+    off = faults(database)
     if as_json:
-        echo_json({"database": str(database), "differences": found})
+        echo_json({"database": str(database), "differences": found, "damage": off})
     else:
         click.echo("\n".join(found) or f"{database}: the tables are as the schema says.")
-    if found:
+        click.echo("\n".join(off) or "All that is in them can be read, and can be so.")
+    if found or off:
         click.get_current_context().exit(4)
 
 
@@ -81,6 +87,20 @@ def copy(place: Place, url: str) -> None:
         migrate(target)
     counts = copy_database(place.database, target, report=lambda name, rows: click.echo(f"{name:<20} {rows}"))
     click.echo(f"{sum(counts.values())} rows are now in {target}.")
+
+
+def faults(database: Database) -> list[str]:
+    """What the database holds and cannot hold."""
+    from benchmark.board.soundness import unsound
+    from db.check import damage
+    from db.errors import DatabaseError
+
+    found = damage(database)
+    try:
+        with database.read() as session:
+            return found + [str(fault) for fault in unsound(session)]
+    except DatabaseError as error:
+        return found or [str(error)]
 
 
 def _unchecked(place: Place) -> Database:

@@ -50,6 +50,8 @@ def _looks(place: Place) -> Iterator[tuple[str, Callable[[], str]]]:
     yield "zoo", lambda: _zoo(place)
     yield "workspace", lambda: _workspace(place)
     yield "database", lambda: _database(place)
+    yield "contents", lambda: _contents(place)
+    yield "evidence", lambda: _evidence(place)
     yield "protocol", lambda: _protocol(place)
 
 
@@ -86,11 +88,12 @@ def _zoo(place: Place) -> str:
 
 def _workspace(place: Place) -> str:
     from benchmark.errors import WorkspaceError
+    from benchmark.evidence.store import EvidenceStore
 
     workspace = place.workspace
-    for folder in (workspace.root, workspace.artifacts):
-        if not os.access(folder, os.W_OK):
-            raise WorkspaceError(f"{folder} is missing or not writable.")
+    if not os.access(workspace.root, os.W_OK):
+        raise WorkspaceError(f"{workspace.root} is missing or not writable.")
+    EvidenceStore(workspace.artifacts).require()
     return str(workspace.root)
 
 
@@ -102,6 +105,38 @@ def _database(place: Place) -> str:
     if found:
         raise DatabaseError(f"{place.database}: the tables differ from the schema: {found}")
     return f"{place.database}, migration {place.database.revision()}"
+
+
+def _contents(place: Place) -> str:
+    from benchmark.cli.db import faults
+    from db.errors import DatabaseError
+
+    if found := faults(place.database):
+        more = f" … and {len(found) - 3} more (curveboard db check)" if len(found) > 3 else ""
+        raise DatabaseError("; ".join(found[:3]) + more)
+    return "all rows can be read, and can be so"
+
+
+def _evidence(place: Place) -> str:
+    """Every file that the database refers to is there, and can be read: digest and all."""
+    from sqlalchemy import select
+
+    from benchmark.errors import EvidenceError
+    from benchmark.evidence.store import EvidenceStore
+    from db.schema import Chunk
+
+    store, bad = EvidenceStore(place.workspace.artifacts), []
+    with place.database.read() as session:
+        digests = session.scalars(select(Chunk.evidence_digest).where(Chunk.evidence_digest.is_not(None)).distinct())
+        wanted = sorted(digest for digest in digests if digest)
+    for digest in wanted:
+        try:
+            store.get(digest)
+        except EvidenceError as error:
+            bad.append(str(error))
+    if bad:
+        raise EvidenceError(f"{len(bad)} of {len(wanted)} files cannot be used: {'; '.join(bad[:3])}")
+    return f"{len(wanted)} files, each there and readable"
 
 
 def _protocol(place: Place) -> str:

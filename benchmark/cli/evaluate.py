@@ -52,8 +52,17 @@ class Limit(click.ParamType):  # type: ignore[type-arg]
     "--plan", "plan_only", is_flag=True, help="Print the jobs, with the reason and cost of each; run nothing."
 )
 @click.option("--rerun", type=click.Choice(["missing", "failed", "all"]), default="missing", show_default=True)
-@click.option("--jobs", "-j", "workers", default=1, type=click.IntRange(min=1), help="Jobs at a time.")
-@click.option("--on", "executor", default="local", metavar="EXECUTOR", help="What runs the jobs.", show_default=True)
+@click.option(
+    "--jobs", "-j", "workers", type=click.IntRange(min=1), help="Jobs at a time (default: 1 here, a cluster's all)."
+)
+@click.option(
+    "--on",
+    "executor",
+    default="local",
+    metavar="EXECUTOR",
+    help="What runs the jobs (curveboard list executors), or its address: ray://HOST:PORT.",
+    show_default=True,
+)
 @place_options
 @json_option
 def command(
@@ -69,7 +78,7 @@ def command(
     seed: int,
     plan_only: bool,
     rerun: Rerun,
-    workers: int,
+    workers: int | None,
     executor: str,
     as_json: bool,
 ) -> None:
@@ -89,7 +98,7 @@ def command(
     _check_names(attack, measure)
     get_executor(executor)
     protocol = get_protocol(protocol_name or workspace.protocol, [workspace.protocols])
-    entries = _entries(workspace, slugs, dataset)
+    entries = _without_copies(place, _entries(workspace, slugs, dataset), named=slugs)
     datasets = {name: get_dataset(name) for name in sorted({entry.dataset for entry in entries})}
     models = {slug: entry.digest for slug, entry in catalogue([workspace.models]).items()}
     limits = _limits(place, protocol, datasets, limit, quiet=as_json)
@@ -109,13 +118,29 @@ def command(
     outcome = _run(plan, ids, setting, executor)
     _store_facts(place, as_json=as_json)
     _print_outcome(outcome, plan, as_json=as_json)
+    if len(asked) < len(wanted):
+        _print_left(place, wanted, as_json=as_json)
     if outcome.stopped:
         click.get_current_context().exit(130)
     if outcome.failed or outcome.waiting or plan.failed:
         click.get_current_context().exit(3)
 
 
-def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int = 1) -> Setting:
+def _print_left(place: Place, wanted: Sequence[Job], *, as_json: bool) -> None:
+    """After a part of the protocol: what the rows still lack."""
+    from benchmark.jobs.plan import make_plan
+
+    with place.database.read() as session:
+        left = make_plan(session, wanted)
+    if count := len(left.jobs) + len(left.failed):
+        click.echo(
+            f"The rows are not complete, so they are not ranked: {count} more of their {len(wanted)} jobs are to run, "
+            "without --attack and --measure.",
+            err=as_json,
+        )
+
+
+def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int | None = None) -> Setting:
     """Where and how jobs of the workspace run."""
     from benchmark.jobs.executors import Setting
 
@@ -140,7 +165,7 @@ def check_device(device: str) -> None:
     try:
         torch.zeros(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0]
+        first = str(error).splitlines()[0].partition(". ")[0].rstrip(".") + "."
         raise InputError(f"The device {device!r} cannot be used: {first} Give --device cpu, or cuda.") from None
 
 
@@ -198,6 +223,26 @@ def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) ->
         if not chosen:
             raise InputError(f"None of the models is for the dataset {dataset!r}: {', '.join(slugs) or 'the zoo'}.")
     return chosen
+
+
+def _without_copies(place: Place, chosen: Sequence[Entry], *, named: Sequence[str]) -> list[Entry]:
+    """Leave out models that are others under another name, and say whose they are; refused if they were asked for."""
+    from benchmark.board.record import owner_of, same_model
+    from benchmark.errors import InputError
+
+    kept: dict[str, Entry] = {}
+    with place.database.read() as session:
+        for entry in chosen:
+            owner = owner_of(session, entry)
+            if owner is None and entry.digest in kept:
+                owner = kept[entry.digest].slug
+            if owner is None:
+                kept[entry.digest] = entry
+            elif entry.slug in named:
+                raise InputError(same_model(entry.slug, owner))
+            else:
+                click.echo(f"Left out: {same_model(entry.slug, owner)}", err=True)
+    return list(kept.values())
 
 
 def _register(

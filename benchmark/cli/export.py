@@ -25,10 +25,11 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="The same as --format json.")
 @click.option(
     "--what",
-    type=click.Choice(["scores", "distances", "tables", "samples"]),
+    type=click.Choice(["scores", "board", "distances", "tables", "samples"]),
     default="scores",
     show_default=True,
-    help="One line a score; a sample and norm of the ledger; a cell of a grid or trace; or a sample and output.",
+    help="One line a score; a model, as its board shows it; a sample and norm of the ledger; a cell of a grid or "
+    "trace; or a sample and output.",
 )
 @click.option("--board", "name", metavar="BOARD", help="Only this board (curveboard status lists them).")
 @place_options
@@ -42,7 +43,7 @@ def command(place: Place, form: str, as_json: bool, what: str, name: str | None)
     database = place.database
     with database.read() as session:
         chosen = [board_named(session, name)] if name else boards(session)
-    wanted = {"scores": _scores, "distances": _distances, "tables": _tables, "samples": _samples}[what]
+    wanted = {"scores": _scores, "board": _board, "distances": _distances, "tables": _tables, "samples": _samples}[what]
     rows = [row for board in chosen for row in wanted(database, board)]
     if as_json or form == "json":
         echo_json(rows)
@@ -78,6 +79,13 @@ def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
     return found
 
 
+def _board(database: Database, board: Board) -> list[dict[str, Any]]:
+    """A line a model: what its board shows of it, as in the site's CSV."""
+    from sitegen.figures import board_figures
+
+    return board_figures(database, board)
+
+
 def _evaluations(database: Database, board: Board) -> Iterator[tuple[dict[str, Any], EvaluationInfo, EvaluationData]]:
     """Every evaluation of the board's rows, with what names it in a line."""
     from db.queries import row_data
@@ -91,7 +99,7 @@ def _evaluations(database: Database, board: Board) -> Iterator[tuple[dict[str, A
                 "board": board.slug,
                 "model": row.model.slug,
                 "measure": cells[key].measure,
-                "parameters": json.dumps(cells[key].parameters, sort_keys=True),
+                "parameters": dict(cells[key].parameters),
             }
             yield named, cells[key], data
 

@@ -19,7 +19,9 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
     """Verify the bundle FILE, then take into this board what is new in it.
 
     Nothing is believed that forward passes can check. Scores that they cannot (CLEVER, certificates) are taken as the
-    bundle gives them, their provenance naming it. Exit code 4, and nothing is changed, where something is off.
+    bundle gives them, their provenance naming it. That nothing nearer was found cannot be proven: the row is shown as
+    reported by another board, and ranked after curveboard recheck. Exit code 4, and nothing is changed, where something
+    is off.
     """
     from benchmark.board.dataset_facts import store_dataset_facts
     from benchmark.cli.evaluate import check_device
@@ -56,5 +58,7 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
             click.echo("Nothing was changed.")
         else:
             click.echo(f"{outcome.slug}: {outcome.entered} evaluations entered, {outcome.known} were here already.")
+            if outcome.entered:
+                click.echo(f"Search yourself, so that it is ranked: curveboard recheck {outcome.slug}")
     if outcome.report.problems:
         click.get_current_context().exit(4)

@@ -11,7 +11,20 @@ from benchmark.cli.options import Place, echo_json, echo_table, json_option, pla
 if TYPE_CHECKING:
     from benchmark.measures import Measure
 
-KINDS = ("models", "datasets", "attacks", "measures", "protocols", "executors")
+KINDS = (
+    "models",
+    "datasets",
+    "suites",
+    "architectures",
+    "recipes",
+    "norms",
+    "attacks",
+    "measures",
+    "protocols",
+    "executors",
+    "pages",
+    "panels",
+)
 
 
 @click.command()
@@ -19,14 +32,20 @@ KINDS = ("models", "datasets", "attacks", "measures", "protocols", "executors")
 @place_options
 @json_option
 def command(place: Place, kind: str, as_json: bool) -> None:
-    """List the registered models, datasets, attacks, measures, protocols or executors."""
+    """List what is registered of a kind, the files of the workspace among it."""
     rows = {
         "models": _models,
         "datasets": _datasets,
+        "suites": _suites,
+        "architectures": _architectures,
+        "recipes": _recipes,
+        "norms": _norms,
         "attacks": _attacks,
         "measures": _measures,
         "protocols": _protocols,
         "executors": _executors,
+        "pages": _pages,
+        "panels": _panels,
     }[kind](place)
     if as_json:
         echo_json(rows)
@@ -74,6 +93,43 @@ def _datasets(place: Place) -> list[dict[str, Any]]:
         }
         for dataset in all_datasets().values()
     ]
+
+
+def _suites(place: Place) -> list[dict[str, Any]]:
+    from benchmark.data.suites import suites
+
+    return [
+        {
+            "name": suite.name,
+            "version": suite.version,
+            "axes": " × ".join(f"{len(axis.labels)} {axis.name}" for axis in suite.shown),
+            "by default": "yes" if suite.default else "no",
+            "title": suite.title,
+            "paper": suite.paper,
+        }
+        for suite in suites().values()
+    ]
+
+
+def _architectures(place: Place) -> list[dict[str, Any]]:
+    from models_zoo.architectures import architectures, version_of
+
+    return [{"name": name, "version": version_of(name)} for name in architectures()]
+
+
+def _recipes(place: Place) -> list[dict[str, Any]]:
+    from models_zoo.training.recipe import recipes
+
+    return [
+        {"name": recipe.name, "version": recipe.version, "title": recipe.title, "paper": recipe.paper}
+        for recipe in recipes().values()
+    ]
+
+
+def _norms(place: Place) -> list[dict[str, Any]]:
+    from benchmark.threat.names import norms
+
+    return [{"name": norm.name, "symbol": norm.symbol, "dual": norm.dual, "title": norm.title} for norm in norms()]
 
 
 def _attacks(place: Place) -> list[dict[str, Any]]:
@@ -125,6 +181,18 @@ def _executors(place: Place) -> list[dict[str, Any]]:
     from benchmark.jobs.executors import executors
 
     return [{"name": executor.name, "title": executor.title} for executor in executors().values()]
+
+
+def _pages(place: Place) -> list[dict[str, Any]]:
+    from sitegen.pages import pages
+
+    return [{"name": page.name, "menu": page.menu or None, "address": page.address} for page in pages().values()]
+
+
+def _panels(place: Place) -> list[dict[str, Any]]:
+    from sitegen.panels import panels
+
+    return [{"name": panel.name, "template": panel.template or None} for panel in panels().values()]
 
 
 def _protocols(place: Place) -> list[dict[str, Any]]:

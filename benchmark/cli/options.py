@@ -89,6 +89,20 @@ def place_options(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def workspace_option(function: F) -> F:
+    """Add ``--workspace`` to a command that needs nothing of a workspace but its plug-ins."""
+
+    @click.option(
+        "--workspace", "-w", type=click.Path(path_type=Path), help="The workspace whose files are found as well."
+    )
+    @functools.wraps(function)
+    def wrapped(*args: Any, workspace: Path | None, **kwargs: Any) -> Any:
+        Place(workspace, None).use_plugins()
+        return function(*args, **kwargs)
+
+    return wrapped  # type: ignore[return-value]
+
+
 def json_option(function: F) -> F:
     """Add ``--json``; the command receives it as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)

@@ -26,8 +26,15 @@ SUFFIXES = (".svg", ".pdf", ".png")
     show_default=True,
     help="Curves over each other, ranks against ε, or one model between its bounds.",
 )
-@click.option("--width", default=640, show_default=True, type=click.IntRange(200, 4000), help="In points.")
-@click.option("--height", default=400, show_default=True, type=click.IntRange(150, 4000), help="Without the legend.")
+@click.option("--bands", is_flag=True, help="Around each curve the 95 % band of the sampling; for a few models.")
+@click.option("--title/--no-title", default=True, show_default=True, help="Whether the figure has its title.")
+@click.option("--up-to", type=click.FloatRange(0, min_open=True), metavar="EPS", help="Where the ε axis ends.")
+@click.option(
+    "--width", default=640.0, show_default=True, type=click.FloatRange(1, 4000), help="In points; up to 40: inches."
+)
+@click.option(
+    "--height", default=400.0, show_default=True, type=click.FloatRange(1, 4000), help="Likewise, without the legend."
+)
 @click.option("--scale", default=3.0, show_default=True, type=click.FloatRange(0.5, 10), help="Of a PNG.")
 @place_options
 def command(
@@ -38,8 +45,11 @@ def command(
     models: Sequence[str],
     norm: str,
     kind: str,
-    width: int,
-    height: int,
+    bands: bool,
+    title: bool,
+    up_to: float | None,
+    width: float,
+    height: float,
     scale: float,
 ) -> None:
     """Draw a figure into OUTPUT, whose suffix (.svg, .pdf, .png) says the format.
@@ -58,9 +68,22 @@ def command(
         models=tuple(models),
         norm=norm,
         kind=kind,
-        size=(width, height),
+        size=(_points(width), _points(height)),
         scale=scale,
+        bands=bands,
+        title=title,
+        up_to=up_to,
     )
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_bytes(content)
     click.echo(f"Wrote {output} ({len(content) / 1000:.0f} kB).")
+
+
+def _points(size: float) -> int:
+    """A size in points; one of at most 40 is in inches of 72 points, as papers give the width of a column."""
+    from benchmark.errors import InputError
+
+    points = round(72 * size if size <= 40 else size)
+    if not 150 <= points <= 4000:
+        raise InputError(f"A figure is 150 to 4000 points wide and high (2.1 to 40 inches), got {points}.")
+    return points

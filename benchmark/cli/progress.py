@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
 
+from benchmark.cli.plain import plain
+
 if TYPE_CHECKING:
     from benchmark.board.job import Job
     from benchmark.jobs.executors import Progress, Report
@@ -29,7 +31,9 @@ def progress_display(total: int) -> Iterator[Report]:
 
 def _bars() -> Bars:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Bars(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
+    return Bars(
+        *columns, TextColumn("{task.fields[text]}"), console=Console(file=getattr(sys.stderr, "stream", sys.stderr))
+    )
 
 
 class _Lines:
@@ -59,10 +63,10 @@ class _Live:
             self.running[key] = self.bars.add_task(_short(progress.job), total=progress.job.samples, text="")
         if progress.state == "running":
             self.text[key] = progress.text
-            self.bars.update(self.running[key], completed=progress.done, text=progress.text)
+            self.bars.update(self.running[key], completed=progress.done, text=plain(progress.text))
             return
         self.bars.remove_task(self.running.pop(key))
-        self.bars.console.print(_line(progress, self.text.pop(key, "")), markup=False, highlight=False)
+        self.bars.console.print(plain(_line(progress, self.text.pop(key, ""))), markup=False, highlight=False)
         self.bars.advance(self.all)
 
 

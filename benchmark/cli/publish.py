@@ -41,11 +41,21 @@ class Moment(click.ParamType):  # type: ignore[type-arg]
     is_flag=True,
     help="Offer each model's bundle (weights, evidence, provenance) for download; it may take many megabytes a model.",
 )
+@click.option(
+    "--url", "address", default="", help="Where the site will be (https://…), so that the feed's links are whole."
+)
 @click.option("--jobs", "-j", type=click.IntRange(min=1), help="Processes (default: one for each processor).")
 @place_options
 @json_option
 def command(
-    *, place: Place, output: Path | None, as_of: datetime | None, bundles: bool, jobs: int | None, as_json: bool
+    *,
+    place: Place,
+    output: Path | None,
+    as_of: datetime | None,
+    bundles: bool,
+    address: str,
+    jobs: int | None,
+    as_json: bool,
 ) -> None:
     """Build the site: static pages that need no server and no network.
 
@@ -53,7 +63,9 @@ def command(
     """
     if bundles and as_of is not None:
         raise click.UsageError("A bundle holds a model as it is now, so --bundles does not go with --as-of.")
-    report = publish(place, output=output, as_of=as_of, jobs=jobs, bundles=bundles)
+    if address and not address.startswith(("https://", "http://")):
+        raise click.UsageError(f"--url is {address!r}; give where the site will be, like https://example.org/board/.")
+    report = publish(place, output=output, as_of=as_of, jobs=jobs, bundles=bundles, address=address)
     if as_json:
         echo_json(
             {
@@ -81,12 +93,15 @@ def publish(
     as_of: datetime | None = None,
     jobs: int | None = None,
     bundles: bool = False,
+    address: str = "",
 ) -> BuildReport:
     """Build the site of a workspace (by default into its ``public/``); nothing is written into the database."""
     import sitegen
+    from benchmark.evidence.store import EvidenceStore
 
     database, workspace = place.database, place.workspace
     folder = (output or workspace.public).absolute()
+    EvidenceStore(workspace.artifacts).reach()  # else every page would be built anew without its pictures
     return sitegen.build(
         database,
         folder,
@@ -94,6 +109,7 @@ def publish(
         as_of=as_of,
         jobs=jobs,
         bundles=_bundles(place, folder) if bundles else None,
+        address=address,
     )
 
 

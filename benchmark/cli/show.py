@@ -120,10 +120,12 @@ def _summary(fact: dict[str, Any]) -> dict[str, Any]:
     scores = [
         f"{s['name']} {s['value']:.4g}" for s in fact["scores"] if s["value"] is not None and s["name"] not in names
     ]
-    other = " ".join(f"{k}={v}" for k, v in fact["parameters"].items() if k != "norm")
+    other = " ".join(f"{k}={v}" for k, v in fact["parameters"].items() if k != "norm" and v is not None)
+    images = str(fact["n"]) if fact["samples"] == fact["n"] else f"{fact['samples']} of {fact['n']}"
     return {
         "measure": fact["measure"],
         "norm": fact["norm"],
+        "images": images,
         "parameters": other or None,
         "state": fact["state"],
         "seconds": fact["seconds"],

@@ -42,7 +42,11 @@ MARKS = {"pass": "✓", "flag": "⚑", "refuse": "✗"}
 @click.option("--arguments", metavar="JSON", help="With --architecture: what it is built with.")
 @click.option("--dataset", metavar="NAME", help="With --init, --from or --architecture: what it classifies.")
 @click.option("--slug", metavar="SLUG", help="With --from or --architecture: the model's name.")
-@click.option("--claims", type=click.Path(path_type=Path), help="A RobustBench model_info JSON: its figures as claims.")
+@click.option(
+    "--claims",
+    type=click.Path(path_type=Path),
+    help="A RobustBench card (JSON), or the folder model_info with all of them: the model's figures as claims.",
+)
 @click.option("--device", default="cpu", metavar="cpu|cuda", show_default=True, help="Where the model is checked.")
 @place_options
 @json_option
@@ -91,7 +95,7 @@ def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str
     import dataclasses
     import tempfile
 
-    from models_zoo.claims import robustbench_claims
+    from models_zoo.claims import card_in, robustbench_claims
     from models_zoo.submission import STAGING, stage, write_card
 
     where = None
@@ -112,7 +116,8 @@ def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str
                 _adapt(Path(adapted), options)
             entry = stage(path or Path(adapted), target, trust_code=options["trust_code"])
         if options["claims"] is not None:
-            found = robustbench_claims(options["claims"], norm=entry.training_norm)
+            card = card_in(options["claims"], arguments=entry.arguments)
+            found = robustbench_claims(card, norm=entry.training_norm)
             entry = dataclasses.replace(entry, claims=entry.claims + found)
             write_card(entry)
         yield entry
@@ -150,19 +155,24 @@ def _adapt(target: Path, options: dict[str, Any]) -> None:
 
 def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -> None:
     """Refuse a slug that another model has."""
+    from benchmark.board.record import same_model
     from benchmark.errors import InputError, WorkspaceError
     from models_zoo import catalogue
 
     if entry.slug in catalogue():
         raise InputError(f"The zoo has a model called {entry.slug!r}; choose another slug.")
     try:
-        home = place.workspace.models / entry.slug
+        models = place.workspace.models
+        home = models / entry.slug
     except WorkspaceError:
         if dry_run:
             return
         raise
     if home.exists() and not replace:
         raise InputError(f"The workspace has a model {entry.slug!r}; choose another slug, or give --replace.")
+    for other in catalogue([models]).values():
+        if other.digest == entry.digest and other.slug != entry.slug:
+            raise InputError(same_model(entry.slug, other.slug))
 
 
 def _check(entry: Entry, device: str) -> Report:

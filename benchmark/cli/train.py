@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from benchmark.cli.options import workspace_option
+
 if TYPE_CHECKING:
     from models_zoo.training.loop import Epoch, Run
 
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 @click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True, help="With --grid: processes.")
 @click.option("--device", default="cpu", metavar="cpu|cuda", show_default=True)
 @click.option("--list", "listing", is_flag=True, help="List the recipes, with their papers.")
+@workspace_option
 def command(*, recipe: str | None, grid: Path | None, output: Path, jobs: int, device: str, **options: Any) -> None:
     """Train a network by RECIPE into OUTPUT/SLUG, a folder that ``curveboard submit`` takes.
 

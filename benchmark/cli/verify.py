@@ -58,7 +58,7 @@ def command(
         workspace = place.workspace
         report = verify_board(
             place.database,
-            EvidenceStore(workspace.artifacts),
+            EvidenceStore(workspace.artifacts, cached=False),
             [workspace.models],
             slug=model,
             samples=sample,
@@ -66,7 +66,7 @@ def command(
             device=device,
         )
     print_report(report, as_json=as_json)
-    if report.problems:
+    if report.problems or not report.samples:  # an empty check is no success
         click.get_current_context().exit(4)
 
 
@@ -81,4 +81,6 @@ def print_report(report: Report, *, as_json: bool) -> None:
         click.echo(f"OFF  {problem}")
     checked = f"{report.models} models, {report.files} evidence files, {report.examples} adversarial examples"
     verdict = f"{len(report.problems)} things are off" if report.problems else "all as the ledger says"
+    if not report.samples and not report.problems:
+        verdict = "nothing could be checked"
     click.echo(f"Checked {checked}, {report.samples} clean images: {verdict}.")

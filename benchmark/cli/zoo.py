@@ -84,11 +84,10 @@ def _wanted(place: Place) -> list[RemoteFile]:
     from benchmark.data.corruptions.published import PublishedSuite
     from benchmark.data.suites import suites
     from models_zoo import catalogue
-    from models_zoo.data import MNIST_FILES
 
     files = [w.remote for entry in catalogue(_folders(place)).values() for w in entry.weights if w.urls]
-    files += [file for dataset in all_datasets().values() for file in dataset.files]
-    files += [file for pair in MNIST_FILES.values() for file in pair]
+    for dataset in all_datasets().values():
+        files += [*dataset.files, *(file for split in dataset.splits.values() for file in split.files)]
     files += [*PHOTOGRAPHS, *(suite.file for suite in suites().values() if isinstance(suite, PublishedSuite))]
     return list(dict.fromkeys(files))
 

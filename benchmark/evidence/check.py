@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 from torch import nn
 
+from benchmark.board.soundness import unsound
 from benchmark.data import get_dataset
-from benchmark.errors import BenchmarkError, EvidenceError, UnknownNameError
+from benchmark.errors import BenchmarkError, EvidenceError, InputError, UnknownNameError
 from benchmark.evidence.proofs import Proofs, proofs_of, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore
 from benchmark.threat import distances
@@ -289,10 +290,14 @@ def verify_board(
         device: Where to check.
 
     Raises:
-        InputError: If nothing on the board is of that name.
+        UnknownNameError: If nothing on the board is of that name.
+        InputError: If the board has nothing that could be verified.
     """
     report = Report()
     with database.read() as session:
+        found = list(unsound(session, slug=slug))
+        report.problems += [Problem(fault.model or "the board", fault.text) for fault in found]
+        broken = {fault.model for fault in found}
         rows = [
             (session.get_one(Model, model_id), session.get_one(DatasetRow, dataset_id))
             for model_id, dataset_id in rows_with_evidence(session)
@@ -301,8 +306,12 @@ def verify_board(
         if slug is not None and slug not in known:
             raise UnknownNameError("model on this board", slug, known)
         chosen = [(model, dataset) for model, dataset in rows if slug in {None, model.slug}]
+        if not chosen and not found:
+            raise InputError("There is nothing to verify: the board has no finished evaluation (curveboard evaluate).")
         newest = {model.slug: max(m.id for m, _ in rows if m.slug == model.slug) for model, _ in chosen}
         for model, dataset in chosen:
+            if broken & {model.slug, ""}:
+                continue  # what is stored of it is no ledger that examples could be held against
             _verify_row(
                 session,
                 model,

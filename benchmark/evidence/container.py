@@ -33,7 +33,7 @@ MAX_PACKED: Final = 256 << 20
 """Bytes to which one compressed member may unpack: 256 MiB hold 30 million distances."""
 MAX_MEMBERS: Final = 200_000
 
-_NAME = re.compile(r"(arrays|dataset|evidence|weights)/[A-Za-z0-9_-][A-Za-z0-9._-]{0,120}")
+_NAME = re.compile(r"(arrays|dataset|evidence|tables|weights)/[A-Za-z0-9_-][A-Za-z0-9._-]{0,120}")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The time of every member, so that equal content makes equal bytes."""
 

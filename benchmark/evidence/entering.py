@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from benchmark.board import record
 from benchmark.board.checks import check_arrays, check_summary
+from benchmark.board.crossings import refuse_crossings
 from benchmark.board.history import record_change, record_rows
 from benchmark.board.job import Job
 from benchmark.data import Dataset
@@ -23,6 +24,7 @@ from benchmark.errors import InputError
 from benchmark.evidence.check import Report
 from benchmark.evidence.container import Container
 from benchmark.evidence.store import StoredEvidence, unpack
+from benchmark.measures import measures
 from benchmark.results import Flag, Output, Score, Summary, Table
 from db.schema import Cell, Chunk, Evaluation, State
 from db.session import only_writer
@@ -94,6 +96,7 @@ def enter(session: Session, contents: Contents, entry: Entry, outcome: Ingested)
                 _fill(session, container, row, values)
                 outcome.entered += 1
         _enter_cells(session, container, cells, model_id=model_id, dataset_id=dataset_id)
+        refuse_crossings(session, model_id=model_id, dataset_id=dataset_id)
         record_rows(session, model_id=model_id)
     return model_id, dataset_id
 
@@ -121,7 +124,18 @@ def _job(contents: Contents, values: Mapping[str, Any]) -> Job:
     )
     if job.key != values["key"]:
         raise InputError(f"The bundle states the key {values['key']!r} for {job}, which has {job.key}; it was altered.")
+    _refuse_other_outputs(contents, job)
     return job
+
+
+def _refuse_other_outputs(contents: Contents, job: Job) -> None:
+    """What is to be found in the arrays is said by the measure, where it is installed here, never by the bundle."""
+    measure = measures().get(job.measure)
+    if measure is None or measure.version != job.version:
+        return
+    declared = [output.to_json() for output in measure.outputs(measure.Parameters(**job.parameters), contents.dataset)]
+    if [Output.from_json(output) for output in declared] != [Output.from_json(output) for output in job.outputs]:
+        raise InputError(f"The bundle declares other outputs for {job} than the measure does; it was altered.")
 
 
 def _fill(session: Session, container: Container, row: Evaluation, values: Mapping[str, Any]) -> None:

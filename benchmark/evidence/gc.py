@@ -160,27 +160,29 @@ def _sweep(
             session.execute(delete(Evidence).where(Evidence.digest.not_in(referred)))
             used = set(session.scalars(referred))
     collected.spared = 0
-    for target in [*(store.path(digest) for digest in store.digests() if digest not in used), *store.leftovers()]:
-        collected.spared += not _delete(target, collected, dry_run=dry_run, grace=grace)
-
-
-def _delete(target: Path, collected: Collected, *, dry_run: bool, grace: float) -> bool:
-    """Delete a file, or a folder with all that is in it; False, and nothing done, if it is too young."""
-    try:
-        if time.time() - target.stat().st_mtime < grace:
-            return False
-        files = [file for file in target.rglob("*") if not file.is_dir()] if target.is_dir() else [target]
-        sizes = [file.lstat().st_size for file in files]
+    for file in store.list():
+        if file.digest in used:
+            continue
+        if file.age < grace:
+            collected.spared += 1
+            continue
         if not dry_run:
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink()
+            store.clear(file)
+        collected.files += 1
+        collected.bytes += file.bytes
+
+
+def _delete(folder: Path, collected: Collected, *, dry_run: bool, grace: float) -> None:
+    """Delete a folder with all that is in it, unless it is too young."""
+    try:
+        if time.time() - folder.stat().st_mtime < grace:
+            return
+        sizes = [file.lstat().st_size for file in folder.rglob("*") if not file.is_dir()]
+        if not dry_run:
+            shutil.rmtree(folder)
     except FileNotFoundError:
-        return True
+        return
     except OSError as error:
-        kind = "folder" if target.is_dir() else "file"
-        raise EvidenceError(f"The {kind} {target} cannot be deleted: {error.strerror or error}.") from error
+        raise EvidenceError(f"The folder {folder} cannot be deleted: {error.strerror or error}.") from error
     collected.files += len(sizes)
     collected.bytes += sum(sizes)
-    return True

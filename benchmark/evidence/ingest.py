@@ -5,10 +5,10 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import tomli_w
@@ -19,6 +19,7 @@ from benchmark.data import Dataset, all_datasets
 from benchmark.errors import InputError
 from benchmark.evidence.bundle import FORMAT
 from benchmark.evidence.check import Report, Subject, check, choose
+from benchmark.evidence.claims import check_claims
 from benchmark.evidence.container import Container
 from benchmark.evidence.entering import Contents, Ingested, enter, sound
 from benchmark.evidence.proofs import proofs_of
@@ -30,6 +31,10 @@ from models_zoo import Entry, catalogue
 from models_zoo.cards import card_table, parse_card
 from models_zoo.catalogue import CARD
 from models_zoo.loading import load_entry
+
+MOST_BUDGETS: Final = 100
+LARGEST_BUDGET: Final = 1e7
+"""No two images of less than ten million numbers in [0, 1] are farther apart, in any norm."""
 
 
 def verify_bundle(
@@ -81,10 +86,12 @@ def ingest(
         outcome = Ingested(contents.entry.slug, report)
         if report.problems:
             return outcome
-        _copy_evidence(contents, store)
-        entry = _install(contents.entry, models)
+        entry = catalogue([models]).get(contents.entry.slug)
         with database.write() as session:
-            enter(session, contents, entry, outcome)
+            enter(session, contents, entry or contents.entry, outcome)
+            _copy_evidence(contents, store)  # files come last: what the database refuses leaves none
+            if entry is None:
+                _install(contents.entry, models)
     return outcome
 
 
@@ -163,6 +170,10 @@ def _dataset(container: Container) -> tuple[Dataset, str]:
             raise InputError(f"The images are {images.dtype}, the labels {labels.dtype}; expected uint8 and int64.")
         return images, labels
 
+    if (
+        registered is not None and same
+    ):  # the card is this board's; a bundle brings the images alone, which the digest holds to be the same
+        return dataclasses.replace(registered, read=read), ""
     dataset = Dataset(
         name=name,
         title=str(values["title"]),
@@ -171,15 +182,21 @@ def _dataset(container: Container) -> tuple[Dataset, str]:
         size=int(values["size"]),
         levels=int(values["levels"]),
         digest=digest,
-        eps={norm: tuple(map(float, dict(values["eps"]).get(norm, ()))) for norm in norm_names()},
+        eps={norm: _budgets(norm, dict(values["eps"]).get(norm, ())) for norm in norm_names()},
         licence=str(values["licence"]),
         source=str(values["source"]),
         read=read,
     )
-    if same:
-        return dataset, ""
     here = "is not registered here" if registered is None else "has another digest here"
     return dataset, f"the dataset {name!r} {here}; the images are the bundle's own, of digest {digest}"
+
+
+def _budgets(norm: str, values: Sequence[Any]) -> tuple[float, ...]:
+    """Published budgets; refused unless each is a number that a distance between images can have."""
+    found = tuple(map(float, values))
+    if len(found) > MOST_BUDGETS or not all(0 < eps <= LARGEST_BUDGET for eps in found):
+        raise InputError(f"it publishes {norm} at eps {list(found)[:5]}; expected a few finite numbers above 0.")
+    return found
 
 
 def _verify(contents: Contents, *, samples: int | None, seed: int, device: str) -> Report:
@@ -198,7 +215,10 @@ def _verify(contents: Contents, *, samples: int | None, seed: int, device: str) 
             proofs = proofs_of(session, model_id=model_id, dataset_id=dataset_id)
         covered = np.any([found.covered for found in proofs.ledgers.values()], axis=0)
         subject = Subject(contents.entry.slug, model, images, labels, device)
-        check(subject, proofs, store, report, chosen=choose(covered, samples, seed))
+        chosen = choose(covered, samples, seed)
+        check(subject, proofs, store, report, chosen=chosen)
+        with database.read() as session:
+            check_claims(session, subject, contents.dataset, report, chosen=chosen)
     return report
 
 
@@ -245,11 +265,8 @@ def _protocol(session: Session, values: Mapping[str, Any]) -> Protocol | None:
     return session.scalar(query)
 
 
-def _install(entry: Entry, models: Path) -> Entry:
-    """Put the model's card and files into the folder, unless the model is there already; returns the entry there."""
-    known = catalogue([models]).get(entry.slug)
-    if known is not None:
-        return known
+def _install(entry: Entry, models: Path) -> None:
+    """Put the model's card and files into the folder."""
     target = models / entry.slug
     try:
         models.mkdir(parents=True, exist_ok=True)
@@ -265,4 +282,3 @@ def _install(entry: Entry, models: Path) -> Entry:
             raise
     except OSError as error:
         raise InputError(f"The model cannot be put into {target}: {error.strerror or error}.") from error
-    return dataclasses.replace(entry, folder=target)

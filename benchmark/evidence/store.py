@@ -1,4 +1,4 @@
-"""Adversarial examples on disk: small, bit-exact, named by their content. numpy, safetensors and lzma; no torch.
+"""Adversarial examples in files: small, bit-exact, named by their content. numpy, safetensors and lzma; no torch.
 
 A file holds the examples of one chunk. Its name is the SHA-256 of its bytes, which is checked before anything in it is
 parsed. ``docs/evidence.md`` states the format, so that a file can be read without this package.
@@ -7,13 +7,10 @@ parsed. ``docs/evidence.md`` states the format, so that a file can be read witho
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import lzma
 import math
-import os
 import re
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +22,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 
 from benchmark.errors import EvidenceError
+from benchmark.evidence.files import TEMPORARY, LocalFiles, files_at
+from models_zoo.fetch import cache_folder
 
 FORMAT: Final = "curveboard-evidence/1"
 SUFFIX: Final = ".safetensors"
-TEMPORARY: Final = ".writing-"
-"""How the names of files begin that are being written; one that stays behind after a kill is garbage."""
-
 MAX_BYTES: Final = 1 << 30
 """Unpacked size, in bytes, above which a file is refused: no chunk of real images comes near it."""
 
@@ -54,6 +50,23 @@ class StoredEvidence:
     digest: str
     bytes: int
     samples: int
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file in the store.
+
+    Attributes:
+        name: Its name there.
+        digest: The digest it is named by; None for one that is half-written.
+        bytes: Its size.
+        age: Seconds since it was written.
+    """
+
+    name: str
+    digest: str | None
+    bytes: int
+    age: float
 
 
 def pack(indices: NDArray[np.int64], adversarials: NDArray[np.float32]) -> bytes:
@@ -107,22 +120,37 @@ def unpack(data: bytes) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
 
 
 class EvidenceStore:
-    """A folder of evidence files, ``<folder>/<first two digits>/<digest>.safetensors``.
+    """Evidence files in a folder or at an fsspec URL, ``<first two digits>/<digest>.safetensors``.
 
-    Any number of processes may write at once: a file appears complete or not at all, and equal content is one file.
+    Any number of processes, on any machines, may write at once: a file appears complete or not at all, and equal
+    content is one file.
 
     Args:
-        folder: Where the files lie; made when the first one is written.
+        place: The folder, made when the first file is written, or an address such as ``s3://bucket/folder``.
+        cached: Whether copies of remote files are kept in the user's cache (``$CURVEBOARD_CACHE/evidence``), which may
+            be deleted at any time. The digest of a copy is checked whenever it is read.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, place: Path | str, *, cached: bool = True) -> None:
+        self._files = files_at(place)
+        remote = cached and not isinstance(self._files, LocalFiles)
+        self._cache = LocalFiles(cache_folder() / "evidence") if remote else None
 
-    def path(self, digest: str) -> Path:
-        """Where the file of a digest lies, or would lie."""
-        if not _DIGEST.fullmatch(digest):
-            raise EvidenceError(f"{digest!r} is no evidence digest; one is 64 hexadecimal digits.")
-        return self.folder / digest[:2] / f"{digest}{SUFFIX}"
+    def where(self, digest: str) -> str:
+        """The path or address at which the file of a digest lies, or would lie."""
+        return self._files.where(_name(digest))
+
+    def has(self, digest: str) -> bool:
+        """Whether there is a file of that digest; what is in it is not looked at."""
+        return self._files.has(_name(digest))
+
+    def require(self) -> None:
+        """Raise `EvidenceError` unless files can be written here: to be asked before anything is computed."""
+        self._files.require()
+
+    def reach(self) -> None:
+        """Raise `EvidenceError` unless the store answers; a folder need not be there."""
+        self._files.has(_name("0" * 64))
 
     def put(self, indices: NDArray[np.int64], adversarials: NDArray[np.float32]) -> StoredEvidence:
         """Store adversarial examples; free if they are there already.
@@ -132,24 +160,15 @@ class EvidenceStore:
             adversarials: Their examples, shape (m, c, h, w), float32.
 
         Raises:
-            EvidenceError: If shapes or types are not these, or the folder cannot be written (read-only, disk full).
+            EvidenceError: If shapes or types are not these, or it cannot be written (read-only, disk full, no rights).
         """
         return self.put_bytes(pack(indices, adversarials), samples=len(indices))
 
     def put_bytes(self, data: bytes, *, samples: int) -> StoredEvidence:
         """Store the bytes of an evidence file that holds ``samples`` examples; the caller has unpacked or packed it."""
         digest = hashlib.sha256(data).hexdigest()
-        target = self.path(digest)
-        stored = StoredEvidence(digest, len(data), samples)
-        try:
-            if target.is_file() and target.read_bytes() == data:
-                os.utime(target)  # it is in use again: the garbage collector spares what is new
-                return stored
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _write_durably(target, data)
-        except OSError as error:
-            raise EvidenceError(_words("written", target, error)) from error
-        return stored
+        self._files.write(_name(digest), data)
+        return StoredEvidence(digest, len(data), samples)
 
     def read(self, digest: str) -> bytes:
         """The bytes of a file, its digest verified.
@@ -157,22 +176,26 @@ class EvidenceStore:
         Raises:
             EvidenceError: If it is missing, unreadable or not the file its name says.
         """
-        target = self.path(digest)
-        try:
-            data = target.read_bytes()
-        except FileNotFoundError as error:
+        name = _name(digest)
+        if self._cache is not None and self._files.has(name):  # a copy saves the transfer, it does not replace the file
+            copy = self._cache.read(name)
+            if copy is not None and hashlib.sha256(copy).hexdigest() == digest:
+                return copy
+        data = self._files.read(name)
+        if data is None:
             raise EvidenceError(
-                f"The evidence file {target} is missing. Restore it from a backup or a bundle (curveboard ingest), "
-                "or evaluate the model again."
-            ) from error
-        except OSError as error:
-            raise EvidenceError(_words("read", target, error)) from error
+                f"The evidence file {self.where(digest)} is missing. Restore it from a backup or a bundle (curveboard "
+                "ingest), or evaluate the model again."
+            )
         seen = hashlib.sha256(data).hexdigest()
         if seen != digest:
             raise EvidenceError(
-                f"The evidence file {target} is damaged: its SHA-256 is {seen}. It was not parsed. Restore it from a "
-                "backup or a bundle (curveboard ingest)."
+                f"The evidence file {self.where(digest)} is damaged: its SHA-256 is {seen}. It was not parsed. Restore "
+                "it from a backup or a bundle (curveboard ingest)."
             )
+        if self._cache is not None:
+            with contextlib.suppress(EvidenceError):  # a full disk costs the copy, not the run
+                self._cache.write(name, data)
         return data
 
     def get(self, digest: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -184,22 +207,35 @@ class EvidenceStore:
         return unpack(self.read(digest))
 
     def digests(self) -> Iterator[str]:
-        """The digests of all files in the folder, sorted."""
-        for target in sorted(self.folder.glob(f"??/*{SUFFIX}")):
-            if _DIGEST.fullmatch(target.stem):
-                yield target.stem
+        """The digests of all files in the store, sorted."""
+        for file in self.list():
+            if file.digest is not None:
+                yield file.digest
 
-    def leftovers(self) -> Iterator[Path]:
-        """Files that a killed writer left half-written; also those that a living one is writing now."""
-        yield from sorted(self.folder.glob(f"??/{TEMPORARY}*"))
+    def list(self) -> Iterator[Listed]:
+        """All files, and what writers have not finished: killed ones, also those at work now."""
+        for file in self._files.list():
+            name = file.name.rpartition("/")[2]
+            digest = name.removesuffix(SUFFIX)
+            if _DIGEST.fullmatch(digest) and file.name == _name(digest):
+                yield Listed(file.name, digest, file.bytes, file.age)
+            elif name.startswith(TEMPORARY):
+                yield Listed(file.name, None, file.bytes, file.age)
 
     def remove(self, digest: str) -> None:
         """Delete a file; one that is gone already is no error."""
-        target = self.path(digest)
-        try:
-            target.unlink(missing_ok=True)
-        except OSError as error:
-            raise EvidenceError(_words("deleted", target, error)) from error
+        self.clear(Listed(_name(digest), digest, 0, 0.0))
+
+    def clear(self, file: Listed) -> None:
+        """Delete a file that `list` gave; one that is gone already is no error."""
+        self._files.remove(file.name)
+
+
+def _name(digest: str) -> str:
+    """The name of a digest's file in its store."""
+    if not _DIGEST.fullmatch(digest):
+        raise EvidenceError(f"{digest!r} is no evidence digest; one is 64 hexadecimal digits.")
+    return f"{digest[:2]}/{digest}{SUFFIX}"
 
 
 def _check(indices: NDArray[Any], adversarials: NDArray[Any]) -> None:
@@ -225,33 +261,3 @@ def _expand(packed: bytes, size: int) -> bytes:
     if len(data) != size or not expander.eof or expander.unused_data:
         raise EvidenceError(f"The evidence file does not unpack to the {size} bytes that its shape needs.")
     return data
-
-
-def _write_durably(target: Path, data: bytes) -> None:
-    """Write beside the target, flush to the disk, rename: a kill or a power cut leaves the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(dir=target.parent, prefix=TEMPORARY)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(name).chmod(0o644)
-        Path(name).replace(target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            Path(name).unlink()
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _words(done: str, target: Path, error: OSError) -> str:
-    cause = f"The evidence file {target} cannot be {done}: {error.strerror or error}."
-    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-        return f"{cause} Make room (curveboard gc deletes what the ledger does not need), then run the command again."
-    if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"{cause} Give this user write permission on {target.parent.parent}, then run the command again."
-    return f"{cause} Check the disk, then run the command again."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from sqlalchemy.orm import Session
 from torch import Tensor, nn
 
 from benchmark import flags
@@ -94,8 +95,8 @@ class Attempt:
         left = int(missing.sum())
         for position, (start, stop) in enumerate(pieces):
             result = self._chunk(start, stop)
-            with infrastructure(), self.database.write() as session:
-                record.add_chunk(session, owned(session, self.evaluation_id, self.owner), result)
+            with infrastructure():
+                self.database.transact(functools.partial(self._commit, result))
             left -= stop - start
             self._note_robust(result)
             done = self.job.samples - left
@@ -105,14 +106,22 @@ class Attempt:
         self._finish()
         return True
 
-    def release(self, state: State, reason: str | None = None) -> None:
-        """Give the job up, if it is still ours."""
-        with self.database.write() as session:
-            row = session.get_one(Evaluation, self.evaluation_id, with_for_update=True)
+    def release(self, state: State, reason: str | None = None, *, patience: float | None = None) -> None:
+        """Give the job up, if it is still ours; a database that is away is waited for."""
+
+        def work(session: Session) -> None:
+            row = session.get_one(Evaluation, self.evaluation_id, with_for_update={"key_share": True})
             if row.owner == self.owner:
                 record.release(row, state, reason)
                 if state == State.UNSUPPORTED:
                     record_change(session, row)
+
+        self.database.transact(work, patience=patience)
+
+    def _commit(self, result: record.ChunkResult, session: Session) -> None:
+        row = owned(session, self.evaluation_id, self.owner)
+        if all(chunk.start != result.start for chunk in row.chunks):  # else the commit arrived, only its answer did not
+            record.add_chunk(session, row, result)
 
     def _examples(self) -> dict[int, NDArray[np.float32]]:
         """The adversarial examples that the measure needs, by sample."""
@@ -130,19 +139,24 @@ class Attempt:
             missing[list(self.examples)] = True
         else:
             missing = np.ones(self.job.samples, dtype=np.bool_)
-        with infrastructure(), self.database.write() as session:
-            row = owned(session, self.evaluation_id, self.owner)
-            if row.key != self.job.key:
-                raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
-            method = self.measure.method(self.parameters)
-            row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes)
-            row.outputs = [output.to_json() for output in self.outputs]
-            row.started_at = row.started_at or datetime.now(UTC)
-            if self.measure.per_sample and not self.needs.examples and self.runner.setting.rerun != "all":
-                record.take_over_chunks(session, row)
-            for chunk in row.chunks:
-                missing[chunk.start : chunk.stop] = False
+        with infrastructure():
+            present = self.database.transact(self._note_begin)
+        for start, stop in present:
+            missing[start:stop] = False
         return missing
+
+    def _note_begin(self, session: Session) -> list[tuple[int, int]]:
+        """Enter what is run and on what; returns the chunks that are there."""
+        row = owned(session, self.evaluation_id, self.owner)
+        if row.key != self.job.key:
+            raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
+        method = self.measure.method(self.parameters)
+        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes)
+        row.outputs = [output.to_json() for output in self.outputs]
+        row.started_at = row.started_at or datetime.now(UTC)
+        if self.measure.per_sample and not self.needs.examples and self.runner.setting.rerun != "all":
+            record.take_over_chunks(session, row)
+        return [(chunk.start, chunk.stop) for chunk in row.chunks]
 
     def _chunk(self, start: int, stop: int) -> record.ChunkResult:
         """Measure samples ``start`` to ``stop`` on copies, and re-check what was found on the originals."""
@@ -231,44 +245,62 @@ class Attempt:
 
     def _ledger(self, start: int, stop: int) -> dict[str, NDArray[np.float64]]:
         """What is known of these samples' distances so far."""
-        with infrastructure(), self.database.read() as session:
+
+        def find(session: Session) -> dict[str, NDArray[np.float64]]:
             row = session.get_one(Evaluation, self.evaluation_id)
-            find = functools.partial(ledger, session, model_id=row.model_id, dataset_id=row.dataset_id, n=stop)
-            return {norm: find(norm=norm).distances[start:] for norm in norm_names()}
+            of_norm = functools.partial(ledger, session, model_id=row.model_id, dataset_id=row.dataset_id, n=stop)
+            return {norm: of_norm(norm=norm).distances[start:] for norm in norm_names()}
+
+        with infrastructure():
+            return self.database.consult(find)
 
     def _finish(self) -> None:
         """What all chunks say together, and what it changes on the boards, in one transaction."""
-        with infrastructure(), self.database.read() as session:
+
+        def joined(session: Session) -> tuple[Arrays, list[Flag], list[tuple[int, int]]]:
             chunks = list(session.get_one(Evaluation, self.evaluation_id).chunks)
-            arrays = record.joined_arrays(chunks)
-            noticed = record.joined_flags(chunks)
-            pieces = [self.dataset.labels(chunk.start, chunk.stop) for chunk in chunks]
+            ranges = [(chunk.start, chunk.stop) for chunk in chunks]
+            return record.joined_arrays(chunks), record.joined_flags(chunks), ranges
+
+        with infrastructure():
+            arrays, noticed, ranges = self.database.consult(joined)
+        pieces = [self.dataset.labels(start, stop) for start, stop in ranges]
         labels = np.concatenate([np.empty(0, dtype=np.int64), *pieces])
         inputs = Inputs(arrays, labels, self._references(), self.dataset)
         summary = checks.check_summary(self.measure.name, self.measure.summarise(inputs, self.parameters), self.outputs)
-        with infrastructure(), self.database.write() as session:
+        tries = itertools.count()
+
+        def enter(session: Session) -> None:
+            row = session.get_one(Evaluation, self.evaluation_id)
+            if next(tries) and row.state == State.DONE:
+                return  # the commit arrived, only its answer did not
             row = owned(session, self.evaluation_id, self.owner)
             record.finish(row, summary, noticed)
             record_change(session, row)
 
+        with infrastructure():
+            self.database.transact(enter)
+
     def _references(self) -> Mapping[str, Arrays]:
         """The arrays of the same measure on the reference models that it declares."""
-        found: dict[str, Arrays] = {}
-        for slug in self.needs.references:
-            with infrastructure(), self.database.read() as session:
-                own = session.get_one(Evaluation, self.evaluation_id)
-                row = record.same_of(session, own, slug)
-                if row is None:
-                    raise InputError(
-                        f"It is compared with the model {slug!r}, which has no such evaluation: curveboard evaluate "
-                        f"-m {slug}, then --rerun failed."
-                    )
-                if row.state in {State.QUEUED, State.RUNNING} and row.id != own.id:
-                    raise WaitingError(f"It waits for the same evaluation of {slug!r}, with which it is compared.")
-                if row.state != State.DONE and row.id != own.id:
-                    raise InputError(f"It is compared with the model {slug!r}, whose evaluation is {row.state.value}.")
-                found[slug] = record.joined_arrays(row.chunks)
-        return found
+        with infrastructure():
+            return {
+                slug: self.database.consult(functools.partial(self._reference, slug)) for slug in self.needs.references
+            }
+
+    def _reference(self, slug: str, session: Session) -> Arrays:
+        own = session.get_one(Evaluation, self.evaluation_id)
+        row = record.same_of(session, own, slug)
+        if row is None:
+            raise InputError(
+                f"It is compared with the model {slug!r}, which has no such evaluation: curveboard evaluate "
+                f"-m {slug}, then --rerun failed."
+            )
+        if row.state in {State.QUEUED, State.RUNNING} and row.id != own.id:
+            raise WaitingError(f"It waits for the same evaluation of {slug!r}, with which it is compared.")
+        if row.state != State.DONE and row.id != own.id:
+            raise InputError(f"It is compared with the model {slug!r}, whose evaluation is {row.state.value}.")
+        return record.joined_arrays(row.chunks)
 
     def _note_robust(self, result: record.ChunkResult) -> None:
         """Keep `text` at the share of samples so far that are robust at the job's eps, or the dataset's reference."""

@@ -2,7 +2,8 @@
 
 Liveness has two signs. A lock file in the workspace, held as long as the process lives, tells of an evaluator on the
 same file system at once whether it is dead, even after ``kill -9``, or lives, even if it was stopped for an hour. A
-lease in the database, renewed by a thread, runs out `LEASE` seconds after an evaluator on another machine has died.
+lease in the database, renewed by a thread, runs out `LEASE` seconds after an evaluator on another machine has died, by
+the clock of the database's server: the evaluators' clocks need not agree.
 """
 
 from __future__ import annotations
@@ -19,14 +20,14 @@ from types import TracebackType
 from typing import Final, Literal
 
 import filelock
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from benchmark.board.record import release
 from benchmark.errors import BenchmarkError, WorkspaceError
 from db.errors import DatabaseError
 from db.schema import Chunk, Evaluation, State
-from db.session import Database
+from db.session import Database, server_time
 
 LEASE: Final = 120.0
 """Seconds after which an evaluator that gives no sign is taken for dead."""
@@ -110,7 +111,7 @@ def kept_alive(database: Database, evaluation_id: int, owner: str) -> Iterator[N
                     session.execute(
                         update(Evaluation)
                         .where(Evaluation.id == evaluation_id, Evaluation.owner == owner)
-                        .values(lease_until=time.time() + LEASE)
+                        .values(lease_until=server_time(session) + LEASE)
                     )
             except DatabaseError:
                 continue  # the next round tries again; the chunk's commit will tell the user
@@ -128,6 +129,9 @@ def claim(
     database: Database, evaluation_id: int, owner: str, locks: Path, *, rerun: Literal["missing", "failed", "all"]
 ) -> bool:
     """Take an evaluation, unless a living evaluator has it, it is finished, or too many have died over it.
+
+    Nobody waits for another's claim: a row that somebody is changing at this moment is theirs. A restart of the
+    database's server is waited for.
 
     Args:
         database: The database.
@@ -147,26 +151,50 @@ def claim(
         free |= {State.FAILED, State.WITHDRAWN}
     if rerun == "all":
         free |= {State.UNSUPPORTED, State.DONE}
-    with database.write() as session:
-        row = session.get_one(Evaluation, evaluation_id, with_for_update=True)
-        abandoned = row.state == State.RUNNING and _is_abandoned(row, locks)
+
+    def work(session: Session) -> bool | None:
+        """Whether it is ours; None if too many have died over it. Done twice, it finds what it did."""
+        query = select(Evaluation).where(Evaluation.id == evaluation_id)
+        row = session.scalar(query.with_for_update(skip_locked=True, key_share=True))
+        if row is None:
+            return False
+        if row.state == State.RUNNING and row.owner == owner:
+            return True
+        if row.state == State.FAILED and row.reason == DEADLY and rerun == "missing":
+            return None
+        now = server_time(session)
+        abandoned = row.state == State.RUNNING and _is_abandoned(row, locks, now)
         if row.state not in free and not abandoned:
             return False
-        if not (abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing"):
-            if (rerun == "all" and not abandoned) or row.state == State.WITHDRAWN:
-                _throw_away(session, row)
-            row.state, row.owner, row.lease_until = State.RUNNING, owner, time.time() + LEASE
-            row.attempts = row.attempts + 1 if abandoned else 1
-            row.reason = None
-            return True
-        release(row, State.FAILED, DEADLY)
-    raise DeadlyError(DEADLY)  # outside the block, which would undo the release
+        if abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing":
+            release(row, State.FAILED, DEADLY)
+            return None
+        if (rerun == "all" and not abandoned) or row.state == State.WITHDRAWN:
+            _throw_away(session, row)
+        row.state, row.owner, row.lease_until = State.RUNNING, owner, now + LEASE
+        row.attempts = row.attempts + 1 if abandoned else 1
+        row.reason = None
+        return True
+
+    ours = database.transact(work)
+    if ours is None:
+        raise DeadlyError(DEADLY)
+    return ours
 
 
-def _is_abandoned(row: Evaluation, locks: Path) -> bool:
+def give_up_for(database: Database, evaluation_id: int, owner: str) -> None:
+    """End the lease of an evaluator that its driver has seen die, so that nobody waits for it to run out."""
+    database.transact(
+        lambda session: session.execute(
+            update(Evaluation).where(Evaluation.id == evaluation_id, Evaluation.owner == owner).values(lease_until=0.0)
+        )
+    )
+
+
+def _is_abandoned(row: Evaluation, locks: Path, now: float) -> bool:
     """Whether its evaluator is dead: by its lock file if that can be seen from here, else by the lease."""
     dead = None if row.owner is None else is_dead(row.owner, locks)
-    return (row.lease_until or 0) < time.time() if dead is None else dead
+    return (row.lease_until or 0) < now if dead is None else dead
 
 
 def _throw_away(session: Session, row: Evaluation) -> None:
@@ -178,7 +206,7 @@ def _throw_away(session: Session, row: Evaluation) -> None:
 
 def owned(session: Session, evaluation_id: int, owner: str) -> Evaluation:
     """The evaluation, if it is still ours; raises `LostLeaseError` if somebody has taken it over."""
-    row = session.get_one(Evaluation, evaluation_id, with_for_update=True)
+    row = session.get_one(Evaluation, evaluation_id, with_for_update={"key_share": True})
     if row.owner != owner or row.state != State.RUNNING:
         raise LostLeaseError(f"Evaluation {evaluation_id} was taken over by {row.owner}; this run leaves it to them.")
     return row

@@ -33,23 +33,27 @@ class Setting:
 
     Attributes:
         database_url: The database.
-        artifacts: Folder of the evidence.
+        artifacts: Folder of the evidence, or the URL of a store.
         models: Folder of submitted models.
         locks: Folder of the evaluators' lock files.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads a job may use; None leaves torch's choice.
         rerun: What may be run although it has ended before; see `benchmark.jobs.plan.make_plan`.
-        workers: Jobs that may run at a time.
+        workers: Jobs that may run at a time; None leaves it to the executor.
+        jobs_per_gpu: Jobs that share a GPU.
+        address: Where the executor's cluster is, for instance ``ray://host:10001``; empty for its default.
     """
 
     database_url: str
-    artifacts: Path
+    artifacts: Path | str
     models: Path
     locks: Path
     device: str = "cpu"
     threads: int | None = None
     rerun: Rerun = "missing"
-    workers: int = 1
+    workers: int | None = None
+    jobs_per_gpu: int = 1
+    address: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class Runner:
             finished = attempt.run()
         except InfrastructureError as failure:
             with contextlib.suppress(DatabaseError):  # if the database is what failed, the lease runs out
-                attempt.release(State.QUEUED)
+                attempt.release(State.QUEUED, patience=0.0)
             raise failure.reason from None
         except LostLeaseError as error:
             return "taken", str(error)

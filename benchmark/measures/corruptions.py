@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -89,7 +89,16 @@ class Corruptions(Measure[CorruptionParameters]):
         over = f"{len(standard(suite))} corruptions" + (f" (without {', '.join(extra)})" if extra else "")
         text = "Share of images classified correctly in each cell."
         found = [
-            Output("grid", "grid", "Accuracy under corruption", text, "share", "higher", axes=suite.axes),
+            Output(
+                "grid",
+                "grid",
+                "Accuracy under corruption",
+                text,
+                "share",
+                "higher",
+                array="prediction",
+                axes=(replace(names, apart=tuple(extra)), severities),
+            ),
             margin("by_corruption", "Accuracy a corruption", "Mean over the severities.", names),
             margin("by_severity", "Accuracy a severity", f"Mean over {over}.", severities),
             scalar("mean_accuracy", "Mean accuracy", f"Mean over {over} and all severities; not normalised."),

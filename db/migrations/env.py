@@ -4,7 +4,8 @@ from typing import Any, Literal
 
 from alembic import context
 
-from db.schema import ArrayBlob, Base, UtcDateTime
+from db.schema import Base
+from db.types import ArrayBlob, Json, StateName, UtcDateTime, Whole
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
@@ -13,6 +14,12 @@ def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:
         return "sa.LargeBinary()"
     if kind == "type" and isinstance(item, UtcDateTime):
         return "sa.DateTime(timezone=True)"
+    if kind == "type" and isinstance(item, Json):
+        return "sa.JSON()"
+    if kind == "type" and isinstance(item, Whole):
+        return "sa.Integer()"
+    if kind == "type" and isinstance(item, StateName):
+        return "sa.String(length=16)"
     return False
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from db.errors import DatabaseError
-from db.queries.completeness import attacked, missing
+from db.queries.completeness import attacked, missing, unsearched
 from db.queries.records import Board, DatasetInfo, EvaluationInfo, ModelInfo, ProtocolInfo, Row, RowStatus
 from db.schema import Cell, Dataset, Evaluation, Model, Protocol, State
 
@@ -33,6 +33,7 @@ _EVALUATION = (
     Evaluation.created_at,
     Evaluation.finished_at,
     Evaluation.outputs,
+    Evaluation.provenance["ingested"]["bundle"].as_string().label("bundle"),
 )
 
 
@@ -90,18 +91,23 @@ def _board(
         ids = {evaluation.id for evaluation in own}
         others = tuple(e for e in done[model_id, dataset.id] if e.id not in ids)
         lacking = missing(protocol.spec, dataset.card.get("eps", {}), own)
-        status = _status(models[model_id], lacking, fresh=protocol.version == newest.version)
+        fresh = protocol.version == newest.version
+        status = _status(
+            models[model_id], lacking, fresh=fresh, unsearched=unsearched(own, done[model_id, dataset.id], n)
+        )
         rows.append(Row(models[model_id], protocol, status, tuple(own), others, lacking, attacked(own, n)))
     rows.sort(key=lambda row: (row.model.slug, row.model.added_at, row.model.id))
     return Board(dataset, n, newest, tuple(_mark_superseded(rows)))
 
 
-def _status(model: ModelInfo, lacking: Sequence[str], *, fresh: bool) -> RowStatus:
+def _status(model: ModelInfo, lacking: Sequence[str], *, fresh: bool, unsearched: bool) -> RowStatus:
     if model.withdrawn is not None:
         return RowStatus.WITHDRAWN
     if not fresh:
         return RowStatus.STALE
-    return RowStatus.INCOMPLETE if lacking else RowStatus.COMPLETE
+    if lacking:
+        return RowStatus.INCOMPLETE
+    return RowStatus.REPORTED if unsearched else RowStatus.COMPLETE
 
 
 def _mark_superseded(rows: Sequence[Row]) -> list[Row]:

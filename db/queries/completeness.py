@@ -17,6 +17,9 @@ STANDARD: Final = "standard"
 OF_THE_DATASET: Final = frozenset({"suite", "sequences"})
 """Parameters whose `ANY` stands for what fits the dataset: that may be nothing."""
 
+BROUGHT: Final = frozenset({"challenge", "transfer"})
+"""Measures that only check what somebody brings: however many samples, they search for nothing."""
+
 SETTLED: Final = frozenset({State.DONE, State.UNSUPPORTED})
 """States after which nothing more is to come."""
 
@@ -43,6 +46,10 @@ class Planned(Protocol):
     @property
     def samples(self) -> int:
         """How many samples it measures."""
+
+    @property
+    def bundle(self) -> str | None:
+        """Digest of the bundle that brought it; None if this board ran it."""
 
 
 def missing(spec: Mapping[str, Any], eps: Mapping[str, Sequence[float]], planned: Sequence[Planned]) -> tuple[str, ...]:
@@ -108,3 +115,23 @@ def attacked(planned: Iterable[Planned], n: int) -> tuple[str, ...]:
         if output["kind"] == "upper"
     }
     return tuple(sorted(found))
+
+
+def unsearched(planned: Sequence[Planned], done: Iterable[Planned], n: int) -> bool:
+    """Whether a row rests on what another board says it did not find.
+
+    An adversarial example proves itself; that nothing nearer was found proves nothing. So a row of which another board
+    reported anything is ranked once this board has attacked all its samples itself, under every threat under which the
+    other one did; a row without attacks, once it has run all that the protocol wants.
+
+    Args:
+        planned: The evaluations that the row wants.
+        done: All finished evaluations of the model on the dataset.
+        n: The slice.
+    """
+    reported = [e for e in planned if e.bundle is not None]
+    if not reported:
+        return False
+    threats = attacked(planned, n)
+    own = attacked((e for e in done if e.bundle is None and e.measure not in BROUGHT), n)
+    return not threats or not set(threats) <= set(own)

@@ -75,6 +75,8 @@ class EvaluationInfo:
     finished_at: datetime | None
     outputs: tuple[Mapping[str, Any], ...] = ()
     """The outputs that its measure declared, as stored (`benchmark.results.Output`)."""
+    bundle: str | None = None
+    """Digest of the bundle that brought it, if another board reported it; None if this one ran it."""
 
     @property
     def settled(self) -> bool:
@@ -149,6 +151,8 @@ class RowStatus(StrEnum):
     """It has all that its protocol asks for, or it does not apply: the row is ranked."""
     INCOMPLETE = "incomplete"
     """It lacks something that its protocol asks for."""
+    REPORTED = "reported"
+    """Another board reported it, and this one has not searched for adversarial examples of its own yet."""
     WITHDRAWN = "withdrawn"
     """The maintainer withdrew the model; `ModelInfo.withdrawn` says why."""
     STALE = "stale"
@@ -178,6 +182,11 @@ class Row:
     others: tuple[EvaluationInfo, ...]
     missing: tuple[str, ...] = ()
     threats: tuple[str, ...] = ()
+
+    @property
+    def reported(self) -> tuple[EvaluationInfo, ...]:
+        """What the protocol wants of it and another board reported."""
+        return tuple(e for e in self.cells if e.bundle is not None)
 
     @property
     def done(self) -> tuple[EvaluationInfo, ...]:

@@ -6,7 +6,7 @@ from typing import Final
 
 from torch import nn
 
-from models_zoo.errors import ZooError
+from models_zoo.optional import optional
 
 VERSION: Final = 1
 
@@ -19,13 +19,8 @@ def build(*, name: str, classes: int) -> nn.Module:
         classes: Number of classes.
 
     Raises:
-        ZooError: If timm is not installed.
+        ZooError: If timm is not installed, or cannot be imported.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise ZooError(
-            f"The architecture timm:{name} needs an optional package: pip install 'curveboard[timm]'."
-        ) from error
+    timm = optional("timm", extra="timm", what=f"The architecture timm:{name}")
     network: nn.Module = timm.create_model(name, pretrained=False, num_classes=classes)
     return network

@@ -2,8 +2,10 @@
 
 The code is imported by ``models_zoo.serving.worker`` in a child process with limits of memory, file size and time, an
 environment without the parent's variables, and, where the kernel allows it, no network. Images and logits cross as raw
-numbers, never as pickles, so that nothing the child says can run in the parent. `SandboxedModel` looks like any module:
-differentiable once, for gradients of logits in the images.
+numbers, never as pickles, so that nothing the child says can run in the parent. Where the kernel has Landlock, the
+child makes, changes and removes files in its temporary folder only; elsewhere it can empty, rename and
+delete what its user can. `SandboxedModel` looks like any module: differentiable once, for gradients of logits in the
+images.
 
 This keeps accidents in: endless loops, exhausted memory, crashes, prints, clobbered state. It is no wall against
 malice, since the child runs as the same user; so code runs at all only after the maintainer said ``--trust-code``.

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final
 
+from models_zoo.serving.landlock import restrict_writes
+
 CLONE_NEWUSER: Final = 0x10000000
 CLONE_NEWNET: Final = 0x40000000
 
@@ -54,6 +56,8 @@ def _limit(memory: int) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))  # it writes no files
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    with contextlib.suppress(OSError):  # where the kernel has it: no file is touched but in the temporary folder
+        restrict_writes([Path.cwd()])
     with contextlib.suppress(OSError, AttributeError):  # a network of its own, without a way out; where allowed
         libc = ctypes.CDLL(None, use_errno=True)
         libc.unshare(CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWUSER | CLONE_NEWNET)

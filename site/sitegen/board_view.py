@@ -16,7 +16,7 @@ from sitegen import words
 from sitegen.axes import Axis
 from sitegen.findings import outputs_of
 from sitegen.numbers import RESAMPLES
-from sitegen.ranking import Reign, Stretch, reigns, stretches
+from sitegen.ranking import LeadRange, Stretch, lead_ranges, stretches
 from sitegen.rows import BuiltRow
 from sitegen.threats import ordered, symbol
 
@@ -32,7 +32,7 @@ class Ranking:
         rows: The rows that were attacked under this threat on all samples, in the order of the board.
         counts: Robust samples, shape (models, g).
         table: Ranks with intervals at the axis' ranked positions.
-        reigns: Who leads where.
+        lead_ranges: Who leads where.
         order: Indices of the rows, the best at the reference budget first.
     """
 
@@ -40,7 +40,7 @@ class Ranking:
     rows: Sequence[BuiltRow]
     counts: NDArray[np.int32]
     table: Ranks
-    reigns: Sequence[Reign]
+    lead_ranges: Sequence[LeadRange]
     order: Sequence[int]
 
     @property
@@ -52,7 +52,7 @@ class Ranking:
     @cached_property
     def stretches(self) -> list[Stretch]:
         """Who leads where, and how clearly."""
-        return stretches(self.reigns, self.table, self.axis.ranked)
+        return stretches(self.lead_ranges, self.table, self.axis.ranked)
 
 
 @dataclass(frozen=True)
@@ -143,10 +143,15 @@ def _why_apart(built: BuiltRow, board: Board) -> str:
         return f"damaged: its results cannot be read ({record.damaged})"
     if record.crossing:
         return f"crossed: {record.crossing}"
-    if status is RowStatus.STALE:
-        return f"stale: evaluated by version {built.row.protocol.version}, the board has {board.protocol.version}"
-    if status is RowStatus.SUPERSEDED:
-        return "older weights of a model that the board ranks"
+    told = {
+        RowStatus.STALE: f"stale: evaluated by version {built.row.protocol.version}, the board has "
+        f"{board.protocol.version}",
+        RowStatus.WITHDRAWN: f"withdrawn: {built.row.model.withdrawn}",
+        RowStatus.REPORTED: "reported by another board: not ranked until this one has searched itself",
+        RowStatus.SUPERSEDED: "older weights of a model that the board ranks",
+    }
+    if status in told:
+        return told[status]
     problems = [problem for problem in record.problems if problem.state != "unsupported"]
     failed = [problem.name for problem in problems if problem.state == "failed"]
     waiting = len(problems) - len(failed)
@@ -172,7 +177,7 @@ def _ranking(axis: Axis, compared: Sequence[BuiltRow], n: int) -> Ranking:
     resampled = _stacked([found.resampled for found in numbers], len(axis.ranked), RESAMPLES)
     table = ranks_of_counts(ranked, resampled, eps=axis.ranked)
     order = _order(counts[:, axis.at_published[0]], rows, axis.threat)
-    return Ranking(axis, rows, counts, table, reigns(counts, axis.grid, n), order)
+    return Ranking(axis, rows, counts, table, lead_ranges(counts, axis.grid, n), order)
 
 
 def _stacked(arrays: Sequence[NDArray[Any]], *shape: int) -> NDArray[Any]:
@@ -190,10 +195,10 @@ def _highlighted(rankings: Mapping[str, Ranking], rows: Sequence[BuiltRow]) -> l
     """Who gets a letter: the best at each reference budget, whoever leads longest, then the next at these budgets."""
     lengths: dict[str, float] = {}
     for ranking in rankings.values():
-        for reign in ranking.reigns:
-            for leader in reign.leaders[:1]:
+        for lead in ranking.lead_ranges:
+            for leader in lead.leaders[:1]:
                 slug = ranking.rows[leader].slug
-                lengths[slug] = lengths.get(slug, 0.0) + (reign.end - reign.start) / ranking.axis.maximum
+                lengths[slug] = lengths.get(slug, 0.0) + (lead.end - lead.start) / ranking.axis.maximum
     leaders = [ranking.leader.slug for ranking in rankings.values() if ranking.leader is not None]
     longest = sorted(lengths, key=lambda slug: (-lengths[slug], slug))
     best = [

@@ -25,7 +25,7 @@ from sitegen.board_view import BoardView, board_threats, board_title, board_view
 from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
-from sitegen.staging import Kept, alone, refuse_foreign, staged
+from sitegen.staging import Kept, exclusively, refuse_foreign, staged
 from sitegen.workers import build_rows
 
 ALONE: Final = 24
@@ -66,22 +66,24 @@ def build(
     database: Database,
     output: Path,
     *,
-    artifacts: Path,
+    artifacts: Path | str,
     as_of: datetime | None = None,
     jobs: int | None = None,
     cache: Path | None = None,
     bundles: Mapping[str, Path] | None = None,
+    address: str = "",
 ) -> BuildReport:
     """Build the site into ``output``.
 
     Args:
         database: The database.
         output: The site's folder; made, or replaced if it is a site.
-        artifacts: Folder of the evidence, for the pictures.
+        artifacts: Folder or URL of the evidence, for the pictures.
         as_of: Show the boards as they stood at that moment.
         jobs: Processes; by default one for each processor.
         cache: Where rows are kept between builds; by default beside ``output``.
         bundles: Digest of a model -> its bundle, to be offered on its page; the file's name says what is in it.
+        address: Where the site will be (``https://…/``), for the feed; without it the feed's links are relative.
 
     Raises:
         BrokenLinkError: If a page links to what is not there.
@@ -90,19 +92,29 @@ def build(
     output = output.absolute()
     refuse_foreign(output)
     cache = output.with_name(f".{output.name}-cache") if cache is None else cache.absolute()
-    with alone(output):
-        return _build(database, output, artifacts=artifacts, as_of=as_of, jobs=jobs, cache=cache, bundles=bundles or {})
+    with exclusively(output):
+        return _build(
+            database,
+            output,
+            artifacts=artifacts,
+            as_of=as_of,
+            jobs=jobs,
+            cache=cache,
+            bundles=bundles or {},
+            address=address and address.rstrip("/") + "/",
+        )
 
 
 def _build(
     database: Database,
     output: Path,
     *,
-    artifacts: Path,
+    artifacts: Path | str,
     as_of: datetime | None,
     jobs: int | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    address: str,
 ) -> BuildReport:
     with database.read() as session:
         boards = queries.boards(session, as_of=as_of)
@@ -126,7 +138,7 @@ def _build(
     built = _build_rows(everything, jobs)
     views = [board_view(b, [load_row(task) for task in tasks[b.slug]], axis_of[b.slug]) for b in boards]
     with database.read() as session:
-        pages = all_pages(Site(session, views, changes, overview, as_of))
+        pages = all_pages(Site(session, views, changes, overview, as_of, address))
     rows = {page_folder(view, row): row for view in views for row in view.everyone}
     sizes = _sizes(pages, rows)
     _check_links(pages, rows, sizes)
@@ -152,7 +164,7 @@ def _tasks(
     changes: Sequence[ChangeInfo],
     *,
     axis_of: Mapping[str, Axis],
-    artifacts: Path,
+    artifacts: Path | str,
     as_of: datetime | None,
     cache: Path,
     bundles: Mapping[str, Path],
@@ -169,7 +181,7 @@ def _tasks(
             board_title=board_title(board),
             row=row,
             changes=tuple(by_model.get(row.model.id, ())),
-            artifacts=artifacts.absolute(),
+            artifacts=artifacts.absolute() if isinstance(artifacts, Path) else artifacts,
             as_of=as_of,
             cache=cache,
             axes=axis_of,

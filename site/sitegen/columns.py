@@ -1,8 +1,8 @@
-"""The table's columns: those that the protocol names, or else every scalar that its measures declare."""
+"""The table's columns: those that the protocol names, or else one of each measure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -14,7 +14,7 @@ from sitegen.rows import BuiltRow
 from sitegen.threats import UNION, symbol
 
 MOST: Final = 6
-"""Columns that are shown where the protocol names none."""
+"""Columns at most where the protocol names none."""
 NOTHING: Final = Cell("–")
 
 
@@ -58,11 +58,17 @@ def columns(view: BoardView) -> list[Column]:
     """The columns of a board, in order."""
     declared = _declared(view)
     named = view.board.protocol.spec.get("columns")
-    if named:
-        wanted = [str(name) for name in named]
-    else:
-        wanted = [name for name, outputs in declared.items() if outputs[0].kind == "scalar"][:MOST]
+    wanted = [str(name) for name in named] if named else _leading(declared)
     return [column for name in wanted if (column := _column(name, declared)) is not None]
+
+
+def _leading(declared: Mapping[str, Sequence[Output]]) -> list[str]:
+    """The first scalar of each measure that has a direction: the others are to be looked up, not compared."""
+    first: dict[str, str] = {}
+    for name, (output, *_) in declared.items():
+        if output.kind == "scalar" and output.direction != "none":
+            first.setdefault(name.partition(".")[0], name)
+    return list(first.values())[:MOST]
 
 
 def _declared(view: BoardView) -> dict[str, list[Output]]:

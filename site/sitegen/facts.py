@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.board.credit import Share, contributor, shares
+from benchmark.board.ledger import Contribution, merged
 from benchmark.curve import Floats, RobustnessCurve
 from benchmark.threat.budget import ABSOLUTE
 from db.queries import EvaluationData, EvaluationInfo, Row
@@ -52,7 +53,7 @@ def source_of(evaluation: EvaluationInfo, provenance: Mapping[str, Any] | None =
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class LedgerPart:
     """What one evaluation contributed to a threat's ledger.
 
     Attributes:
@@ -71,6 +72,12 @@ class Part:
     def source(self) -> Source:
         """Whom it is credited to."""
         return source_of(self.evaluation, self.data.detail.provenance)
+
+    @property
+    def contribution(self) -> Contribution:
+        """It as the ledger takes it."""
+        samples = np.flatnonzero(self.looked)
+        return Contribution(self.evaluation.id, samples, self.distances[samples])
 
     @property
     def within_budget(self) -> bool:
@@ -125,7 +132,7 @@ class ThreatFacts:
     axis: Axis
     curve: RobustnessCurve
     winner: NDArray[np.int64]
-    parts: tuple[Part, ...]
+    parts: tuple[LedgerPart, ...]
     counts: NDArray[np.int64]
     beside: tuple[Found, ...]
     lower: Floats | None
@@ -236,11 +243,9 @@ def _threat_facts(
 ) -> ThreatFacts:
     name = f"distance_{axis.threat}"
     parts = tuple(_part(e, data[e.id], name, n) for e in row.done if name in data[e.id].arrays)
-    distances, winner = np.full(n, np.inf), np.full(n, -1, dtype=np.int64)
-    for k, part in enumerate(parts):
-        lower = part.distances < distances
-        distances[lower], winner[lower] = part.distances[lower], k
-    curve = RobustnessCurve(distances, "linf")  # the norm has no part in any of the figures
+    whole = merged((part.contribution for part in parts), n)
+    place = {part.evaluation.id: k for k, part in enumerate(parts)}
+    curve = RobustnessCurve(whole.distances, "linf")  # the norm has no part in any of the figures
     own = tuple(
         f for f in found if f.output.threat == axis.threat and f.output.kind in {"lower", "estimate", "verdict"}
     )
@@ -248,9 +253,9 @@ def _threat_facts(
     return ThreatFacts(
         axis=axis,
         curve=curve,
-        winner=winner,
+        winner=np.array([place.get(key, -1) for key in whole.source.tolist()], dtype=np.int64),
         parts=parts,
-        counts=_counts(distances, axis),
+        counts=_counts(whole.distances, axis),
         beside=own,
         lower=np.maximum.reduce(bounds) if bounds else None,
     )
@@ -261,10 +266,10 @@ def _counts(distances: Floats, axis: Axis) -> NDArray[np.int64]:
     return (len(distances) - np.searchsorted(ordered, axis.limits, side="right")).astype(np.int64)
 
 
-def _part(evaluation: EvaluationInfo, data: EvaluationData, name: str, n: int) -> Part:
+def _part(evaluation: EvaluationInfo, data: EvaluationData, name: str, n: int) -> LedgerPart:
     distances = spread(data, name, n, fill=np.inf)
     distances[~(distances >= 0)] = np.inf  # what no ledger can hold says nothing; `curveboard verify` finds it
-    return Part(evaluation, data, distances, looked(data, name, n))
+    return LedgerPart(evaluation, data, distances, looked(data, name, n))
 
 
 def _union(threats: Mapping[str, ThreatFacts], axis: Axis) -> ThreatFacts:
@@ -315,21 +320,18 @@ class Credit:
 
 def credits_of(facts: ThreatFacts) -> list[Credit]:
     """What each source did, the one that decided most first."""
-    by_source: dict[Source, list[Part]] = {}
+    by_source: dict[Source, list[LedgerPart]] = {}
     for part in facts.parts:
         by_source.setdefault(part.source, []).append(part)
-    best = {source: _joined(parts) for source, parts in by_source.items()}
-    given = shares(best, up_to=facts.axis.maximum)
+    ledgers = {
+        source: merged((part.contribution for part in parts), len(facts.winner)) for source, parts in by_source.items()
+    }
+    given = shares({k: (own.distances, own.covered) for k, own in ledgers.items()}, up_to=facts.axis.maximum)
     found = [_credit(facts, source, by_source[source], share) for source, share in given]
     return sorted(found, key=lambda c: (-c.decided, c.source.title))
 
 
-def _joined(parts: Sequence[Part]) -> tuple[Floats, NDArray[np.bool_]]:
-    """The smallest distances of several evaluations, and the samples that any of them looked at."""
-    return np.min([part.distances for part in parts], axis=0), np.any([part.looked for part in parts], axis=0)
-
-
-def _credit(facts: ThreatFacts, source: Source, parts: Sequence[Part], share: Share) -> Credit:
+def _credit(facts: ThreatFacts, source: Source, parts: Sequence[LedgerPart], share: Share) -> Credit:
     own = [part for part in parts if any(o.get("threat") == facts.axis.threat for o in part.evaluation.outputs)]
     details = [part.data.detail for part in own]
     return Credit(

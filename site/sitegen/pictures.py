@@ -73,10 +73,10 @@ class Examples:
     """Adversarial examples by evaluation and sample, from the evidence files.
 
     Args:
-        artifacts: Folder of the evidence.
+        artifacts: Folder or URL of the evidence.
     """
 
-    def __init__(self, artifacts: Path) -> None:
+    def __init__(self, artifacts: Path | str) -> None:
         self._store = EvidenceStore(artifacts)
         self._files: dict[str, tuple[NDArray[np.int64], NDArray[np.float32]] | None] = {}
         self.lacking: set[str] = set()
@@ -102,7 +102,7 @@ class Examples:
 
     def _load(self, digest: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
         """A damaged or missing file costs the page its pictures, not the site; `curveboard verify` finds it."""
-        if not self._store.path(digest).exists():
+        if not self._store.has(digest):
             self.lacking.add(digest)
             return None
         try:

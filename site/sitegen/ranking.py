@@ -19,7 +19,7 @@ MOST: Final = 6
 
 
 @dataclass(frozen=True)
-class Reign:
+class LeadRange:
     """A range of ε on which the same models lead.
 
     Attributes:
@@ -35,11 +35,11 @@ class Reign:
     accuracy: float
 
 
-def reigns(counts: NDArray[Any], grid: Floats, n: int) -> list[Reign]:
+def lead_ranges(counts: NDArray[Any], grid: Floats, n: int) -> list[LeadRange]:
     """Who leads where, at the positions of the axis.
 
-    A tie goes on with whoever led before. Reigns shorter than `SHORTEST` of the axis, and the shortest beyond the
-    `MOST` longest, go to the reign before them (the first to the one after): two models that run close together for a
+    A tie goes on with whoever led before. Ranges shorter than `SHORTEST` of the axis, and the shortest beyond the
+    `MOST` longest, go to the range before them (the first to the one after): two models that run close together for a
     while do not read as ten changes.
 
     Args:
@@ -64,7 +64,7 @@ def reigns(counts: NDArray[Any], grid: Floats, n: int) -> list[Reign]:
     found = _without_short(found, grid, float(grid[end]))
     ends = [start for start, _ in found[1:]] + [end]
     return [
-        Reign(float(grid[start]), float(grid[stop]), leaders, float(counts[leaders[0], start]) / n)
+        LeadRange(float(grid[start]), float(grid[stop]), leaders, float(counts[leaders[0], start]) / n)
         for (start, leaders), stop in zip(found, ends, strict=True)
     ]
 
@@ -96,21 +96,21 @@ class Stretch:
     clear: bool
 
 
-def stretches(leads: Sequence[Reign], table: Ranks, ranked: Floats) -> list[Stretch]:
+def stretches(leads: Sequence[LeadRange], table: Ranks, ranked: Floats) -> list[Stretch]:
     """Who leads where, and where that is more than the sampling of images can explain.
 
     Intervals are known at the axis' ranked positions; in between the nearest one holds.
 
     Args:
-        leads: The reigns of a board.
+        leads: The lead_ranges of a board.
         table: Its ranks with intervals, at ``ranked``.
         ranked: Positions, shape (r,).
     """
     middles = (ranked[1:] + ranked[:-1]) / 2
     found: list[Stretch] = []
-    for reign in leads:
-        leader = reign.leaders[0]
-        edges = np.unique(np.clip(np.concatenate(([reign.start, reign.end], middles)), reign.start, reign.end))
+    for lead in leads:
+        leader = lead.leaders[0]
+        edges = np.unique(np.clip(np.concatenate(([lead.start, lead.end], middles)), lead.start, lead.end))
         for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
             nearest = int(np.argmin(np.abs(ranked - (start + end) / 2)))
             clear = int(table.high[leader, nearest]) == 1

@@ -9,9 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, PrefixLoader, StrictUndefined
 from markupsafe import Markup
 
+from benchmark.plugins import workspace_folder
 from sitegen import words
 from sitegen.changes import by_norm, move_text
 from sitegen.charts import html
@@ -52,11 +53,24 @@ def navigation() -> list[tuple[str, str]]:
     return [(page.menu, page.address) for page in sorted(shown, key=lambda page: (page.order, page.name))]
 
 
-@cache
 def environment() -> Environment:
-    """The environment of all templates."""
+    """The environment of all templates, those of the workspace in use among them."""
+    return _environment(workspace_folder())
+
+
+def _loader(root: Path | None) -> BaseLoader:
+    """Templates of this package, then those that lie beside a workspace's own pages and panels."""
+    ours = FileSystemLoader(TEMPLATES)
+    if root is None:
+        return ours
+    panels = PrefixLoader({"panels": FileSystemLoader(root / "panels")})
+    return ChoiceLoader([ours, FileSystemLoader(root / "pages"), panels])
+
+
+@cache
+def _environment(root: Path | None) -> Environment:
     env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=_loader(root),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -24,6 +24,7 @@ import benchmark.curve
 import benchmark.statistics
 from benchmark.curve import Floats
 from benchmark.evidence.store import EvidenceStore
+from benchmark.plugins import workspace_folder
 from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.schema import State
@@ -34,8 +35,9 @@ from sitegen.charts.model import share_of
 from sitegen.charts.pdf import pdf
 from sitegen.facts import RowFacts, ThreatFacts, credits_of, row_facts
 from sitegen.findings import newest
+from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
 from sitegen.model.page import Bundle, flags_of, model_page, page_bytes, published_of
-from sitegen.model.strips import Stock
+from sitegen.model.strips import PictureData
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
 from sitegen.panels import panel_of
 from sitegen.pictures import Examples
@@ -74,7 +76,7 @@ class RowTask:
     board_title: str
     row: Row
     changes: tuple[ChangeInfo, ...]
-    artifacts: Path
+    artifacts: Path | str
     as_of: datetime | None
     cache: Path
     axes: Mapping[str, Axis]
@@ -104,11 +106,15 @@ class RowTask:
         return self.cache / self.fingerprint
 
 
-@cache
 def program_digest() -> str:
     """Digest of the program's text: a changed template or formula makes every page anew."""
-    home = Path(__file__).parent
-    files = [p for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
+    return _program_digest(workspace_folder())
+
+
+@cache
+def _program_digest(root: Path | None) -> str:
+    homes = [Path(__file__).parent, *([root / "pages", root / "panels"] if root is not None else [])]
+    files = [p for home in homes for p in sorted(home.rglob("*")) if p.suffix in {".py", ".html"}]
     files += [Path(str(module.__file__)) for module in (benchmark.curve, benchmark.statistics)]
     digest = hashlib.sha256()
     for file in files:
@@ -140,6 +146,11 @@ class BuiltRow:
         found: Floats = np.load(self.folder / f"distances-{threat}.npy", mmap_mode="r")
         return found
 
+    @cached_property
+    def grids(self) -> dict[str, GridNumbers]:
+        """Its grids of two axes (`GridKey.text`)."""
+        return load_grids(self.folder)
+
     @property
     def page_folder(self) -> str:
         """The folder of its page below its board's ``models/``; older weights have their digest in it."""
@@ -160,7 +171,7 @@ class BuiltRow:
 def is_built(task: RowTask) -> bool:
     """Whether the row is in the cache, and as it was left.
 
-    The site's files are second names of the cache's: whoever edits one in place edits both, and its time tells.
+    The site's files are hard links to the cache's: an edit in place changes both, and the file's time shows it.
     """
     try:
         written = (task.folder / SUMMARY).stat().st_mtime_ns
@@ -176,7 +187,7 @@ def _have_come_back(task: RowTask) -> bool:
     """Whether evidence that was not at hand for the row's pictures is there now."""
     store = EvidenceStore(task.artifacts)
     digests = (task.folder / LACKING).read_text(encoding="utf-8").split()
-    return any(store.path(digest).exists() for digest in digests)
+    return any(store.has(digest) for digest in digests)
 
 
 def build_row(task: RowTask) -> None:
@@ -194,7 +205,7 @@ def build_row(task: RowTask) -> None:
 
 
 def _build(task: RowTask, folder: Path) -> None:
-    """Make the row's files; a row whose results cannot be read is shown as that, and keeps nobody from the site."""
+    """Make the row's files; a row whose results cannot be read is shown as such, and does not stop the others."""
     try:
         _fill(task, folder)
     except Exception as error:
@@ -218,18 +229,18 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
         data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
     facts = row_facts(task.row, data, n=task.n, axes=task.axes)
     examples = Examples(task.artifacts)
-    stock = _stock(task, examples)
+    picture_data = _picture_data(task, examples)
     files: dict[str, bytes] = {}
-    page = model_page(facts, task.dataset, task.changes, stock=stock, files=files, bundle=_bundle(task))
+    page = model_page(facts, task.dataset, task.changes, picture_data=picture_data, files=files, bundle=_bundle(task))
     files["index.html"] = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
-    sheets = _add_files(files, facts, stock)
+    sheets = _add_files(files, facts, picture_data)
     for name, content in files.items():
         (folder / PAGE / name).write_bytes(content)
     if task.bundle is not None and page.bundle is not None:
         link_or_copy(task.bundle, folder / PAGE / page.bundle.name)
     if examples.lacking:
         (folder / LACKING).write_text("\n".join(sorted(examples.lacking)), encoding="utf-8")
-    _keep_numbers(folder, facts)
+    _keep_numbers(folder, facts, picture_data.labels)
     found = links.of(files["index.html"])
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
@@ -237,10 +248,10 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     save(folder / SUMMARY, Summary(record_of(facts, damaged=damaged), own))
 
 
-def _stock(task: RowTask, examples: Examples) -> Stock:
+def _picture_data(task: RowTask, examples: Examples) -> PictureData:
     """What pictures are made from: what the database has of the whole slice."""
     labels, images = (_dataset_array(task.url, task.dataset.id, name) for name in ("labels", "images"))
-    return Stock(
+    return PictureData(
         task.dataset.card,
         None if labels is None or len(labels) < task.n else labels[: task.n],
         None if images is None or len(images) < task.n else images,
@@ -248,9 +259,9 @@ def _stock(task: RowTask, examples: Examples) -> Stock:
     )
 
 
-def _add_files(files: dict[str, bytes], facts: RowFacts, stock: Stock) -> list[str]:
+def _add_files(files: dict[str, bytes], facts: RowFacts, picture_data: PictureData) -> list[str]:
     """Add what the compare page needs, and the figures as PDF; returns the threats that have a sheet of examples."""
-    made = {threat: adversarial_sheet(found, stock) for threat, found in facts.threats.items()}
+    made = {threat: adversarial_sheet(found, picture_data) for threat, found in facts.threats.items()}
     sheets = {threat: content for threat, content in made.items() if content is not None}
     files |= {f"adversarial-{threat}.png": content for threat, content in sheets.items()}
     files["bins.js"] = bins_js(facts, list(sheets))
@@ -263,7 +274,8 @@ def _bundle(task: RowTask) -> Bundle | None:
     return None if task.bundle is None else Bundle(f"{task.row.model.slug}.bundle", task.bundle.stat().st_size)
 
 
-def _keep_numbers(folder: Path, facts: RowFacts) -> None:
+def _keep_numbers(folder: Path, facts: RowFacts, labels: NDArray[np.int64] | None) -> None:
+    save_grids(folder, grid_numbers(facts.found, labels))
     save_numbers(folder / NUMBERS, {threat: numbers_of(found) for threat, found in facts.threats.items()})
     for threat, found in facts.threats.items():
         np.save(folder / f"distances-{threat}.npy", found.curve.distances)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sitegen.facts import ThreatFacts
-from sitegen.model.strips import Stock
+from sitegen.model.strips import PictureData
 from sitegen.pictures import png, to_pixels
 
 COLUMNS: Final = 20
@@ -55,22 +55,22 @@ def _pixels(images: Iterable[NDArray[Any]]) -> list[NDArray[np.uint8]]:
     return [to_pixels(image) for image in images]
 
 
-def adversarial_sheet(facts: ThreatFacts, stock: Stock) -> bytes | None:
+def adversarial_sheet(facts: ThreatFacts, picture_data: PictureData) -> bytes | None:
     """The nearest adversarial example of every sample on one sheet, the clean image where there is none.
 
     None where images or examples are not at hand, or are too many or too large.
     """
     n = len(facts.curve)
-    if stock.images is None or stock.examples is None or not facts.parts:
+    if picture_data.images is None or picture_data.examples is None or not facts.parts:
         return None
-    if n * int(np.prod(stock.images.shape[1:])) > MOST_ADVERSARIAL:
+    if n * int(np.prod(picture_data.images.shape[1:])) > MOST_ADVERSARIAL:
         return None
     found: list[NDArray[np.uint8]] = []
     for sample, distance in enumerate(facts.curve.distances.tolist()):
-        image: NDArray[Any] | None = stock.images[sample]
+        image: NDArray[Any] | None = picture_data.images[sample]
         if 0 < distance < np.inf:
-            image = stock.examples.get(facts.parts[int(facts.winner[sample])].data.evidence, sample)
-        if image is None or image.shape != stock.images.shape[1:]:
+            image = picture_data.examples.get(facts.parts[int(facts.winner[sample])].data.evidence, sample)
+        if image is None or image.shape != picture_data.images.shape[1:]:
             return None
         found.append(to_pixels(image))
     return sheet(found)

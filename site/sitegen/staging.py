@@ -151,7 +151,7 @@ def _swap(folder: Path, output: Path) -> None:
 
 
 def _exchanged(first: Path, second: Path) -> bool:
-    """Exchange two folders in one step, where the system can (Linux): whoever dies leaves one of the two sites."""
+    """Exchange two folders in one step, where the system can (Linux): a build killed here leaves a whole site."""
     if not sys.platform.startswith("linux"):
         return False
     exchange = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
@@ -164,11 +164,11 @@ def _set_aside(output: Path) -> Path:
 
 
 @contextmanager
-def alone(output: Path) -> Iterator[None]:
-    """Let nobody else build this site meanwhile, and put right what a build that was killed left behind.
+def exclusively(output: Path) -> Iterator[None]:
+    """Hold the lock of this site, and put right what a build that was killed left behind.
 
     Raises:
-        InputError: If somebody else builds it for longer than `PATIENCE`.
+        InputError: If another build holds it for longer than `PATIENCE`.
     """
     output.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(output.with_name(f".{output.name}.lock"))
@@ -176,7 +176,7 @@ def alone(output: Path) -> Iterator[None]:
         lock.acquire(timeout=PATIENCE)
     except Timeout:
         raise InputError(
-            f"Somebody else has been building {output} for {PATIENCE / 60:.0f} minutes. Wait for it, or end it."
+            f"Another build of {output} has been running for {PATIENCE / 60:.0f} minutes. Wait for it, or end it."
         ) from None
     try:
         _put_right(output)

@@ -7,11 +7,13 @@ To add an executor, add a file here (or an entry point of the group ``curveboard
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, cast
 
 from benchmark.board.job import Job
+from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.runner import Progress, Report, Setting
 from benchmark.plugins import discover, look_up
 
@@ -68,12 +70,19 @@ def run_jobs(jobs: Jobs, setting: Setting, report: Report, *, on: str = "local")
         jobs: Jobs with the ids of their evaluations.
         setting: Where and how.
         report: Receives what happens, in this process.
-        on: Name of the executor.
+        on: Name of the executor, or an address that begins with it, such as ``ray://host:10001``.
 
     Returns:
         How many jobs ended in each state.
+
+    Raises:
+        EvidenceError: If the evidence could not be stored; nothing was computed.
     """
     executor = get_executor(on)
+    if "://" in on:
+        setting = dataclasses.replace(setting, address=on)
+    if jobs:
+        EvidenceStore(setting.artifacts).require()
     states: dict[int, str] = {}
     left = list(jobs)
     while left:
@@ -95,5 +104,5 @@ def executors() -> Mapping[str, Executor]:
 
 
 def get_executor(name: str) -> Executor:
-    """The executor called ``name``; raises `UnknownNameError` with the nearest names."""
-    return cast("Executor", look_up("executor", name, executors()))
+    """The executor called ``name``, or of an address ``name://…``; raises `UnknownNameError` with the nearest names."""
+    return cast("Executor", look_up("executor", name.partition("://")[0], executors()))

@@ -33,14 +33,14 @@ class Local:
 
         SIGINT lets every running job finish its chunk, then ends the run; a second one ends it at once.
         """
-        workers = min(setting.workers, len(jobs))
+        workers = min(setting.workers or 1, len(jobs))
         return _run_in_workers(jobs, setting, report, workers) if workers > 1 else _run_here(jobs, setting, report)
 
 
 def _run_here(jobs: Jobs, setting: Setting, report: Report) -> dict[int, str]:
     states: dict[int, str] = {}
     stop = threading.Event()
-    with _interruptible(stop.set), Owner(setting.locks) as owner:
+    with interruptible(stop.set), Owner(setting.locks) as owner:
         runner = Runner(setting, report, stop.is_set)
         for job, evaluation_id in jobs:
             states[evaluation_id] = "stopped" if stop.is_set() else runner.run(job, evaluation_id, owner.name)
@@ -48,7 +48,7 @@ def _run_here(jobs: Jobs, setting: Setting, report: Report) -> dict[int, str]:
 
 
 @contextmanager
-def _interruptible(stop: Callable[[], object]) -> Iterator[None]:
+def interruptible(stop: Callable[[], object]) -> Iterator[None]:
     """The first SIGINT calls ``stop``, the second interrupts."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -101,7 +101,7 @@ def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, workers: int) 
     listener.start()
     states: dict[int, str] = {}
     with (
-        _interruptible(stop.set),
+        interruptible(stop.set),
         ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(setting, events, stop)) as pool,
     ):
         futures: dict[Future[str], int] = {pool.submit(_work, job, number): number for job, number in jobs}

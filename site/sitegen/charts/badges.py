@@ -2,10 +2,13 @@
 
 `charts.js` has the same function for the models that a reader chooses; both are tested on the same cases, so all
 arithmetic here is that of whole numbers.
+
+Letters on the map of ranks (`rank_letter_places`) must not hide where two models change places.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -19,6 +22,11 @@ PLACES: Final = 64
 """Places along the axis that are tried, its ends left out."""
 APART: Final = 44
 """Smallest distance of two letters, in pixels of the plot, across or down."""
+
+MAP: Final = (300, 190)
+"""Width and height of the map of ranks in pixels where it is smallest: on a phone."""
+REACH: Final = 12
+"""How far a letter on the map of ranks reaches, in pixels, and how far it stays from what it must not hide."""
 
 
 def letter_places(counts: NDArray[np.integer], n: int, grid: Floats) -> list[int]:
@@ -44,3 +52,46 @@ def letter_places(counts: NDArray[np.integer], n: int, grid: Floats) -> list[int
         chosen.append(tried[best])
         taken.append((int(x[best]), int(y[k, best])))
     return chosen
+
+
+def rank_letter_places(
+    places: Sequence[Floats], x: Floats, top: int, crossings: Sequence[tuple[float, float]]
+) -> list[tuple[float, ...]]:
+    """Where each model's letter stands on the map of ranks, so that it hides no crossing and no other letter.
+
+    A model that is on the map at the first position has its letter there, outside the plot, where nothing crosses. A
+    second one stands near the line's end, as far back as it must; where it would hide something it is left out.
+
+    Args:
+        places: Place of each model at each position, shape (k,) each; NaN where it has none.
+        x: The positions, shape (k,), rising from 0.
+        top: Last place that the map shows.
+        crossings: (position, place) of each crossing.
+    """
+    scale = np.array([MAP[0] / x[-1], MAP[1] / top])
+    marks = np.array(crossings, dtype=np.float64).reshape(-1, 2) * scale
+    taken = np.empty((0, 2))
+    found: list[tuple[float, ...]] = []
+    for own in places:
+        inside = np.flatnonzero(own <= top)
+        if not len(inside):
+            found.append(())
+            continue
+        at_edge = inside[0] == 0
+        at = [0.0] if at_edge else []
+        last_quarter = inside[inside >= inside[0] + 3 * (inside[-1] - inside[0]) // 4][::-1]
+        for candidates, needed in ((inside, True), (last_quarter, False))[int(at_edge) :]:
+            spots = np.column_stack((x[candidates], own[candidates])) * scale
+            room = np.minimum(_room(spots, marks), _room(spots, taken) / 2)
+            best = int(np.argmax(np.minimum(room, REACH)))
+            if needed or room[best] >= REACH:
+                at.append(float(x[candidates[best]]))
+                taken = np.vstack((taken, spots[best]))
+        found.append(tuple(at))
+    return found
+
+
+def _room(spots: Floats, others: Floats) -> Floats:
+    """How far each spot is from the nearest of others, across or down, in pixels."""
+    nearest: Floats = np.abs(spots[:, None] - others[None]).max(axis=2).min(axis=1, initial=np.inf)
+    return nearest

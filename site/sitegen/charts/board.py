@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 from sitegen.board_view import BoardView, Ranking
-from sitegen.charts.badges import letter_places
+from sitegen.charts.badges import letter_places, rank_letter_places
 from sitegen.charts.base import HEIGHT, WIDTH, Chart, Line, Mark, eps_chart, path
 from sitegen.leads import sentence
 
@@ -93,21 +93,21 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
     shown = [i for i in range(len(ranking.rows)) if np.nanmin(places[i], initial=np.inf) <= top]
     back = [i for i in shown if not view.letter(ranking.rows[i].slug)][:DRAWN]
     front = [i for i in shown if view.letter(ranking.rows[i].slug)]
-    lines = []
     x = axis.grid[positions]
-    for i in (*back, *front):
-        built = ranking.rows[i]
-        letter = view.letter(built.slug)
-        style = f"{view.style(built.slug)} thick" if letter else "faint"
-        ends: tuple[float, ...] = ()
-        if letter and (inside := np.flatnonzero(places[i] <= top)).size:
-            ends = (float(x[inside[0]]), float(x[inside[-1]]))
-        title = built.title if letter else ""
-        lines.append(Line(title, x, _within(places[i], top), style, False, letter, ends, built.slug))
     everyone = [*front, *back]
     found = crossings_of(x, places[everyone], top)
     if len(found) > MARKED:
         found = crossings_of(x, places[front], top)
+    letters = rank_letter_places([places[i] for i in front], x, top, [(at, place) for at, place, _, _ in found])
+    lettered = dict(zip(front, letters, strict=True))
+    lines = []
+    for i in (*back, *front):
+        built = ranking.rows[i]
+        letter = view.letter(built.slug)
+        style = f"{view.style(built.slug)} thick" if letter else "faint"
+        title = built.title if letter else ""
+        ends = lettered.get(i, ())
+        lines.append(Line(title, x, _within(places[i], top), style, False, letter, ends, built.slug))
     starts = {i: float(places[i, 0]) for i in front}
     said = ", ".join(f"{ranking.rows[i].title} {place:.0f}" for i, place in sorted(starts.items(), key=lambda s: s[1]))
     return replace(
@@ -117,7 +117,7 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
         y_label="rank",
         y_range=(top + 0.5, 0.5),
         y_ticks=[(place, str(place)) for place in range(1, top + 1)],
-        marks=[reign.start for reign in ranking.reigns[1:]],
+        marks=[lead.start for lead in ranking.lead_ranges[1:]],
         lines=lines,
         crossings=_marks(ranking, everyone, len(front), found),
         css="board ranks",

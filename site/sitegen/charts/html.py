@@ -45,9 +45,8 @@ def html(chart: Chart) -> Markup:
     for line, x, y in badges(chart):
         where = f"left:{_percent(chart.fx(x))};top:{_percent(chart.fy(y))}"
         key = f' data-k="{escape(line.key)}"' if line.key else ""
-        parts.append(
-            f'<span class="badge {line.style}"{key} style="{where}" aria-hidden="true">{escape(line.badge)}</span>'
-        )
+        css = f"badge {line.style}" + (" edge" if x == chart.x_range[0] else "")
+        parts.append(f'<span class="{css}"{key} style="{where}" aria-hidden="true">{escape(line.badge)}</span>')
     parts.append(f'</div><div class="xlabel">{escape(chart.x_label)}</div>')
     if chart.legend:
         parts.append(_legend(chart))

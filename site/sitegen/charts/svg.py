@@ -19,7 +19,7 @@ _STROKES: Final = {"dash": "6 4", "dots": "1.5 3.5", "dashdot": "7 3 1.5 3"}
 
 def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
     """The chart as a stand-alone SVG with its own fonts, colours and legend, for papers."""
-    left, right, top = 58, 14, 30
+    left, right, top = 58, 14, 30 if chart.title else 10
     everything: list[Line | Area | Point] = [*chart.lines, *chart.areas, *chart.points]
     labelled = [item for item in everything if item.label]
     rows = _legend_rows([item.label for item in labelled], width - left - right)
@@ -31,13 +31,13 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
         'font-family="Liberation Sans, Arial, Helvetica, sans-serif" font-size="11" fill="#222">',
         f"<title>{escape(chart.title)}</title><desc>{escape(chart.description)}</desc>",
         f'<rect width="{width}" height="{total}" fill="#fff"/>',
-        f'<text x="{left}" y="18" font-size="14">{escape(chart.title)}</text>',
+        f'<text x="{left}" y="18" font-size="14">{escape(chart.title)}</text>' if chart.title else "",
         f'<g transform="translate({left},{top})">',
     ]
     out += _svg_frame(chart, w, h)
     for area in chart.areas:
         d = area_path(chart, area, width=10 * w, height=10 * h)
-        out.append(f'<path d="{d}" transform="scale(.1)" fill="{_tint(area.style)}"/>')
+        out.append(f'<path d="{d}" transform="scale(.1)" fill="{_tint(area.style)}"{_seen_through(chart)}/>')
     for line in chart.lines:
         d = path(chart, line.x, line.y, step=line.step, width=10 * w, height=10 * h)
         out.append(f'<path d="{d}" transform="scale(.1)" fill="none" {_stroke(line.style, 10)}/>')
@@ -49,7 +49,7 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
         at = f'cx="{chart.fx(mark.x) * w:.1f}" cy="{chart.fy(mark.y) * h:.1f}"'
         out.append(f'<circle {at} r="1.4" fill="#222"/>')
     for line, at_x, at_y in badges(chart):
-        cx, cy = chart.fx(at_x) * w, chart.fy(at_y) * h
+        cx, cy = chart.fx(at_x) * w - (9 if at_x == chart.x_range[0] else 0), chart.fy(at_y) * h
         out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="7" fill="{colour(line.style)}"/>')
         out.append(
             f'<text x="{cx:.1f}" y="{cy + 3.5:.1f}" text-anchor="middle" font-size="10" '
@@ -62,10 +62,11 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
 
 
 def _svg_frame(chart: Chart, w: int, h: int) -> Iterable[str]:
+    beside = -20 if any(x == chart.x_range[0] for _, x, _ in badges(chart)) else -8  # letters stand before the axis
     for y, text in chart.y_ticks:
         at = chart.fy(y) * h
         yield f'<path d="M0 {at:.1f}H{w}" stroke="#ddd" fill="none"/>'
-        yield f'<text x="-8" y="{at + 4:.1f}" text-anchor="end">{escape(text)}</text>'
+        yield f'<text x="{beside}" y="{at + 4:.1f}" text-anchor="end">{escape(text)}</text>'
     for x in chart.marks:
         at = chart.fx(x) * w
         yield f'<path d="M{at:.1f} 0V{h}" stroke="#999" stroke-dasharray="2 3" fill="none"/>'
@@ -121,6 +122,11 @@ def _tint(style: str) -> str:
     """The series' colour at 15 % on white, opaque: PDFs without transparency are the same bytes each time."""
     channels = (int(colour(style)[k : k + 2], 16) for k in (1, 3, 5))
     return "#" + "".join(f"{round(255 - 0.15 * (255 - channel)):02x}" for channel in channels)
+
+
+def _seen_through(chart: Chart) -> str:
+    """Areas of several curves lie over each other."""
+    return ' style="mix-blend-mode:multiply"' if len(chart.areas) > 1 else ""
 
 
 def _stroke(style: str, scale: int) -> str:

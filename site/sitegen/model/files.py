@@ -49,14 +49,14 @@ def bibtex(row: Row, *, board: str) -> str:
 
 def bibtex_entry(key: str, fields: Mapping[str, str]) -> str:
     """One entry of BibTeX; fields without a value are left out."""
-    told = {name: value if name == "url" else _tex(value) for name, value in fields.items() if value}
+    told = {name: value if name == "url" else tex(value) for name, value in fields.items() if value}
     lines = [f"  {name} = {{{value}}},\n" for name, value in told.items()]
     return f"@misc{{{key},\n{''.join(lines)}}}\n"
 
 
 def latex(facts: RowFacts, clean: Share | None) -> str:
     """A row for a paper's table: title, clean accuracy, robust accuracy at each published budget of each norm."""
-    cells = [_tex(facts.row.model.title), words.percent(clean.value if clean else None)]
+    cells = [tex(facts.row.model.title), words.percent(clean.value if clean else None)]
     heads = ["Model", "Clean"]
     for threat, found in facts.threats.items():
         if threat != UNION:
@@ -66,7 +66,8 @@ def latex(facts: RowFacts, clean: Share | None) -> str:
     return "% " + " & ".join(heads) + "\n" + " & ".join(cells) + " \\\\\n"
 
 
-def _tex(text: str) -> str:
+def tex(text: str) -> str:
+    """Text for LaTeX; what begins with a brace is taken to be LaTeX already."""
     table = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
     return "".join(table.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text) if "{" not in text[:1] else text
 

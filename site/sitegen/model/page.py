@@ -21,7 +21,7 @@ from sitegen.charts.svg import svg
 from sitegen.facts import Credit, RowFacts, ThreatFacts, credits_of
 from sitegen.findings import Found
 from sitegen.model.files import bibtex, json_bytes, latex, model_json, samples_csv
-from sitegen.model.strips import Stock, Strip, strips_of
+from sitegen.model.strips import PictureData, Strip, strips_of
 from sitegen.panels import panels
 from sitegen.records import Published, Share
 from sitegen.render import Frame, render
@@ -161,6 +161,9 @@ STATUS: Final = {
     RowStatus.COMPLETE: "",
     RowStatus.INCOMPLETE: "This row is not complete: some of its evaluations are still to come or have failed. It is "
     "not ranked.",
+    RowStatus.REPORTED: "This row was reported by another board. Its adversarial examples are proven; that nothing "
+    "nearer was found is not: it is ranked once this board has searched itself.",
+    RowStatus.WITHDRAWN: "This model was withdrawn. It is not ranked.",
     RowStatus.STALE: "This row is stale: it was evaluated by an older version of the protocol, and is not ranked with "
     "rows of the present one.",
     RowStatus.SUPERSEDED: "This row is of older weights: the board ranks the newer ones.",
@@ -172,7 +175,7 @@ def model_page(
     dataset: DatasetInfo,
     changes: Sequence[ChangeInfo],
     *,
-    stock: Stock,
+    picture_data: PictureData,
     files: dict[str, bytes],
     bundle: Bundle | None = None,
 ) -> ModelPage:
@@ -182,7 +185,7 @@ def model_page(
         facts: The row.
         dataset: Its dataset.
         changes: The changelog's entries about the model.
-        stock: What pictures are made from.
+        picture_data: What pictures are made from.
         files: Receives the files.
         bundle: The row's bundle, if it is offered.
     """
@@ -193,7 +196,7 @@ def model_page(
         dataset=dataset,
         status=_status(facts),
         clean=clean,
-        sections=[_section(facts, found, dataset, stock, files) for found in facts.threats.values()],
+        sections=[_section(facts, found, dataset, picture_data, files) for found in facts.threats.values()],
         missing=[(symbol(threat), samples) for threat, samples in facts.missing.items()],
         panels=_panels(facts),
         claims=_claims(facts, clean),
@@ -209,7 +212,7 @@ def model_page(
         f"--protocol {row.protocol.name}",
     )
     files["model.json"] = json_bytes(model_json(page))
-    files["samples.csv"] = samples_csv(facts, stock.labels)
+    files["samples.csv"] = samples_csv(facts, picture_data.labels)
     files["cite.bib"] = page.bibtex.encode()
     files["row.tex"] = page.latex.encode()
     return page
@@ -236,7 +239,7 @@ def _status(facts: RowFacts) -> str:
 
 
 def _section(
-    row: RowFacts, facts: ThreatFacts, dataset: DatasetInfo, stock: Stock, files: dict[str, bytes]
+    row: RowFacts, facts: ThreatFacts, dataset: DatasetInfo, picture_data: PictureData, files: dict[str, bytes]
 ) -> ThreatSection:
     curve, axis = facts.curve, facts.axis
     area = curve.area_interval(up_to=axis.maximum)
@@ -252,9 +255,9 @@ def _section(
         decided=facts.decided(),
         credits=credits_of(facts),
         families=_families(facts),
-        strips=strips_of(facts, stock, files) if facts.parts else [],
+        strips=strips_of(facts, picture_data, files) if facts.parts else [],
         sample_chart=sample_chart(facts) if facts.beside and alone else None,
-        classes=class_figures(facts, stock.labels, dataset) if stock.labels is not None and alone else [],
+        classes=class_figures(facts, picture_data.labels, dataset) if picture_data.labels is not None and alone else [],
     )
 
 

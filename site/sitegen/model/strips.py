@@ -43,7 +43,7 @@ class Strip:
 
 
 @dataclass(frozen=True, eq=False)
-class Stock:
+class PictureData:
     """What pictures of samples are made from.
 
     Attributes:
@@ -73,7 +73,7 @@ class Stock:
         return image
 
 
-def strips_of(facts: ThreatFacts, stock: Stock, files: dict[str, bytes]) -> list[tuple[str, list[Strip]]]:
+def strips_of(facts: ThreatFacts, picture_data: PictureData, files: dict[str, bytes]) -> list[tuple[str, list[Strip]]]:
     """The easiest and the hardest samples that have an adversarial example; their pictures go into ``files``."""
     distances = facts.curve.distances
     known = np.flatnonzero((distances > 0) & np.isfinite(distances))
@@ -83,20 +83,20 @@ def strips_of(facts: ThreatFacts, stock: Stock, files: dict[str, bytes]) -> list
         "Hardest to break": order[max(len(order) - COUNT, COUNT) :][::-1],
     }
     found = {
-        title: [s for sample in map(int, chosen) if (s := _strip(facts, stock, sample, files)) is not None]
+        title: [s for sample in map(int, chosen) if (s := _strip(facts, picture_data, sample, files)) is not None]
         for title, chosen in groups.items()
     }
     return [(title, strips) for title, strips in found.items() if strips]
 
 
-def _strip(facts: ThreatFacts, stock: Stock, sample: int, files: dict[str, bytes]) -> Strip | None:
+def _strip(facts: ThreatFacts, picture_data: PictureData, sample: int, files: dict[str, bytes]) -> Strip | None:
     part = facts.parts[int(facts.winner[sample])]
-    clean = stock.clean(sample)
-    example = stock.examples.get(part.data.evidence, sample) if stock.examples is not None else None
+    clean = picture_data.clean(sample)
+    example = picture_data.examples.get(part.data.evidence, sample) if picture_data.examples is not None else None
     if clean is None or example is None or example.shape != clean.shape:
         return None
     pixels = strip([to_pixels(clean), to_pixels(example), difference(clean, example)])
-    name, distance = stock.label(sample), float(facts.curve.distances[sample])
+    name, distance = picture_data.label(sample), float(facts.curve.distances[sample])
     file = f"sample-{facts.axis.threat}-{sample}.png"
     files[file] = png(pixels)
     alt = (

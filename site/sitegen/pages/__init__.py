@@ -29,6 +29,7 @@ class Site:
         changes: The changelog, the newest first.
         overview: How much the database holds.
         as_of: The moment that the site shows, if it is not the present.
+        address: Where the site will be, ending in a slash; empty if that is not known.
     """
 
     session: Session
@@ -36,6 +37,7 @@ class Site:
     changes: Sequence[ChangeInfo]
     overview: Overview
     as_of: datetime | None
+    address: str = ""
 
 
 @dataclass(frozen=True)

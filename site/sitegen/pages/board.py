@@ -15,8 +15,11 @@ from sitegen.board_view import BoardView
 from sitegen.charts.base import Chart
 from sitegen.charts.board import backdrop, curves_chart, ranks_chart
 from sitegen.charts.html import html
+from sitegen.citations import board_bibtex
 from sitegen.columns import Column, columns
+from sitegen.grid_view import SharedGrid, shared_grids
 from sitegen.leads import Lead, Sentence, leads, sentence
+from sitegen.model.files import bibtex
 from sitegen.pages import Page, Site
 from sitegen.records import Cell, Published
 from sitegen.render import Frame, fragment, render
@@ -26,7 +29,7 @@ from sitegen.threats import UNION, symbol
 
 PAGE_ROWS: Final = 100
 """Rows of a static page; the rest follow on pages of their own."""
-SCRIPTS: Final = ("charts.js", "intervals.js", "board-table.js", "board-charts.js", "board.js")
+SCRIPTS: Final = ("charts.js", "intervals.js", "board-table.js", "board-charts.js", "board-take.js", "board.js")
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,11 @@ class TableRow:
     published: Sequence[Published]
     cells: Sequence[Cell]
     area: Cell
+
+    @property
+    def paper(self) -> str:
+        """The address of the model's paper; empty if it names none."""
+        return words.paper_link(str(self.built.row.model.card.get("paper") or ""))
 
 
 @dataclass(frozen=True)
@@ -76,6 +84,7 @@ class BoardPage:
         apart: Compared rows that are not ranked here, each with the reason.
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
+        grids: Grids that the rows share: each has a page that ranks by it.
     """
 
     view: BoardView
@@ -93,6 +102,7 @@ class BoardPage:
     apart: Sequence[tuple[BuiltRow, str]]
     curves: Chart | None
     ranks: Chart | None
+    grids: Sequence[SharedGrid]
 
 
 def table_rows(view: BoardView, threat: str, shown: Sequence[Column]) -> list[TableRow]:
@@ -146,6 +156,7 @@ def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
     """Every page and data file of the board, by path from the site's root."""
     shown = columns(view)
     files: dict[str, bytes] = {f"{view.folder}/models.js": _models_js(view, shown)}
+    files[f"{view.folder}/cite.js"] = push("cite", _citations(view))
     if not view.axes:
         rows = unranked_rows(view, shown)
         files[f"{view.folder}/index.html"] = _page(view, "", shown, rows, names=["index.html"], number=0, as_of=as_of)
@@ -223,6 +234,7 @@ def _page(
         apart=view.apart_in(threat) if axis else [],
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
+        grids=shared_grids(view),
     )
     return render("board.html", frame, page=page)
 
@@ -266,6 +278,14 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "authors": words.listed(map(str, card.get("authors") or [])),
         "paper": words.paper_link(str(card.get("paper") or "")),
     }
+
+
+def _citations(view: BoardView) -> dict[str, str]:
+    """Of each row, and of the board under the empty name, the BibTeX entries."""
+    about = (
+        f"{view.board.dataset.name}, {view.board.n} images, {view.board.protocol.name} v{view.board.protocol.version}"
+    )
+    return {"": board_bibtex(view), **{built.slug: bibtex(built.row, board=about) for built in view.rows}}
 
 
 def _trained_for(card: Mapping[str, Any]) -> str:

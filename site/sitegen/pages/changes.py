@@ -24,7 +24,7 @@ def _make(site: Site) -> dict[str, bytes]:
         built.slug: f"{view.folder}/models/{built.page_folder}/index.html" for view in site.views for built in view.rows
     }
     page = render("changes.html", frame, page={"history": stories}, homes=homes, total=len(site.changes))
-    return {"changes/index.html": page, "changes/atom.xml": _atom(stories, _name(site), site.as_of).encode()}
+    return {"changes/index.html": page, "changes/atom.xml": _atom(stories, _name(site), site).encode()}
 
 
 def _name(site: Site) -> str:
@@ -33,25 +33,28 @@ def _name(site: Site) -> str:
     return hashlib.sha256(repr(first).encode()).hexdigest()[:16]
 
 
-def _atom(stories: Sequence[Story], name: str, as_of: datetime | None) -> str:
+def _atom(stories: Sequence[Story], name: str, site: Site) -> str:
     """RFC 4287; the feed's date is its newest entry's, so that the same database gives the same bytes."""
-    updated = stories[0].at if stories else as_of or datetime(1970, 1, 1, tzinfo=UTC)
-    entries = "".join(_entry(entry, name) for entry in stories)
+    updated = stories[0].at if stories else site.as_of or datetime(1970, 1, 1, tzinfo=UTC)
+    home = f"{site.address}changes/" if site.address else ""
+    entries = "".join(_entry(entry, name, home) for entry in stories)
+    itself = f'<link rel="self" type="application/atom+xml" href={quoteattr(f"{home}atom.xml")}/>\n' if home else ""
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<feed xmlns="http://www.w3.org/2005/Atom">\n'
         f"<title>Curveboard: changes</title>\n<id>urn:curveboard:{name}:changes</id>\n"
         "<author><name>Curveboard</name></author>\n"
-        f'<link rel="alternate" type="text/html" href="index.html"/>\n<updated>{updated.isoformat()}</updated>\n'
+        f'<link rel="alternate" type="text/html" href={quoteattr(f"{home}index.html")}/>\n{itself}'
+        f"<updated>{updated.isoformat()}</updated>\n"
         f"{entries}</feed>\n"
     )
 
 
-def _entry(entry: Story, name: str) -> str:
+def _entry(entry: Story, name: str, home: str) -> str:
     told = [f"{norm} {move_text(move)}." for _, norm, moves in by_norm(entry.moves[:12]) for move in moves]
     text = " ".join([*entry.sentences, *told])
     return (
         f"<entry><title>{escape(entry.title)}</title><id>urn:curveboard:{name}:change:{entry.id}</id>"
-        f"<updated>{entry.at.isoformat()}</updated><link href={quoteattr(f'index.html#change-{entry.id}')}/>"
+        f"<updated>{entry.at.isoformat()}</updated><link href={quoteattr(f'{home}index.html#change-{entry.id}')}/>"
         f"<summary>{escape(text)}</summary></entry>\n"
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
-from benchmark.threat.budget import limit
+from benchmark.differences import paired_difference
 from db import queries
 from sitegen.axes import Axis
 from sitegen.board_view import BoardView
@@ -34,7 +34,6 @@ SIDE: Final = 64
 """Pixels that a picture's larger side has about, on the page."""
 REACHES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
 """Where the axis of a difference may end: ends whose halves are round."""
-Z95: Final = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -186,24 +185,6 @@ def _figures(view: BoardView, axis: Axis, chosen: Sequence[BuiltRow], shown: Seq
         cells = [column.cell(built, axis.threat).text for column in own]
         table.append([built.title, *shares, number(figures.area.value), number(figures.median), *cells])
     return table
-
-
-def paired_difference(a: Floats, b: Floats, eps: Floats) -> tuple[Floats, Floats]:
-    """Difference of two robust accuracies on the same samples, and the half width of its 95 % interval.
-
-    With p and q the shares of samples that only the first, only the second is robust on: the difference is p − q, its
-    variance (p + q − (p − q)²) / n, as in McNemar's test. Point by point, not for the whole curve at once.
-
-    Args:
-        a: Distances of the first, shape (n,).
-        b: Distances of the second, shape (n,).
-        eps: Where, shape (g,).
-    """
-    n = len(a)
-    first = np.array([np.count_nonzero((a > e) & (b <= e)) for e in limit(eps)]) / n
-    second = np.array([np.count_nonzero((b > e) & (a <= e)) for e in limit(eps)]) / n
-    gap = first - second
-    return gap, Z95 * np.sqrt(np.maximum(first + second - gap**2, 0) / n)
 
 
 def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) -> Chart:

@@ -16,11 +16,11 @@ import numpy as np
 
 from db.queries import ChangeInfo
 from sitegen.axes import Axis
-from sitegen.board_view import BoardView
+from sitegen.board_view import BoardView, Ranking
 from sitegen.charts.board import curves_chart, ranks_chart
 from sitegen.charts.pdf import pdf
 from sitegen.charts.svg import svg
-from sitegen.model.files import bibtex_entry
+from sitegen.citations import board_bibtex
 from sitegen.pages import Page, Site
 from sitegen.records import Share
 from sitegen.render import Frame, render
@@ -34,11 +34,11 @@ def _make(site: Site) -> dict[str, bytes]:
     """Every file for downloading, and the page that lists them."""
     views, changes, as_of = site.views, site.changes, site.as_of
     files: dict[str, bytes] = {}
-    rows = {view.board.slug: _flat_rows(view) for view in views}
+    rows = {view.board.slug: flat_rows(view) for view in views}
     for view in views:
         files[f"{view.folder}/board.csv"] = _csv(rows[view.board.slug])
         files[f"{view.folder}/board.json"] = _board_json(view, rows[view.board.slug])
-        files[f"{view.folder}/board.bib"] = _bibtex(view)
+        files[f"{view.folder}/board.bib"] = board_bibtex(view).encode()
         for threat in drawn_threats(view):
             for name, chart in (("curves", curves_chart(view, threat)), ("ranks", ranks_chart(view, threat))):
                 drawn = svg(chart, width=760, height=460)
@@ -58,17 +58,9 @@ def drawn_threats(view: BoardView) -> list[str]:
     return [threat for threat, ranking in view.rankings.items() if ranking.rows]
 
 
-def _bibtex(view: BoardView) -> bytes:
-    """An entry of the board itself."""
-    year = max((built.record.finished[:4] for built in view.everyone), default="")
-    fields = {"title": "{Robustness curves: " + view.title + "}", "author": "{Curveboard}", "year": year}
-    note = f"{len(view.everyone)} models; dataset {view.board.dataset.digest[:16]}"
-    return bibtex_entry(view.board.slug, {**fields, "note": note}).encode()
-
-
-def _flat_rows(view: BoardView) -> list[dict[str, Any]]:
+def flat_rows(view: BoardView) -> list[dict[str, Any]]:
     """The rows of the CSV: every declared output of any row is a column of all."""
-    outputs = list(dict.fromkeys(name for built in view.everyone for name in built.record.fields))
+    outputs = sorted({name for built in view.everyone for name in built.record.fields})
     return [_flat(view, built) | {name: built.record.fields.get(name) for name in outputs} for built in view.everyone]
 
 
@@ -82,6 +74,8 @@ def _flat(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "digest": built.row.model.digest,
         "status": "crossed" if record.crossing else built.row.status.value,
         "protocol_version": built.row.protocol.version,
+        "authors": "; ".join(map(str, card.get("authors") or [])),
+        "paper": str(card.get("paper") or ""),
         "architecture": record.architecture,
         "parameters": record.parameters,
         "training_method": card.get("training_method") or "",
@@ -100,10 +94,18 @@ def _flat(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         for k, eps in enumerate(axis.published):
             flat |= _share(f"{threat}_{eps:g}", figures.published[k].accuracy if figures else None)
             flat[f"{threat}_{eps:g}_certified"] = figures.published[k].certified if figures else None
+            flat[f"{threat}_{eps:g}_rank"] = _rank(view.rankings[threat], built, eps)
         flat |= _share(f"{threat}_area", figures.area if figures else None)
         for name in FIGURES:
             flat[f"{threat}_{name}"] = getattr(figures, name) if figures else None
     return flat
+
+
+def _rank(ranking: Ranking, built: BuiltRow, eps: float) -> int | None:
+    """The row's rank at a marked budget; None where it has none, or every model is broken."""
+    places = [i for i, row in enumerate(ranking.rows) if row is built]
+    counts = ranking.counts[:, int(np.searchsorted(ranking.axis.grid, eps))]
+    return 1 + int((counts > counts[places[0]]).sum()) if places and counts.any() else None
 
 
 def _share(name: str, value: Share | None) -> dict[str, float | None]:
@@ -290,7 +292,7 @@ def _croissant(views: Sequence[BoardView], data: Mapping[str, bytes]) -> dict[st
 
 
 def _record_set(view: BoardView) -> dict[str, Any]:
-    first = _flat_rows(view)[0]
+    first = flat_rows(view)[0]
     csv_file = f"{view.folder}/board.csv"
     texts = {"board", "slug", "title", "digest", "status", "architecture", "training_method", "training_norm"}
     texts |= {"venue", "flags"}

@@ -122,7 +122,7 @@ def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float,
     write = percent if output.unit == "share" else number
     rows = []
     for k, label in enumerate(labels):
-        cells = [_cell(table[:, k, j], ends, output.direction, write) for j in range(len(across.labels))]
+        cells = [heat_cell(table[:, k, j], ends, output.direction, write) for j in range(len(across.labels))]
         known = table[0, k][np.isfinite(table[0, k])]
         rows.append((label, cells, write(float(known.mean())) if len(known) else "–"))
     return HeatMap(
@@ -137,7 +137,8 @@ def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float,
     )
 
 
-def _cell(values: NDArray[np.float64], ends: tuple[float, float], direction: Direction, write: Any) -> HeatCell:
+def heat_cell(values: NDArray[np.float64], ends: tuple[float, float], direction: Direction, write: Any) -> HeatCell:
+    """A cell of value, low and high; ``ends`` are the smallest and the largest value that it is shaded between."""
     value, low, high = map(float, values)
     if not np.isfinite(value):
         return HeatCell("–", "", 0)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from benchmark.curve import proportion_interval
 from sitegen.charts.base import Line, Point
 from sitegen.charts.steps import beside
 from sitegen.facts import RowFacts, ThreatFacts
@@ -63,17 +64,27 @@ class Lower(Panel):
         """The share of all samples that is certified at the reference budget, or the mean radius without an axis."""
         fields = self.fields(found, row)
         share = fields.get("_certified")
-        return Cell(number(fields["_mean"]), "", fields["_mean"]) if share is None else Cell(percent(share), "", share)
+        if share is None:
+            return Cell(number(fields["_mean"]), "", fields["_mean"])
+        low, high = fields.get("_certified_low"), fields.get("_certified_high")
+        return Cell(percent(share), "" if low is None else f"{percent(low)}–{percent(high)}", share)
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
-        """Samples, mean radius, and the share of all samples that is certified at the reference budget."""
+        """Samples, mean radius, and the share of all samples that is certified at the reference budget.
+
+        The share has an interval where all samples were measured: of the others nothing is known.
+        """
         known = found.values[np.isfinite(found.values)]
         fields: dict[str, float | None] = {
             "_samples": float(found.measured.sum()),
             "_mean": float(known.mean()) if len(known) else None,
         }
         if (facts := facts_of(found, row)) is not None:
-            fields["_certified"] = float((np.nan_to_num(found.values, nan=0.0) > facts.axis.published[0]).mean())
+            certified = int((np.nan_to_num(found.values, nan=0.0) > facts.axis.published[0]).sum())
+            fields["_certified"] = certified / found.n
+            if found.measured.all():
+                low, high = proportion_interval(certified, found.n)
+                fields |= {"_certified_low": float(low), "_certified_high": float(high)}
         return fields
 
 

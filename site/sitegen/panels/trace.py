@@ -41,13 +41,21 @@ class TracePanel(Panel):
 
     def cell(self, found: Found, row: RowFacts) -> Cell:
         """Where it ends."""
-        last = self.fields(found, row)["_last"]
-        return Cell(percent(last) if found.output.unit == "share" else number(last), "", last)
+        fields = self.fields(found, row)
+        write = percent if found.output.unit == "share" else number
+        low, high = fields["_last_low"], fields["_last_high"]
+        interval = "" if low is None or high is None else f"{write(low)}–{write(high)}"
+        return Cell(write(fields["_last"]), interval, fields["_last"])
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
-        """Its first and its last value."""
-        known = found.table.values[np.isfinite(found.table.values)] if found.table else np.empty(0)
-        return {"_first": float(known[0]) if len(known) else None, "_last": float(known[-1]) if len(known) else None}
+        """Its first and its last value, and the interval of the last."""
+        names = ("_first", "_last", "_last_low", "_last_high")
+        known = np.flatnonzero(np.isfinite(found.table.values)) if found.table else np.empty(0)
+        if found.table is None or not len(known):
+            return dict.fromkeys(names)
+        table, first, last = found.table, known[0], known[-1]
+        values = (table.values[first], table.values[last], table.low[last], table.high[last])
+        return {name: float(v) if np.isfinite(v) else None for name, v in zip(names, values, strict=True)}
 
     def value(self, found: Found, row: RowFacts) -> Mapping[str, Any]:
         """The whole trace."""

@@ -8,6 +8,7 @@ window.CB.boardCharts = (board) => {
   const MOST = 200, NEAR = 26; // curves drawn at most; pixels within which a line answers to the pointer
   let plots = [], hot = null, narrowed = false;
 
+  const percent = (share) => `${Number((100 * share).toPrecision(4))}%`; // as charts/html.py
   const row = (slug) => { const { data } = board, i = data.place.get(slug); return data.counts.subarray(i * data.g, (i + 1) * data.g); };
   function pathOf(slug) {
     const { data } = board, end = data.grid[data.g - 1];
@@ -27,7 +28,7 @@ window.CB.boardCharts = (board) => {
     if (fresh) {
       for (const name of ["curves", "ranks"]) $(name).innerHTML = data.parts[name];
       $("strip").outerHTML = data.parts.strip;
-      $("reigns").innerHTML = data.parts.sentence;
+      $("leaders").innerHTML = data.parts.sentence;
       $("lettered").innerHTML = data.parts.lettered;
       $("aparthere").innerHTML = data.parts.apart;
       for (const part of ["curves", "ranks"]) $(part).closest("figure").querySelector("strong").textContent = `${part === "ranks" ? "Ranks" : "Robustness curves"} in ${data.symbol}`;
@@ -91,6 +92,15 @@ window.CB.boardCharts = (board) => {
     for (const line of linesOf(hot)) line.classList.add("hotline");
   }
 
+  // Models without a letter, the best at the reference budget first.
+  function behind() {
+    const { data } = board, at = CB.nearest(data.grid, data.published[0]);
+    const found = board.visible.filter((i) => !board.letterOf(data.slugs[i])).sort((a, b) => data.counts[b * data.g + at] - data.counts[a * data.g + at]);
+    return found.slice(0, MOST).map((i) => data.slugs[i]);
+  }
+  // Lines that the page holds as a picture only.
+  const pictured = () => { const image = plots[0].plot.querySelector(".backdrop"); return image && !image.hidden ? behind().map(pathOf) : []; };
+
   // Which lines are seen, and the letters of models that were chosen.
   function refresh() {
     const { data, state } = board, seen = new Set(board.visible.map((i) => data.slugs[i]));
@@ -101,10 +111,8 @@ window.CB.boardCharts = (board) => {
     if (backdrop) {
       backdrop.hidden = narrowed;
       if (narrowed) {
-        const at = CB.nearest(data.grid, data.published[0]);
-        const behind = board.visible.filter((i) => !board.letterOf(data.slugs[i])).sort((a, b) => data.counts[b * data.g + at] - data.counts[a * data.g + at]);
         const front = onCurves().querySelector("path.thick");
-        for (const i of behind.slice(0, MOST)) onCurves().insertBefore(drawn(data.slugs[i], "faint"), front);
+        for (const slug of behind()) onCurves().insertBefore(drawn(slug, "faint"), front);
       }
     }
     for (const { plot } of plots) {
@@ -126,7 +134,7 @@ window.CB.boardCharts = (board) => {
     const everyone = [...front, ...chosen], end = data.grid[data.g - 1];
     const places = CB.letterPlaces(everyone.map(row), n, data.grid);
     everyone.forEach((slug, k) => {
-      const style = `left:${100 * data.grid[places[k]] / end}%;top:${100 * (1 - row(slug)[places[k]] / n)}%`;
+      const style = `left:${percent(data.grid[places[k]] / end)};top:${percent(1 - row(slug)[places[k]] / n)}`;
       if (k < front.length) { plot.querySelector(`.badge[data-k="${CSS.escape(slug)}"]`)?.setAttribute("style", style); return; }
       plot.append(el("span", { class: `badge added ${board.styleOf(slug)}`, style, "aria-hidden": "true" }, board.letterOf(slug)));
       const lines = linesOf(slug);
@@ -138,5 +146,5 @@ window.CB.boardCharts = (board) => {
     const { data, state } = board;
     for (const { cursor: c } of plots) c.style.transform = `translateX(${100 * data.grid[state.at] / data.grid[data.g - 1]}%)`;
   }
-  return { show, refresh, cursor, heat };
+  return { show, refresh, cursor, heat, pictured };
 };

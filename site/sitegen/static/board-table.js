@@ -72,7 +72,7 @@ window.CB.boardTable = (board) => {
   function build() {
     const head = el("tr"), { state } = board;
     const add = (id, title, help) => {
-      const th = el("th", { scope: "col", "data-id": id, title: help || null });
+      const th = el("th", { scope: "col", "data-id": id, title: help || null, class: id === "model" ? "name" : null });
       const button = el("button", { type: "button" }, title);
       button.addEventListener("click", () => {
         const first = !["rank", "model", ...TEXTS].includes(id) && declared.find((c) => c.id === id)?.direction !== "lower";
@@ -94,7 +94,7 @@ window.CB.boardTable = (board) => {
   function newSlot() {
     const box = el("input", { type: "checkbox" });
     const rank = el("b"), ranks = el("span", { class: "ci" }), delta = el("span", { class: "delta" });
-    const badge = el("span"), link = el("a"), flag = el("a", { class: "flag" }), small = el("small");
+    const badge = el("span"), link = el("a"), flag = el("a", { class: "flag" }), small = el("small"), paper = el("a", { class: "paper" }, "paper");
     const cells = shown().map(([id, , , , show]) => {
       const main = el("span"), extra = el("span", { class: "ci" }), td = el("td", {}, main, extra);
       let bar = null;
@@ -102,9 +102,9 @@ window.CB.boardTable = (board) => {
       if (TEXTS.includes(id)) td.className = "text";
       return { show, main, extra, bar };
     });
-    const tr = el("tr", {}, el("td", {}, box), el("td", { class: "rank" }, rank, " ", delta, ranks), el("th", { scope: "row" }, badge, link, " ", flag, small));
+    const tr = el("tr", {}, el("td", {}, box), el("td", { class: "rank" }, rank, " ", delta, ranks), el("th", { scope: "row" }, badge, link, " ", flag, small, paper));
     for (const cell of cells) tr.append(cell.main.parentNode);
-    const slot = { tr, box, rank, ranks, delta, badge, link, flag, small, cells, i: -1 };
+    const slot = { tr, box, rank, ranks, delta, badge, link, flag, small, paper, cells, i: -1 };
     box.addEventListener("change", () => board.select(board.data.slugs[slot.i], box.checked));
     tr.addEventListener("pointerenter", () => board.charts.heat(board.data.slugs[slot.i]));
     tr.addEventListener("pointerleave", () => board.charts.heat(null));
@@ -128,6 +128,9 @@ window.CB.boardTable = (board) => {
       slot.flag.title = m.flags.join(", ");
       if (m.flags.length) slot.flag.href = `models/${m.slug}/index.html#flags`; else slot.flag.removeAttribute("href");
       set(slot.small, [m.arch, m.method, m.year].filter(Boolean).join(" · "));
+      slot.paper.hidden = !m.paper;
+      if (m.paper) slot.paper.href = m.paper; else slot.paper.removeAttribute("href");
+      slot.paper.setAttribute("aria-label", `Paper of ${m.title}`);
       slot.box.checked = on;
       slot.box.setAttribute("aria-label", `Select ${m.title}`);
       slot.tr.className = `${on ? "on" : ""} ${m.flags.length ? "flagged" : ""}`;

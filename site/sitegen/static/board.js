@@ -11,16 +11,23 @@ document.addEventListener("DOMContentLoaded", async () => {
   const index = new Map(models.map((m, i) => [m.slug, i]));
   const board = { PAGE: 100, state: null, data: null, visible: [], baseline: new Map(), basis: "", update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
   const table = CB.boardTable(board), charts = CB.boardCharts(board);
+  CB.boardTake(board);
   board.charts = charts;
   let state;
 
   // ---- state and address
   const FILTERS = [
-    ["arch", "Architecture", (m) => m.arch], ["method", "Training", (m) => m.method], ["year", "Year", (m) => m.year ? String(m.year) : ""],
+    ["arch", "Architecture", (m) => m.arch], ["method", "Training", (m) => m.method],
     ["venue", "Venue", (m) => m.venue], ["extra", "Extra data", (m) => m.extra ? "yes" : "no"],
-    ["size", "Parameters", (m) => m.size == null ? "" : m.size < 1e5 ? "below 100 000" : m.size < 1e6 ? "below 1 million" : m.size < 1e7 ? "below 10 million" : "10 million or more"],
     ["flags", "Warnings", (m) => m.flags.length ? "with warnings" : "without warnings"],
   ];
+  // Filters of a range: "from..to", either end may be open. A row without the value is in no range.
+  const RANGES = [["year", "Year", (m) => m.year], ["size", "Parameters", (m) => m.size], ["clean", "At ε = 0, %", (m) => m.unharmed && 100 * m.unharmed.value]];
+  const ends = (text) => text.split("..").map((end) => end === "" || end === undefined ? null : Number(end));
+  function within(value, text) {
+    const [low = null, high = null] = ends(text);
+    return value != null && (low === null || value >= low) && (high === null || value <= high);
+  }
   function read() {
     const p = new URLSearchParams(location.search);
     const wanted = p.get("norm"), eps = p.get("eps");
@@ -28,7 +35,7 @@ document.addEventListener("DOMContentLoaded", async () => {
       norm: names.includes(wanted) ? wanted : home.dataset.threat, eps: eps !== null && Number.isFinite(Number(eps)) ? Number(eps) : null,
       sort: p.get("sort") ?? "rank", down: p.get("dir") === "desc", q: p.get("q") ?? "", page: Math.max(Number(p.get("page")) || 1, 1), at: 0, ranks: null,
       cols: p.has("cols") ? p.get("cols").split(",").filter(Boolean) : null, sel: (p.get("sel") ?? "").split(",").filter((s) => index.has(s)).slice(0, MOST),
-      filters: Object.fromEntries(FILTERS.map(([id]) => [id, p.get(id) ?? ""])),
+      filters: Object.fromEntries(FILTERS.map(([id]) => [id, p.getAll(id)])), ranges: Object.fromEntries(RANGES.map(([id]) => [id, p.get(id) ?? ""])),
     };
   }
   let writing = 0;
@@ -41,7 +48,8 @@ document.addEventListener("DOMContentLoaded", async () => {
       if (state.sort !== "rank") p.set("sort", state.sort);
       if (state.down) p.set("dir", "desc");
       if (state.q) p.set("q", state.q);
-      for (const [id, value] of Object.entries(state.filters)) if (value) p.set(id, value);
+      for (const [id, values] of Object.entries(state.filters)) for (const value of values) p.append(id, value);
+      for (const [id, range] of Object.entries(state.ranges)) if (range) p.set(id, range);
       if (state.cols) p.set("cols", state.cols.join(","));
       if (state.sel.length) p.set("sel", state.sel.join(","));
       if (state.page > 1) p.set("page", String(state.page));
@@ -81,7 +89,8 @@ document.addEventListener("DOMContentLoaded", async () => {
     return board.data.slugs.map((_, i) => i).filter((i) => {
       const m = table.of(i);
       if (q && !`${m.title} ${m.slug} ${m.authors} ${m.arch} ${m.method} ${m.venue} ${m.year}`.toLowerCase().includes(q)) return false;
-      return FILTERS.every(([id, , value]) => !state.filters[id] || value(m) === state.filters[id]);
+      return FILTERS.every(([id, , value]) => !state.filters[id].length || state.filters[id].includes(value(m)))
+        && RANGES.every(([id, , value]) => !state.ranges[id] || within(value(m), state.ranges[id]));
     });
   }
   const set = (node, value) => { if (node.textContent !== value) node.textContent = value; };
@@ -159,19 +168,28 @@ document.addEventListener("DOMContentLoaded", async () => {
     for (const [id, title, value] of FILTERS) {
       const values = [...new Set(models.map(value))].filter(Boolean).sort();
       if (values.length < 2) continue;
-      const box = el("select", { id: `filter-${id}` }, el("option", { value: "" }, "any"), ...values.map((v) => el("option", { value: v }, v)));
-      box.value = values.includes(state.filters[id]) ? state.filters[id] : "";
-      box.addEventListener("change", () => { state.filters[id] = box.value; refilter(); });
+      const box = el("select", { id: `filter-${id}`, multiple: "", size: String(Math.min(values.length, 4)), title: "Several with Ctrl or ⌘" }, ...values.map((v) => el("option", { value: v }, v)));
+      for (const option of box.options) option.selected = state.filters[id].includes(option.value);
+      box.addEventListener("change", () => { state.filters[id] = [...box.selectedOptions].map((option) => option.value); refilter(); });
       menu.append(el("label", {}, title, box));
     }
+    for (const [id, title, value] of RANGES) {
+      const known = models.map(value).filter((v) => v != null);
+      if (Math.min(...known) === Math.max(...known) || !known.length) continue;
+      const given = ends(state.ranges[id]);
+      const boxes = ["from", "to"].map((name, k) => el("input", { type: "number", step: "any", id: `filter-${id}-${name}`, "aria-label": `${title}, ${name}`, placeholder: num(k ? Math.max(...known) : Math.min(...known), 4), value: given[k] ?? null }));
+      for (const box of boxes) box.addEventListener("change", () => { const [low, high] = boxes.map((b) => b.value); state.ranges[id] = low || high ? `${low}..${high}` : ""; refilter(); });
+      menu.append(el("div", { class: "range" }, title, el("span", {}, boxes[0], " to ", boxes[1])));
+    }
     const clear = el("button", { type: "button" }, "Clear");
-    clear.addEventListener("click", () => { for (const [id] of FILTERS) state.filters[id] = ""; filterMenu(); refilter(); });
+    clear.addEventListener("click", () => { for (const [id] of FILTERS) state.filters[id] = []; for (const [id] of RANGES) state.ranges[id] = ""; filterMenu(); refilter(); });
     menu.append(clear);
   }
+  const filters = () => Object.values(state.filters).filter((values) => values.length).length + Object.values(state.ranges).filter(Boolean).length;
   function refilter() {
     board.visible = chosen();
     state.page = 1;
-    const active = Object.values(state.filters).filter(Boolean).length;
+    const active = filters();
     set($("filters").querySelector("summary"), active ? `Filter (${active})` : "Filter");
     charts.refresh(); update(); write();
   }
@@ -224,7 +242,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   $("search").value = state.q;
   filterMenu();
   await show(state.norm);
-  if (Object.values(state.filters).some(Boolean) || state.q) { const page = state.page; refilter(); state.page = page; update(); }
+  if (filters() || state.q) { const page = state.page; refilter(); state.page = page; update(); }
   $("eps").addEventListener("input", () => move(Number($("eps").value), { from: "slider" }));
   $("eps").addEventListener("change", settle);
   $("epsnumber").addEventListener("change", typed);

@@ -3,7 +3,7 @@
 window.CB = (() => {
   const W = 2000, H = 1000; // resolution of the stretched SVG
   const threats = new Map();
-  let models = null, pictures = null;
+  let models = null, pictures = null, cited = null;
 
   // Data files push ["models" | "threat" | "bins" | "tiles", value] onto window.curveboard; take what is there.
   const bins = new Map();
@@ -12,6 +12,7 @@ window.CB = (() => {
     for (const [kind, value] of queue.splice(0)) {
       if (kind === "models") models = value;
       else if (kind === "tiles") pictures = value;
+      else if (kind === "cite") cited = value;
       else if (kind === "bins") bins.set(value.slug, value);
       else threats.set(value.threat, unpack(value));
     }
@@ -34,6 +35,10 @@ window.CB = (() => {
     drain();
     if (!bins.has(slug)) await load(`models/${slug}/bins.js`);
     return bins.get(slug);
+  }
+  async function citations() {
+    if (!cited) await load("cite.js");
+    return cited;
   }
   function allModels() { drain(); return models; }
   function tiles() { drain(); return pictures; }
@@ -164,5 +169,5 @@ window.CB = (() => {
     for (let i = 1; i < grid.length; i++) if (Math.abs(grid[i] - value) < Math.abs(grid[best] - value)) best = i;
     return best;
   }
-  return { threat, distances, allModels, tiles, falling, pct, num, el, svg, path, draw, percentTicks, letterPlaces, nearest, u16, W, H };
+  return { threat, distances, citations, allModels, tiles, falling, pct, num, el, svg, path, draw, percentTicks, letterPlaces, nearest, u16, W, H };
 })();

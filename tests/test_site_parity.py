@@ -1,0 +1,102 @@
+"""Every figure that a page shows with scripts is the one that it shows without, on a board of 12 and on one of 200."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import synthetic
+from browsers import opened, started
+from playwright.sync_api import Browser
+from sites import build
+
+from db.migrate import upgrade
+from db.session import Database
+
+pytestmark = pytest.mark.browser
+
+# What a page says outside of what scripts exchange: every text, and every figure of every chart.
+SAID = """() => {
+    const main = document.querySelector("main").cloneNode(true);
+    for (const part of main.querySelectorAll(
+        ".js, #table, #comparetool, #comparestatic, .cursorbox, .tip, .pager, [data-added]")) part.remove();
+    const text = (node) => node.textContent.replace(/\\s+/g, " ").trim();
+    const drawn = [...main.querySelectorAll(".plot path, .badge, .strip span")].map((part) =>
+        ["class", "d", "data-k", "style", "title"].map((name) => part.getAttribute(name) ?? "").join("|") + text(part));
+    const told = [...main.querySelectorAll("[aria-label]")].map((part) => part.getAttribute("aria-label"));
+    return { text: text(main), drawn: drawn.sort(), told: told.sort() };
+}"""
+
+# The table of a board: model -> heading -> all that the cell says.
+TABLE = """() => {
+    const text = (node) => node.textContent.replace(/\\s+/g, " ").trim();
+    const heads = [...document.querySelectorAll("#table thead th")]
+        .map((th) => th.textContent.replace(/%/g, "").trim());
+    const rows = {};
+    for (const row of document.querySelectorAll("#table tbody tr")) {
+        const copy = row.cloneNode(true);
+        for (const part of copy.querySelectorAll("[hidden], .delta, input")) part.remove();
+        const slug = row.querySelector("th a").getAttribute("href").split("/")[1];
+        rows[slug] = Object.fromEntries([...copy.cells].map((cell, k) => [heads[k], text(cell).replace(/\\s/g, "")]));
+    }
+    return rows;
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with started() as browser:
+        yield browser
+
+
+@pytest.fixture(scope="module", params=[(12, 60), (200, 30)], ids=["12 models", "200 models"])
+def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    models, n = request.param
+    folder = tmp_path_factory.mktemp("parity")
+    database = Database(f"sqlite:///{folder / 'board.db'}")
+    upgrade(database)
+    synthetic.populate(database, models=models, n=n, exact=0, attacks=("shrinking",))
+    database.engine.dispose()
+    build(folder)
+    return folder / "public"
+
+
+def pages_of(site: Path) -> list[str]:
+    """One page of each kind: every model's, attack's and dataset's is made by the same template and has no script."""
+    models = sorted(site.glob("boards/*/models/*/index.html"))
+    others = sorted(set(site.rglob("*.html")) - set(models))
+    return [str(page.relative_to(site)) for page in (*others, *models[:4])]
+
+
+def test_every_page_says_with_scripts_what_it_says_without(browser: Browser, site: Path) -> None:
+    address = site.as_uri()
+    wanted, names = {}, pages_of(site)
+    with opened(browser, address, java_script_enabled=False) as watched:
+        wanted = {name: watched.open(name).evaluate(SAID) for name in names}
+    with opened(browser, address) as watched:
+        for name in names:
+            page = watched.open(name)
+            page.wait_for_load_state("networkidle")
+            assert page.evaluate(SAID) == wanted[name], name
+
+
+def test_the_table_shows_the_same_figures_in_every_norm(browser: Browser, site: Path) -> None:
+    address, compared = site.as_uri(), 0
+    (folder,) = site.glob("boards/*/")
+    board = str(folder.relative_to(site))
+    with opened(browser, address, java_script_enabled=False) as plain, opened(browser, address) as scripted:
+        for first in ("index", "l2", "l1", "union"):
+            threat = "linf" if first == "index" else first
+            names = [first, *sorted(path.stem for path in folder.glob(f"{threat}-*.html"))]
+            for k, name in enumerate(names):
+                theirs = plain.open(f"{board}/{name}.html").evaluate(TABLE)
+                columns = "p0,p1,p2,cert,area,clean.accuracy,clever.score"
+                page = scripted.open(f"{board}/{first}.html?cols={columns}&page={k + 1}", ready="#board")
+                ours = page.evaluate(TABLE)
+                assert list(ours) == list(theirs)
+                for slug, cells in theirs.items():
+                    shown = {head: ours[slug].get(head) for head in cells}
+                    assert shown == cells, (name, slug)
+                    compared += len(cells)
+    assert compared > 12 * 4 * 5
