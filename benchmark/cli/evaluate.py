@@ -46,7 +46,14 @@ class Limit(click.ParamType):  # type: ignore[type-arg]
     metavar="N|all",
     help="Evaluate the first N samples (default: as many as its board has, or all).",
 )
-@click.option("--device", default="cpu", metavar="cpu|cuda", help="Where the models run.", show_default=True)
+@click.option(
+    "--device",
+    default="cpu",
+    metavar="DEVICE",
+    help="Where the models run: cpu; cuda, all GPUs of the machine; cuda:1, one of them.",
+    show_default=True,
+)
+@click.option("--jobs-per-gpu", default=1, type=click.IntRange(min=1), help="Jobs that share a GPU.", show_default=True)
 @click.option("--seed", default=0, type=click.IntRange(min=0), help="Seed of every job.", show_default=True)
 @click.option(
     "--plan", "plan_only", is_flag=True, help="Print the jobs, with the reason and cost of each; run nothing."
@@ -75,6 +82,7 @@ def command(
     measure: str | None,
     limit: int | str | None,
     device: str,
+    jobs_per_gpu: int,
     seed: int,
     plan_only: bool,
     rerun: Rerun,
@@ -114,7 +122,7 @@ def command(
     if plan_only:
         return
     ids = _register(place, protocol, entries, datasets, wanted)
-    setting = setting_of(place, device, rerun=rerun, workers=workers)
+    setting = setting_of(place, device, rerun=rerun, workers=workers, jobs_per_gpu=jobs_per_gpu)
     outcome = _run(plan, ids, setting, executor)
     _store_facts(place, as_json=as_json)
     _print_outcome(outcome, plan, as_json=as_json)
@@ -140,7 +148,9 @@ def _print_left(place: Place, wanted: Sequence[Job], *, as_json: bool) -> None:
         )
 
 
-def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: int | None = None) -> Setting:
+def setting_of(
+    place: Place, device: str, *, rerun: Rerun = "missing", workers: int | None = None, jobs_per_gpu: int = 1
+) -> Setting:
     """Where and how jobs of the workspace run."""
     from benchmark.jobs.executors import Setting
 
@@ -153,6 +163,7 @@ def setting_of(place: Place, device: str, *, rerun: Rerun = "missing", workers: 
         device=device,
         rerun=rerun,
         workers=workers,
+        jobs_per_gpu=jobs_per_gpu,
     )
 
 

@@ -36,7 +36,7 @@ class Setting:
         artifacts: Folder of the evidence, or the URL of a store.
         models: Folder of submitted models.
         locks: Folder of the evaluators' lock files.
-        device: ``cpu`` or ``cuda``.
+        device: As torch names it; ``cuda`` stands for all GPUs of the machine, ``cuda:1`` for one.
         threads: CPU threads a job may use; None leaves torch's choice.
         rerun: What may be run although it has ended before; see `benchmark.jobs.plan.make_plan`.
         workers: Jobs that may run at a time; None leaves it to the executor.

@@ -33,8 +33,24 @@ class Local:
 
         SIGINT lets every running job finish its chunk, then ends the run; a second one ends it at once.
         """
-        workers = min(setting.workers or 1, len(jobs))
-        return _run_in_workers(jobs, setting, report, workers) if workers > 1 else _run_here(jobs, setting, report)
+        places = devices(setting, torch.cuda.device_count() if setting.device == "cuda" else 0)
+        workers = min(len(places), len(jobs))
+        if workers > 1:
+            return _run_in_workers(jobs, setting, report, places[:workers])
+        return _run_here(jobs, setting, report)
+
+
+def devices(setting: Setting, gpus: int) -> list[str]:
+    """The device of each worker: ``cuda`` stands for all of this machine's GPUs in turn, anything else for itself.
+
+    Args:
+        setting: The device asked for; workers and jobs a GPU, if they were given.
+        gpus: How many GPUs this machine has.
+    """
+    if setting.device != "cuda" or not gpus:
+        shared = setting.jobs_per_gpu if setting.device.startswith("cuda") else 1
+        return [setting.device] * (setting.workers or shared)
+    return [f"cuda:{k % gpus}" for k in range(setting.workers or gpus * setting.jobs_per_gpu)]
 
 
 def _run_here(jobs: Jobs, setting: Setting, report: Report) -> dict[int, str]:
@@ -69,10 +85,11 @@ _worker: tuple[Runner, Owner] | None = None
 """What a worker process works with."""
 
 
-def _start_worker(setting: Setting, events: Any, stop: Any) -> None:
+def _start_worker(setting: Setting, events: Any, stop: Any, places: Any) -> None:
     global _worker  # noqa: PLW0603 - a process pool hands state to its tasks in no other way
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent asks through ``stop``
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    setting = dataclasses.replace(setting, device=places.get())
     _worker = (Runner(setting, events.put, stop.is_set), Owner(setting.locks).__enter__())
 
 
@@ -92,8 +109,12 @@ def _work(job: Job, evaluation_id: int) -> str:
     return runner.run(job, evaluation_id, owner.name)
 
 
-def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, workers: int) -> dict[int, str]:
+def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, places: list[str]) -> dict[int, str]:
     context = multiprocessing.get_context("spawn")
+    workers = len(places)
+    free = context.Queue()  # each worker takes its device
+    for place in places:
+        free.put(place)
     setting = dataclasses.replace(setting, threads=setting.threads or max(1, torch.get_num_threads() // workers))
     events = context.Queue()
     stop = context.Event()
@@ -102,7 +123,9 @@ def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, workers: int) 
     states: dict[int, str] = {}
     with (
         interruptible(stop.set),
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(setting, events, stop)) as pool,
+        ProcessPoolExecutor(
+            workers, context, initializer=_start_worker, initargs=(setting, events, stop, free)
+        ) as pool,
     ):
         futures: dict[Future[str], int] = {pool.submit(_work, job, number): number for job, number in jobs}
         for future in as_completed(futures):
