@@ -6,6 +6,7 @@ import torch
 from scipy.optimize import brentq, linprog
 
 from benchmark.attacks import EFFORTS, attacks, get_attack, run_attack
+from benchmark.attacks.access import limited
 from benchmark.attacks.engine.oracle import SAFETY
 from benchmark.errors import UnknownNameError
 from benchmark.verification import verify
@@ -85,7 +86,7 @@ def test_attack_finds_the_exact_distances_of_a_linear_model(name, norm):
         pytest.skip(f"{name} does not attack in {norm}, untargeted")
     model, x, y = linear_problem()
     exact = np.array([exact_distance(model, x[i], y[i], norm) for i in range(N)])
-    claimed = attack.run(model, x, y, norm=norm, effort="quick", seed=0, pool=None)
+    claimed = run_attack(attack, model, x, y, norm=norm, effort="quick")
     found = verify(model, x, y, claimed.adversarials).distances[norm].numpy()
     assert found[0] == exact[0] == 0
     assert (found >= exact * (1 - 1e-4)).all(), "a distance below the exact one means a broken norm, box or label check"
@@ -103,10 +104,12 @@ def test_attack_is_a_pure_function(name):
     model.linear.bias.requires_grad_(False)
     before = torch.random.get_rng_state()
     x_before, y_before = x.clone(), y.clone()
-    first = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None, **targets).adversarials
+    with limited(model, attack.access, name) as seen:
+        first = attack.run(seen, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None, **targets).adversarials
     assert torch.equal(torch.random.get_rng_state(), before), "the global random state has moved"
     torch.rand(5)
-    second = attack.run(model, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None, **targets).adversarials
+    with limited(model, attack.access, name) as seen:
+        second = attack.run(seen, x, y, norm=attack.norms[0], effort="quick", seed=3, pool=None, **targets).adversarials
     assert torch.equal(first, second), "the same seed gives another result"
     assert model.training
     assert not model.linear.training

@@ -39,7 +39,7 @@ def sigma_zero(
         threshold = torch.full((len(x), 1, 1, 1), _THRESHOLD, device=x.device)
         for k in range(steps):
             margin, gradient = oracle.gradients(x + delta, y)
-            _keep(x, delta, margin, norm=norm, best=best, fewest=fewest)
+            keep_fewer(x, delta, margin, norm=norm, best=best, fewest=fewest)
             adversarial = (margin > 0).view(-1, 1, 1, 1)
             rate = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * k / steps)))
             slope = torch.where(adversarial, 0.0, -gradient.view_as(x)) + _count_slope(delta, norm)
@@ -50,8 +50,8 @@ def sigma_zero(
             delta = (x + delta - rate * step).clamp_(0, 1) - x
             threshold = (threshold + torch.where(adversarial, 1.0, -1.0) * _PACE * rate).clamp(0, 1)
             delta = torch.where(_size(delta, norm) < threshold, 0.0, delta)
-        _keep(x, delta, oracle.margins(x + delta, y), norm=norm, best=best, fewest=fewest)
-        _take_back(oracle, x, y, norm=norm, best=best, fewest=fewest)
+        keep_fewer(x, delta, oracle.margins(x + delta, y), norm=norm, best=best, fewest=fewest)
+        take_back(oracle, x, y, norm=norm, best=best, fewest=fewest)
     return AttackResult(best)
 
 
@@ -66,13 +66,14 @@ def _count_slope(delta: Tensor, norm: Norm) -> Tensor:
     return 2 * delta * _SMOOTH / (length + _SMOOTH).square() / delta[0].numel()
 
 
-def _keep(x: Tensor, delta: Tensor, margin: Tensor, *, norm: Norm, best: Tensor, fewest: Tensor) -> None:
+def keep_fewer(x: Tensor, delta: Tensor, margin: Tensor, *, norm: Norm, best: Tensor, fewest: Tensor) -> None:
+    """Keep the perturbations that are adversarial and change less than ``best``, of which ``fewest`` is the number."""
     count = norms_of(delta, norm)
     fewer = (margin > 0) & (count < fewest)
     best[fewer], fewest[fewer] = (x + delta)[fewer], count[fewer]
 
 
-def _take_back(oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, best: Tensor, fewest: Tensor) -> None:
+def take_back(oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, best: Tensor, fewest: Tensor) -> None:
     """Undo one change after the other, the smallest first, where the example holds without it."""
     found = torch.isfinite(fewest)
     if not bool(found.any()):
@@ -83,7 +84,7 @@ def _take_back(oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, best: Tensor
         undone = torch.zeros_like(size, dtype=torch.bool).scatter_(1, order[:, k : k + 1], value=True)
         undone = undone.view(len(x), -1, *x.shape[2:]).expand_as(x)
         tried = torch.where(undone, x, best)
-        _keep(x, tried - x, oracle.margins(tried, y), norm=norm, best=best, fewest=fewest)
+        keep_fewer(x, tried - x, oracle.margins(tried, y), norm=norm, best=best, fewest=fewest)
 
 
 ATTACK = Attack(
