@@ -105,7 +105,7 @@ def _step(x: Tensor, gradient: Tensor, size: Tensor, norm: Norm) -> Tensor:
 
 ATTACK = Attack(
     name="hein",
-    version=1,
+    version=2,
     title="Box-constrained linearisation, bisected onto the boundary",
     paper="Hein & Andriushchenko 2017, arXiv:1705.08475",
     run=hein,

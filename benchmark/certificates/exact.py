@@ -241,10 +241,11 @@ class _Search:
     def _keep(self, step: Vector) -> None:
         """Verify the solver's example, pushed over the boundary it lies on by as little as it takes."""
         delta = torch.as_tensor(step, device=self.x.device).view(self.x.shape)
-        pushes = torch.tensor([0.0, *np.geomspace(1e-7, 1e-2, 21)], dtype=torch.float64, device=self.x.device)
+        pushes = torch.tensor([0.0, *np.geomspace(1e-7, 1e-2, 41)], dtype=torch.float64, device=self.x.device)
         candidates = (self.x.double() + delta * (1 + pushes.view(-1, 1, 1, 1))).float().clamp(0, 1)
         n = len(candidates)
-        found = verify(self.module, self.x.expand(n, -1, -1, -1), self.y.expand(n), candidates).distances[self.norm]
+        x, y = self.x.expand(n, -1, -1, -1), self.y.expand(n)
+        found = verify(self.module, x, y, candidates, safety=3).distances[self.norm]  # it is to hold among others too
         best = int(found.argmin())
         if found[best] < self.upper:
             self.upper, self.best = float(found[best]), candidates[best : best + 1]
