@@ -67,7 +67,7 @@ def test_a_single_sample_has_nobody_to_take_from():
     assert len(rows.sample) == 0
 
 
-def test_only_takers_are_given_to():
+def test_only_recipients_are_given_to():
     x, y = torch.full((3, 1, 1, 2), 0.5), torch.zeros(3, dtype=torch.int64)
     best = known(x, [[0.31, 0.0], [0.31, 0.02], [0.31, 0.01]], "l2")
     rows = donate(Oracle(Halfspace(), batch_size=8), x, y, best, torch.tensor([2]), donors=2, generator=generator())

@@ -60,7 +60,7 @@ def targeted(
         images, wanted = x[attacked], targets[attacked]
         others = x if pool is None else pool
         best = _search(oracle, images, wanted, others, norm=norm, steps=_STEPS[effort], generator=generator)
-        _insist(classifier, images, y[attacked], wanted, best)
+        _push_until_verified(classifier, images, y[attacked], wanted, best)
     found = torch.isfinite(best.distance)
     adversarials = x.clone()
     adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view_as(images)[found]
@@ -147,7 +147,7 @@ def _farthest(x: Tensor) -> Tensor:
     return ((x < 0.5).to(x.dtype) - x).flatten(1)
 
 
-def _insist(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor, best: Best) -> None:
+def _push_until_verified(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor, best: Best) -> None:
     """Push examples that verification does not believe outward until it does; they are given up if it never does."""
     lost = torch.isfinite(best.distance).nonzero().squeeze(1)
     delta = best.delta.clone()

@@ -36,7 +36,7 @@ class Budget:
         descent: Steps of each descent that is to be finished.
         refine: Steps of each shrinking search from an example that is near already.
         rounds: Most rounds of going on from each sample's best.
-        left: Samples, a tenth of all at most, for which alone no further round is made: passes of few images cost more.
+        left: No further round is made for so few samples (at most a tenth of all): passes of few images cost more.
         donors: Perturbations of other samples that each sample tries in a round.
         kicks: Descents from the kicked best in a round.
         flips: Passes of the random search for a corner in a round (linf).

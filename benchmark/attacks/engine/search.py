@@ -91,7 +91,7 @@ def engine(
                 other, _ = search_with(seed + 1)
                 checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
                 search.best.absorb(other.best)
-        _insist(search, outputs.randomised)
+        _push_until_verified(search, outputs.randomised)
     return _result(x, attacked, search.best, reliability_flags(outputs, checks))
 
 
@@ -146,7 +146,7 @@ def _from_clean(search: Search, budget: Budget) -> None:
     search.run("descent", rows, partial(descend, steps=budget.descent))
 
 
-def _insist(search: Search, randomised: bool) -> None:
+def _push_until_verified(search: Search, randomised: bool) -> None:
     """Push examples that verification does not believe outward until it does.
 
     Rounding, or (a randomised model) the luck of the draws that a search selects for, leave examples whose lead is too
