@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 
 from benchmark.cli import run
 from benchmark.data import get_dataset
-from benchmark.evidence import store as evidence
+from benchmark.evidence import files as evidence
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.attempt import cut
 from benchmark.workspace import Workspace

@@ -40,11 +40,9 @@ def taken(page: Page, what: str) -> bytes:
 
 def copied(page: Page, what: str) -> str:
     """What a button has put on the clipboard; the clipboard is ours, since a test must not touch the user's."""
-    page.evaluate("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+    page.evaluate("window.copied = ''; navigator.clipboard.writeText = async (text) => { window.copied = text; }")
     page.locator("#takemenu button", has_text=what).click()
-    page.wait_for_function("window.copied !== undefined")
-    text: str = page.evaluate("window.copied")
-    page.evaluate("delete window.copied")
+    text: str = page.wait_for_function("window.copied").json_value()
     return text
 
 

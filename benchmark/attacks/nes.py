@@ -23,6 +23,9 @@ _PAIRS: Final = 20
 _SPREAD: Final = 1e-3
 _BATCH: Final = 512
 
+_OUTWARD: Final = 1e-4
+"""Share by which examples go beyond the boundary that they were found on: verification believes none on it."""
+
 
 class EstimatedOracle(Oracle):
     """Gradients of the margin, estimated from scores at opposite Gaussian noises; nothing is differentiated.
@@ -73,7 +76,8 @@ def nes(
         shrink(oracle, rows, norm, steps=QUERIES[effort] // (2 * _PAIRS + 1))
         best.merge(rows, 0)
     adversarials = x.clone()
-    adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view_as(images)[found]
+    outward = best.x + (1 + _OUTWARD) * best.delta
+    adversarials[attacked[found]] = outward.clamp_(0, 1).view_as(images)[found]
     return AttackResult(adversarials)
 
 
