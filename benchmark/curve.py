@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special, stats
 
+from benchmark import curve_forms
 from benchmark.errors import InputError
 from benchmark.intervals import bounded_mean_interval
 from benchmark.results import Flag
@@ -273,28 +274,20 @@ class RobustnessCurve:
             confidence: Level of the band; None for no band.
             line: What matplotlib's ``plot`` takes: ``label``, ``color``, ``linestyle`` …
         """
-        from benchmark import curve_forms
-
         return curve_forms.plot(self, ax, up_to=up_to, confidence=confidence, **line)
 
     def to_frame(self, *, confidence: float = 0.95) -> DataFrame:
         """The curve's steps as a table of pandas (extra ``frames``): eps, robust_accuracy, low, high."""
-        from benchmark import curve_forms
-
-        return curve_forms.to_frame(self, confidence=confidence)
+        return curve_forms.to_frame(self, partial(proportion_interval, confidence=confidence))
 
     def save(self, path: str | Path) -> None:
         """Write the curve, its adversarial examples and flags into an ``.npz`` file."""
-        from benchmark import curve_forms
-
         curve_forms.save(self, Path(path))
 
     @staticmethod
     def load(path: str | Path) -> RobustnessCurve:
         """Read what `save` wrote; an `InputError` if it is something else."""
-        from benchmark import curve_forms
-
-        return curve_forms.load(Path(path))
+        return RobustnessCurve(**curve_forms.load(Path(path)))
 
     def _broken(self, eps: ArrayLike) -> NDArray[np.intp]:
         """How many samples have a distance within eps."""

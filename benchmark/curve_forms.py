@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from benchmark.curve import RobustnessCurve
 from benchmark.errors import InputError
 from benchmark.results import Flag
 
@@ -19,7 +19,26 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 
-def save(curve: RobustnessCurve, path: Path) -> None:
+class Curve(Protocol):
+    """What is asked of a `benchmark.curve.RobustnessCurve` here."""
+
+    @property
+    def distances(self) -> Any: ...  # noqa: D102 - as of the curve
+    @property
+    def norm(self) -> str: ...  # noqa: D102
+    @property
+    def adversarials(self) -> Any: ...  # noqa: D102
+    @property
+    def flags(self) -> Sequence[Flag]: ...  # noqa: D102
+    @property
+    def origin(self) -> Sequence[str]: ...  # noqa: D102
+    def __len__(self) -> int: ...
+    def steps(self) -> Any: ...  # noqa: D102
+    def robust_accuracy(self, eps: Any) -> Any: ...  # noqa: D102
+    def band(self, confidence: float, *, eps: Any) -> Any: ...  # noqa: D102
+
+
+def save(curve: Curve, path: Path) -> None:
     """Write a curve with its evidence as an ``.npz`` file; see `load`."""
     about = {"norm": curve.norm, "flags": [asdict(flag) for flag in curve.flags], "origin": list(curve.origin)}
     arrays: dict[str, Any] = {"distances": curve.distances, "about": np.array(json.dumps(about))}
@@ -29,8 +48,8 @@ def save(curve: RobustnessCurve, path: Path) -> None:
         np.savez_compressed(file, **arrays)
 
 
-def load(path: Path) -> RobustnessCurve:
-    """Read a curve that `save` wrote; nothing in the file is executed.
+def load(path: Path) -> dict[str, Any]:
+    """The fields of a curve that `save` wrote; nothing in the file is executed.
 
     Raises:
         InputError: If it is no such file.
@@ -38,31 +57,31 @@ def load(path: Path) -> RobustnessCurve:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as found:
             about = json.loads(str(found["about"]))
-            adversarials = found["adversarials"] if "adversarials" in found.files else None
-            flags = tuple(Flag(**flag) for flag in about["flags"])
-            return RobustnessCurve(found["distances"], about["norm"], adversarials, flags, tuple(about["origin"]))
+            return {
+                "distances": found["distances"],
+                "norm": about["norm"],
+                "adversarials": found["adversarials"] if "adversarials" in found.files else None,
+                "flags": tuple(Flag(**flag) for flag in about["flags"]),
+                "origin": tuple(about["origin"]),
+            }
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is no curve that save() wrote: {error}.") from error
 
 
-def to_frame(curve: RobustnessCurve, *, confidence: float) -> DataFrame:
-    """The curve's steps with their pointwise intervals; see `RobustnessCurve.to_frame`."""
+def to_frame(curve: Curve, interval: Callable[[Any, int], tuple[Any, Any]]) -> DataFrame:
+    """The curve's steps with pointwise intervals of (successes, trials); see `RobustnessCurve.to_frame`."""
     pandas = _needed("pandas", "frames")
-    from benchmark.curve import proportion_interval
-
     steps = curve.steps()
     robust = np.rint(steps.robust_accuracy * len(curve))
-    low, high = proportion_interval(robust, len(curve), confidence=confidence)
+    low, high = interval(robust, len(curve))
     columns = {"eps": steps.eps, "robust_accuracy": robust / len(curve), "low": low, "high": high}
     frame: DataFrame = pandas.DataFrame(columns)
     return frame
 
 
-def plot(
-    curve: RobustnessCurve, ax: Axes | None, *, up_to: float | None, confidence: float | None, **line: Any
-) -> Axes:
+def plot(curve: Curve, ax: Axes | None, *, up_to: float | None, confidence: float | None, **line: Any) -> Axes:
     """Draw the curve with its band; see `RobustnessCurve.plot`."""
     if ax is None:
         ax = _needed("matplotlib.pyplot", "plot").subplots()[1]

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal, cast, get_args
 
+from models_zoo.card_fields import Fields
 from models_zoo.errors import CardError
 from models_zoo.fetch import RemoteFile
 
@@ -27,8 +27,6 @@ READERS: Final[Mapping[str, str]] = {"onnx": "models_zoo.formats.onnx", "pt2": "
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
 MAX_CARD_BYTES: Final = 64 * 1024
-MAX_TEXT: Final = 500
-WORDS: Final = {str: "text", int: "whole number", float: "number", bool: "true or false", list: "list", dict: "table"}
 
 
 @dataclass(frozen=True)
@@ -177,7 +175,7 @@ def read_card(path: Path, *, folder: Path | None = None, digests: bool = True) -
 
 def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) -> Entry:
     """The entry that a card's table describes; see `read_card`."""
-    card = _Fields(table, "")
+    card = Fields(table, "")
     model, training = card.table("model"), card.table("training")
     form = cast("Form", model.choice("form", get_args(Form)))
     norm = training.text("norm")
@@ -282,7 +280,7 @@ def _steps(steps: Sequence[Any]) -> Sequence[Mapping[str, Any]]:
     return cast("Sequence[Mapping[str, Any]]", steps)
 
 
-def _weights(file: _Fields, *, digests: bool) -> Weights:
+def _weights(file: Fields, *, digests: bool) -> Weights:
     urls = tuple(file.texts("urls"))
     if wrong := [url for url in urls if not url.startswith("https://")]:
         raise CardError(f"weights.urls holds {wrong[0][:200]!r}; files are fetched from https addresses alone.")
@@ -300,7 +298,7 @@ def _weights(file: _Fields, *, digests: bool) -> Weights:
     return Weights(name, sha256, size or 0, urls, layout)
 
 
-def _claim(claim: _Fields) -> Claim:
+def _claim(claim: Fields) -> Claim:
     name, value = claim.text("name", required=True), claim.number("value", required=True)
     assert value is not None
     check_share(name, value, "claims.value")
@@ -326,88 +324,3 @@ def _file_name(name: str, where: str) -> str:
     if not name or PurePosixPath(name).name != name or "\\" in name or name.startswith(".") or ":" in name:
         raise CardError(f"{where} is {name!r}; it is the plain name of a file beside the card, without a folder.")
     return name
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return all(isinstance(key, str) for key in value) and all(map(_is_plain, value.values()))
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    if isinstance(value, int):
-        return abs(value) < 2**63
-    return isinstance(value, str) or (isinstance(value, float) and math.isfinite(value))
-
-
-class _Fields:
-    """The fields of a table, each taken once and checked; what is left over is unknown."""
-
-    def __init__(self, table: Any, where: str) -> None:
-        if not isinstance(table, Mapping):
-            raise CardError(f"{where or 'The card'} is {table!r}; it is a table.")
-        self._table, self._where, self._known = table, where, set[str]()
-
-    def value(self, key: str, kind: type, *, required: bool = False) -> Any:
-        self._known.add(key)
-        value = self._table.get(key)
-        if value is None and required:
-            raise CardError(f"The field {self._where}{key} is missing.")
-        if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool)):
-            raise CardError(f"{self._where}{key} is {repr(value)[:60]}; it is a {WORDS[kind]}.")
-        return value
-
-    def plain(self, key: str, kind: type) -> Any:
-        """A value that goes into the digest: of texts, whole and finite numbers, lists and tables alone."""
-        value = self.value(key, kind)
-        if value is not None and not _is_plain(value):
-            raise CardError(
-                f"{self._where}{key} holds {repr(value)[:60]}; it holds texts, finite numbers, lists, tables."
-            )
-        return value or kind()
-
-    def text(self, key: str, *, required: bool = False) -> str:
-        value = self.value(key, str, required=required)
-        return self._printable(key, value) if value else ""
-
-    def texts(self, key: str) -> list[str]:
-        values = self.value(key, list) or []
-        if not all(isinstance(value, str) for value in values):
-            raise CardError(f"{self._where}{key} is {values!r}; it is a list of texts.")
-        return [self._printable(key, value) for value in values]
-
-    def _printable(self, key: str, value: str) -> str:
-        if len(value) > MAX_TEXT or not all(c.isprintable() or c == "\n" for c in value):
-            raise CardError(
-                f"{self._where}{key} is {value[:60]!r}; it has at most {MAX_TEXT} characters and no control characters."
-            )
-        return value
-
-    def integer(self, key: str, *, required: bool = False) -> int | None:
-        return cast("int | None", self.value(key, int, required=required))
-
-    def number(self, key: str, *, required: bool = False) -> float | None:
-        value = self._table.get(key)
-        if isinstance(value, int) and not isinstance(value, bool):
-            self._known.add(key)
-            return float(value)
-        value = self.value(key, float, required=required)
-        if value is not None and not -1e300 < value < 1e300:
-            raise CardError(f"{self._where}{key} is {value}; it is a finite number.")
-        return cast("float | None", value)
-
-    def choice(self, key: str, choices: Sequence[str]) -> str:
-        value = self.text(key, required=True)
-        if value not in choices:
-            raise CardError(f"{self._where}{key} is {value!r}; it is one of {', '.join(choices)}.")
-        return value
-
-    def table(self, key: str) -> _Fields:
-        return _Fields(self.value(key, dict) or {}, f"{self._where}{key}.")
-
-    def tables(self, key: str) -> list[_Fields]:
-        return [_Fields(table, f"{self._where}{key}.") for table in self.value(key, list) or []]
-
-    def refuse_unknown(self) -> None:
-        if unknown := sorted(set(self._table) - self._known):
-            raise CardError(
-                f"There is no field {self._where}{unknown[0]}. Known here: {', '.join(sorted(self._known))}."
-            )
