@@ -26,8 +26,8 @@ from benchmark.results import Kind, Output
 from db.migrate import upgrade
 from db.schema import Array, Cell, Chunk, Evaluation, Model, Protocol, State
 from db.session import Database
+from sitegen import menu, staging
 from sitegen import pages as page_package
-from sitegen import staging
 from sitegen.pages import Page
 
 BOARD = "boards/synthetic-20-standard"
@@ -239,7 +239,8 @@ def test_a_page_is_one_file_and_appears_in_the_menu(place: Path, monkeypatch: py
         return {"weather.html": render("glossary.html", Frame("Weather", "", ""), words=[("models", len(site.views))])}
 
     found = {**page_package.pages(), "weather": Page("weather", make, menu="Weather", address="weather.html")}
-    monkeypatch.setattr(page_package, "pages", lambda: found)
+    for module in (page_package, menu):
+        monkeypatch.setattr(module, "pages", lambda: found)
     build(place)
     assert "<h1>Glossary" in page(place, "weather.html")
     assert 'href="weather.html">Weather</a>' in page(place, "index.html")

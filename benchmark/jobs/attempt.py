@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import itertools
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -26,7 +26,7 @@ from benchmark.counting import CountingModel
 from benchmark.data import Dataset
 from benchmark.data.suites import get_suite
 from benchmark.errors import BenchmarkError, EvidenceError, InputError, WorkspaceError
-from benchmark.evidence.store import StoredEvidence
+from benchmark.evidence.store import EvidenceStore, StoredEvidence
 from benchmark.isolation import isolated
 from benchmark.jobs.job import seed_of
 from benchmark.jobs.lease import LostLeaseError, owned
@@ -40,9 +40,7 @@ from benchmark.threat.goals import Threat
 from benchmark.verification import verify
 from db.errors import DatabaseError
 from db.schema import Evaluation, State
-
-if TYPE_CHECKING:
-    from benchmark.jobs.runner import Runner
+from db.session import Database
 
 
 @dataclass(frozen=True)
@@ -67,16 +65,57 @@ def infrastructure() -> Iterator[None]:
         raise InfrastructureError(error) from error
 
 
+class Workbench(Protocol):
+    """What an attempt works with; `benchmark.jobs.runner.Runner` is one."""
+
+    @property
+    def database(self) -> Database:
+        """The database."""
+
+    @property
+    def store(self) -> EvidenceStore:
+        """The evidence."""
+
+    @property
+    def model(self) -> Callable[[str, str], nn.Module]:
+        """A model by slug and digest, kept loaded."""
+
+    @property
+    def dataset(self) -> Callable[[str, str], Dataset]:
+        """A dataset by name and digest."""
+
+    @property
+    def pool(self) -> Callable[[str, str], Tensor]:
+        """Images of a dataset to start from, on the device."""
+
+    @property
+    def stopping(self) -> Callable[[], bool]:
+        """Whether to stop after the chunk."""
+
+    def progress(self, job: Job, done: int, text: str, seconds: float) -> None:
+        """Report that so many samples of a job are done."""
+
+
 class Attempt:
     """One attempt at one job that this process has claimed.
+
+    Args:
+        runner: What it works with.
+        job: The job.
+        evaluation_id: Its evaluation.
+        owner: Who has claimed it.
+        device: Where the model runs.
+        take_over: Whether chunks of evaluations with the same contents may be taken over.
 
     Attributes:
         text: How it goes, for the user.
     """
 
-    def __init__(self, runner: Runner, job: Job, evaluation_id: int, owner: str) -> None:
+    def __init__(
+        self, runner: Workbench, job: Job, evaluation_id: int, owner: str, *, device: str, take_over: bool = True
+    ) -> None:
         self.runner, self.job, self.evaluation_id, self.owner = runner, job, evaluation_id, owner
-        self.database, self.device = runner.database, runner.setting.device
+        self.database, self.device, self.take_over = runner.database, device, take_over
         self.text = ""
         self._robust: list[NDArray[np.bool_]] = []
 
@@ -154,7 +193,7 @@ class Attempt:
         row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes)
         row.outputs = [output.to_json() for output in self.outputs]
         row.started_at = row.started_at or datetime.now(UTC)
-        if self.measure.per_sample and not self.needs.examples and self.runner.setting.rerun != "all":
+        if self.measure.per_sample and not self.needs.examples and self.take_over:
             record.take_over_chunks(session, row)
         return [(chunk.start, chunk.stop) for chunk in row.chunks]
 

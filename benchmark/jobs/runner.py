@@ -114,7 +114,10 @@ class Runner:
         try:
             if claim(self.database, evaluation_id, owner, self.setting.locks, rerun=self.setting.rerun):
                 with kept_alive(self.database, evaluation_id, owner):
-                    state, text = self._attempt(Attempt(self, job, evaluation_id, owner))
+                    again = self.setting.rerun == "all"
+                    device = self.setting.device
+                    attempt = Attempt(self, job, evaluation_id, owner, device=device, take_over=not again)
+                    state, text = self._attempt(attempt)
         except DeadlyError as error:
             state, text = "failed", str(error)
         done = job.samples if state == "done" else 0

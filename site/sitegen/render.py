@@ -16,6 +16,7 @@ from benchmark.plugins import workspace_folder
 from sitegen import words
 from sitegen.changes import by_norm, move_text
 from sitegen.charts import html
+from sitegen.menu import navigation
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 STATIC: Final = Path(__file__).parent / "static"
@@ -43,14 +44,6 @@ class Frame:
     scripts: tuple[str, ...] = ()
     as_of: datetime | None = None
     wide: bool = field(default=False)
-
-
-def navigation() -> list[tuple[str, str]]:
-    """(title, address) of the pages that are in the site's menu, in order."""
-    from sitegen.pages import pages  # they render, so they import this module
-
-    shown = [page for page in pages().values() if page.menu]
-    return [(page.menu, page.address) for page in sorted(shown, key=lambda page: (page.order, page.name))]
 
 
 def environment() -> Environment:

@@ -36,7 +36,9 @@ from sitegen.charts.pdf import pdf
 from sitegen.facts import RowFacts, ThreatFacts, credits_of, row_facts
 from sitegen.findings import newest
 from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
-from sitegen.model.page import Bundle, flags_of, model_page, page_bytes, published_of
+from sitegen.menu import navigation
+from sitegen.model.page import flags_of, model_page, page_bytes, published_of
+from sitegen.model.sections import Bundle
 from sitegen.model.strips import PictureData
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
 from sitegen.panels import panel_of
@@ -53,7 +55,6 @@ from sitegen.records import (
     load,
     save,
 )
-from sitegen.render import navigation
 from sitegen.scripts_data import bins_js, falls
 from sitegen.sheets import adversarial_sheet
 from sitegen.staging import link_or_copy

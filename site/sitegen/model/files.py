@@ -20,7 +20,7 @@ from sitegen.records import Share
 from sitegen.threats import UNION
 
 if TYPE_CHECKING:
-    from sitegen.model.page import ModelPage, ThreatSection
+    from sitegen.model.sections import ModelPage, ThreatSection
 
 
 def bibtex(row: Row, *, board: str) -> str:

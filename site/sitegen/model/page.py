@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -13,149 +12,18 @@ import numpy as np
 from db.queries import ChangeInfo, DatasetInfo, EvaluationInfo, Row, RowStatus
 from db.schema import State
 from sitegen import words
-from sitegen.axes import Axis
-from sitegen.changes import Story, story
-from sitegen.charts.base import Chart
-from sitegen.charts.model import ClassFigure, class_figures, curve_chart, curve_table, sample_chart, share_of
+from sitegen.changes import story
+from sitegen.charts.model import class_figures, curve_chart, curve_table, sample_chart, share_of
 from sitegen.charts.svg import svg
-from sitegen.facts import Credit, RowFacts, ThreatFacts, credits_of
+from sitegen.facts import RowFacts, ThreatFacts, credits_of
 from sitegen.findings import Found
 from sitegen.model.files import bibtex, json_bytes, latex, model_json, samples_csv
-from sitegen.model.strips import PictureData, Strip, strips_of
+from sitegen.model.sections import Bundle, ClaimLine, EvaluationLine, FlagLine, ModelPage, PanelPart, ThreatSection
+from sitegen.model.strips import PictureData, strips_of
 from sitegen.panels import panels
 from sitegen.records import Published, Share
 from sitegen.render import Frame, render
 from sitegen.threats import UNION, symbol
-
-
-@dataclass(frozen=True)
-class ThreatSection:
-    """Everything the page says about a threat."""
-
-    facts: ThreatFacts
-    chart: Chart
-    table: Sequence[Sequence[str]]
-    published: Sequence[Published]
-    area: Share
-    decided: float | None
-    credits: Sequence[Credit]
-    families: Sequence[tuple[str, int]]
-    strips: Sequence[tuple[str, Sequence[Strip]]]
-    sample_chart: Chart | None
-    classes: Sequence[ClassFigure]
-
-    @property
-    def axis(self) -> Axis:
-        """The threat's axis."""
-        return self.facts.axis
-
-
-@dataclass(frozen=True)
-class PanelPart:
-    """What a kind of output says of the row: the template, and its context."""
-
-    kind: str
-    template: str
-    shown: Any
-
-
-@dataclass(frozen=True)
-class ClaimLine:
-    """A reported figure beside ours."""
-
-    name: str
-    threat: str
-    claimed: float
-    ours: Share | None
-    source: str
-    verdict: str
-
-
-@dataclass(frozen=True)
-class FlagLine:
-    """A warning: its code, what was seen, and the measure that raised it."""
-
-    code: str
-    message: str
-    measure: str
-
-
-@dataclass(frozen=True)
-class Bundle:
-    """The file with everything needed to check the row elsewhere."""
-
-    name: str
-    bytes: int
-
-
-@dataclass(frozen=True)
-class EvaluationLine:
-    """An evaluation in the table of costs."""
-
-    evaluation: EvaluationInfo
-    samples: int
-    seconds: float
-    forward: int
-    backward: int
-
-
-@dataclass(frozen=True)
-class ModelPage:
-    """The context of the model page's template.
-
-    Attributes:
-        facts: The row.
-        dataset: Its dataset.
-        status: Why it is not ranked; empty if it is.
-        clean: Share of clean images classified correctly, or None.
-        sections: The threats, the union last.
-        missing: Threats that were not attacked on all samples: (symbol, on how many).
-        panels: What each kind of output adds.
-        claims: Reported figures beside ours.
-        flags: Warnings, each code once.
-        problems: Evaluations without a result, by reason.
-        evaluations: The finished ones, with their costs.
-        circumstances: On what they ran, and how many of them.
-        history: The changelog's entries.
-        bibtex: Entries of the model's paper, of the model and of its evaluation.
-        latex: A row for a table.
-        bundle: The row's bundle, if it is offered.
-        command: How the row is evaluated again.
-    """
-
-    facts: RowFacts
-    dataset: DatasetInfo
-    status: str
-    clean: Share | None
-    sections: Sequence[ThreatSection]
-    missing: Sequence[tuple[str, int]]
-    panels: Sequence[PanelPart]
-    claims: Sequence[ClaimLine]
-    flags: Sequence[FlagLine]
-    problems: Sequence[tuple[str, str, Sequence[EvaluationInfo]]]
-    evaluations: Sequence[EvaluationLine]
-    circumstances: Sequence[tuple[str, int]]
-    history: Sequence[Story]
-    bibtex: str
-    latex: str
-    bundle: Bundle | None
-    command: str
-
-    @property
-    def row(self) -> Row:
-        """The row."""
-        return self.facts.row
-
-    @property
-    def card(self) -> Mapping[str, Any]:
-        """The model's card."""
-        return self.row.model.card
-
-    @property
-    def seconds(self) -> float:
-        """What the row cost in all, in seconds."""
-        return sum(line.seconds for line in self.evaluations)
-
 
 STATUS: Final = {
     RowStatus.COMPLETE: "",

@@ -7,16 +7,15 @@ To add a page, add a file here (or an entry point of the group ``curveboard.page
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
 
 from sqlalchemy.orm import Session
 
-from benchmark.plugins import discover
 from db.queries import ChangeInfo, Overview
 from sitegen.board_view import BoardView
+from sitegen.menu import Page, pages
 
 
 @dataclass(frozen=True)
@@ -40,28 +39,7 @@ class Site:
     address: str = ""
 
 
-@dataclass(frozen=True)
-class Page:
-    """A page of the site, or several of one kind.
-
-    Attributes:
-        name: Unique.
-        make: The site -> its files by their path from the site's root.
-        menu: Its title in the site's menu; empty to leave it out.
-        address: Where the menu leads to, from the site's root.
-        order: Its place in the menu.
-    """
-
-    name: str
-    make: Callable[[Site], Mapping[str, bytes]]
-    menu: str = ""
-    address: str = ""
-    order: int = 100
-
-
-def pages() -> Mapping[str, Page]:
-    """All pages by name."""
-    return cast("Mapping[str, Page]", discover(__name__, "PAGE"))
+__all__ = ["Page", "Site", "all_pages", "pages"]
 
 
 def all_pages(site: Site) -> dict[str, bytes]:
