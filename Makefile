@@ -28,7 +28,7 @@ $(VENV)/installed: $(VENV)/package
 
 demo: $(VENV)/package ## Evaluate the zoo's small models on the embedded digits, build the site
 	@test -f $(DEMO)/curveboard.toml || $(BIN)/curveboard init $(DEMO)
-	$(BIN)/curveboard evaluate --workspace $(DEMO) --dataset digits --limit 100 --jobs $(JOBS)
+	$(BIN)/curveboard evaluate --workspace $(DEMO) --dataset digits --limit 60 --jobs $(JOBS)
 	$(BIN)/curveboard publish --workspace $(DEMO) --bundles
 	@echo "The board: $(abspath $(DEMO)/public/index.html)"
 
