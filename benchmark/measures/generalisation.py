@@ -14,6 +14,7 @@ from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.curve import CurveParameters
 from benchmark.measures.means import CONFIDENCE
+from benchmark.measures.members import training_batch
 from benchmark.results import GridAxis, Output, Score, Summary, Table
 from benchmark.threat.budget import within
 from benchmark.verification import verify
@@ -87,15 +88,9 @@ class Gap(Measure[GapParameters]):
         Raises:
             UnsupportedModelError: If the training split has fewer images than the slice.
         """
-        split = task.splits["train"]
-        stop = task.first + len(task.x)
-        if split.size < stop:
-            raise UnsupportedModelError(
-                f"The training split has {split.size} images, the slice goes to {stop}; take a smaller --limit."
-            )
         attack = get_attack(parameters.attack)
         options = {"norm": parameters.norm, "effort": parameters.effort, "seed": task.seed, "pool": task.pool}
-        x, y = (tensor.to(task.x.device) for tensor in split.batch(task.first, stop))
+        x, y = training_batch(task)
         found = run_attack(attack, task.model, x, y, **options)  # type: ignore[arg-type]
         train = verify(task.module, x, y, found.adversarials).distances[parameters.norm]
         own = run_attack(attack, task.model, task.x, task.y, **options)  # type: ignore[arg-type]

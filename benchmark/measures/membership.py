@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.balls import BallParameters, most_loss
 from benchmark.measures.means import CONFIDENCE, scalar
+from benchmark.measures.members import training_batch
 from benchmark.results import Output, Score
 
 if TYPE_CHECKING:
@@ -54,13 +54,7 @@ class Membership(Measure[BallParameters]):
         Raises:
             UnsupportedModelError: If the training split has fewer images than the slice.
         """
-        split = task.splits["train"]
-        stop = task.first + len(task.x)
-        if split.size < stop:
-            raise UnsupportedModelError(
-                f"The training split has {split.size} images, the slice goes to {stop}; take a smaller --limit."
-            )
-        x, y = (tensor.to(task.x.device) for tensor in split.batch(task.first, stop))
+        x, y = training_batch(task)
         member = Task(task.model, task.module, x, y, seed=task.seed)
         arrays = {}
         for name, one in (("test", task), ("train", member)):
