@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.conformance import check_conformance
+from benchmark.isolation import isolated
 from models_zoo.cards import Entry, Weights
 from models_zoo.errors import CodeError
 from models_zoo.fetch import sha256_of
@@ -124,6 +125,14 @@ def test_an_older_forward_pass_still_has_its_gradient(model: nn.Module) -> None:
     (late,) = torch.autograd.grad(first.sum(), x)
     (prompt,) = torch.autograd.grad(model(x).sum(), x)
     torch.testing.assert_close(late, prompt)
+
+
+def test_an_attack_that_asked_once_leaves_nothing_behind(model: nn.Module, linear: nn.Linear) -> None:
+    """Attributes are put back after an attack; the number of a call is none that the child has seen before."""
+    x, z = images().requires_grad_(), torch.rand(5, 1, 2, 2).requires_grad_()
+    with isolated(model, x, torch.zeros(5, dtype=torch.int64)) as own:
+        own.model(x)
+    torch.testing.assert_close(model(z), linear(z.flatten(1)) ** 3)
 
 
 def test_parameters_and_inner_optimisation_are_reported(model: nn.Module) -> None:

@@ -14,6 +14,7 @@ malice, since the child runs as the same user; so code runs at all only after th
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 import os
@@ -83,7 +84,7 @@ class SandboxedModel(nn.Module):
         super().__init__()
         self._limits = limits or Limits()
         self._name = f"The {'file' if served.form == 'keras' else 'code'} {Path(served.file).name}"
-        self._calls = 0
+        self._calls = itertools.count(1)  # an object: attributes are put back after an attack, numbers are never reused
         home = tempfile.TemporaryDirectory(prefix="curveboard-code-")
         command = [sys.executable, "-I", "-m", "models_zoo.serving.worker", json.dumps(dataclasses.asdict(served))]
         memory = 0 if torch.device(device).type == "cuda" else self._limits.memory
@@ -125,8 +126,7 @@ class SandboxedModel(nn.Module):
 
     def next_number(self) -> int:
         """A number for a forward pass whose gradient may be asked for."""
-        self._calls += 1
-        return self._calls
+        return next(self._calls)
 
     def _answer(self, seconds: float, what: str) -> Tensor:
         deadline = time.monotonic() + seconds
