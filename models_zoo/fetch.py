@@ -126,6 +126,11 @@ def fetch(file: RemoteFile, *, cache: Path | None = None, progress: bool = True)
     return target
 
 
+def cached(file: RemoteFile, *, cache: Path | None = None) -> bool:
+    """Whether `fetch` would download nothing."""
+    return _holds((cache_folder() if cache is None else cache) / file.sha256, file)
+
+
 def seed(paths: Iterable[Path], wanted: Iterable[RemoteFile], *, cache: Path | None = None) -> list[RemoteFile]:
     """Put the local files that are wanted into the cache, recognised by size and digest alone.
 

@@ -34,6 +34,7 @@ from benchmark.attacks.engine.budget import (
     TRIED,
     WORTHWHILE,
     Budget,
+    stated_work,
 )
 from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import corner_of, random_corner
@@ -357,4 +358,5 @@ ATTACK = Attack(
     paper="this project",
     run=engine,
     norms=tuple(KICK),
+    work=stated_work,
 )
