@@ -182,12 +182,12 @@ def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -
 
 def _check(entry: Entry, device: str) -> Report:
     """The conformance report of a staged entry."""
-    from benchmark.conformance import IMAGES, check_conformance
+    from benchmark.conformance import check_conformance, looked_at
     from benchmark.data import get_dataset
     from models_zoo.loading import load_entry
 
     dataset = get_dataset(entry.dataset)
-    x, y = dataset.load(min(IMAGES, dataset.size))
+    x, y = dataset.load(min(looked_at(dataset.shape), dataset.size))
     x, y = x.to(device), y.to(device)
     claimed = next((claim.value for claim in entry.claims if claim.name == "clean_accuracy"), None)
     with _limited_memory(MEMORY) if device == "cpu" else nullcontext():  # a GPU's driver maps more than there is
