@@ -27,7 +27,7 @@ from benchmark.evidence.store import EvidenceStore, unpack
 from benchmark.threat import norm_names
 from db.schema import Base, Protocol
 from db.session import Database
-from models_zoo import Entry, catalogue
+from models_zoo import Entry, get_entry, present
 from models_zoo.cards import card_table, parse_card
 from models_zoo.catalogue import CARD
 from models_zoo.loading import load_entry
@@ -86,7 +86,7 @@ def ingest(
         outcome = Ingested(contents.entry.slug, report)
         if report.problems:
             return outcome
-        entry = catalogue([models]).get(contents.entry.slug)
+        entry = _known(contents.entry.slug, models)
         with database.write() as session:
             enter(session, contents, entry or contents.entry, outcome)
             _copy_evidence(contents, store)  # files come last: what the database refuses leaves none
@@ -238,7 +238,7 @@ def _evidence(manifest: Mapping[str, Any]) -> set[str]:
 
 def _refuse_conflicts(database: Database, models: Path, contents: Contents) -> None:
     entry, dataset = contents.entry, contents.dataset
-    known = catalogue([models]).get(entry.slug)
+    known = _known(entry.slug, models)
     if known is not None and known.digest != entry.digest:
         raise InputError(
             f"There is another model called {entry.slug!r} here (digest {known.digest[:12]}…, the bundle's is "
@@ -258,6 +258,10 @@ def _refuse_conflicts(database: Database, models: Path, contents: Contents) -> N
                     f"The protocol {row.name}@{row.version} says something else here than in the bundle; rows of the "
                     "two cannot be ranked together. Give one of them another version."
                 )
+
+
+def _known(slug: str, models: Path) -> Entry | None:
+    return get_entry(slug, [models]) if slug in present([models]) else None
 
 
 def _protocol(session: Session, values: Mapping[str, Any]) -> Protocol | None:

@@ -108,6 +108,7 @@ class ModelPage:
         bibtex: Entries of the model's paper, of the model and of its evaluation.
         latex: A row for a table.
         bundle: The row's bundle, if it is offered.
+        gone: Whether the workspace has the model's files no more.
         command: How the row is evaluated again.
     """
 
@@ -127,6 +128,7 @@ class ModelPage:
     bibtex: str
     latex: str
     bundle: Bundle | None
+    gone: bool
     command: str
 
     @property
