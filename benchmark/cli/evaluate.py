@@ -99,7 +99,7 @@ def command(
     from benchmark.jobs.executors import get_executor
     from benchmark.jobs.plan import asked_for, make_plan, wanted_jobs
     from benchmark.jobs.protocol import get_protocol
-    from benchmark.jobs.submission import settle
+    from benchmark.jobs.settling import settle
 
     database, workspace = place.database, place.workspace
     check_device(device)

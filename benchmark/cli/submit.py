@@ -72,6 +72,10 @@ def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_js
         assert path is not None
         _init(path, options["form"], options["dataset"] or "digits")
         return
+    from benchmark.jobs.settling import warm_up
+
+    if options["source"] is None:
+        warm_up()
     from benchmark.cli.evaluate import check_device
     from benchmark.jobs.checking import Limits
     from benchmark.jobs.submission import accept
@@ -108,7 +112,7 @@ def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str
     import dataclasses
     import tempfile
 
-    from benchmark.jobs.submission import settle, watched
+    from benchmark.jobs.settling import settle, watched
     from models_zoo.claims import card_in, robustbench_claims
     from models_zoo.renaming import staging
     from models_zoo.submission import stage, write_card

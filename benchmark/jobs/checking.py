@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from benchmark import plugins
 from benchmark.conformance import Check, Report, check_conformance
 from benchmark.errors import BenchmarkError, InputError
+from benchmark.jobs.settling import warm_up
 from models_zoo import Entry, ZooError
 from models_zoo.loading import load_entry
 
@@ -75,8 +76,8 @@ def check_apart(
         InputError: If the model cannot be loaded.
     """
     limits = limits or Limits()
+    warm_up()
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
     ours, theirs = context.Pipe(duplex=False)
     about = {"device": device, "memory": limits.memory, "classes": classes, "claimed_accuracy": claimed_accuracy}
     place = dict(os.environ), plugins.workspace_folder(), torch.get_num_threads()
