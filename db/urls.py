@@ -72,7 +72,8 @@ def open_sqlite(path: Path, **options: Any) -> sqlite3.Connection:
 
 def _connect(path: Path, mode: str, options: Mapping[str, Any]) -> sqlite3.Connection:
     address = f"file:{quote(str(path.absolute()))}?mode={mode}"
-    return sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, **options)
+    connection: sqlite3.Connection = sqlite3.connect(address, uri=True, timeout=BUSY_SECONDS, **options)
+    return connection
 
 
 @functools.lru_cache(maxsize=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import dataclasses
 import os
 import shutil
 import stat
@@ -14,14 +15,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import boards
+import numpy as np
 import pytest
-from sqlalchemy import URL
+from sqlalchemy import URL, select
 
 from benchmark.cli import run
-from benchmark.errors import WorkspaceError
+from benchmark.errors import UnsupportedModelError, WorkspaceError
+from benchmark.measures.clean import Clean
+from benchmark.results import Flag
 from benchmark.workspace import CONFIG, DATABASE_VARIABLE, Workspace
 from db.errors import DatabaseError, UnavailableError
+from db.schema import Evaluation
 from db.session import Database
+from db.texts import plain
 from db.urls import has_password, shown, without_password
 from models_zoo.cards import check_slug
 from models_zoo.errors import CardError
@@ -238,3 +244,69 @@ def test_reserved_and_impossible_slugs_are_refused(slug):
 @pytest.mark.parametrize("slug", ["console", "nullspace", "common", "comparison", "resnet18", "a.b", "wong2018-l1"])
 def test_names_that_only_look_like_those_are_fine(slug):
     assert check_slug(slug) == slug
+
+
+# Paths of the machine ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("No such file: '/srv/secret place/board/a.db'", "No such file: '…/a.db'"),
+        ("FileNotFoundError: /srv/secret/board/a.db (x.py, line 3)", "FileNotFoundError: …/a.db (x.py, line 3)"),
+        ("The database sqlite:////srv/secret/a.db cannot", "The database sqlite:///…/a.db cannot"),
+        ("see file:///srv/secret/a.db", "see file://…/a.db"),
+        (r"C:\Users\secret\a.db is gone", "…/a.db is gone"),
+        ("postgresql://ann:secret@host/db is away", "postgresql://ann:***@host/db is away"),
+        ("https://example.org/a/b.html, 3/4 of l1/l2 at 8/255", "https://example.org/a/b.html, 3/4 of l1/l2 at 8/255"),
+        ("models/net/model.toml, …/a/b", "models/net/model.toml, …/a/b"),
+    ],
+)
+def test_folders_and_passwords_are_left_out_of_what_is_published(text, said):
+    assert plain(text) == said
+    assert plain(said) == said
+    assert "secret" not in plain(text)
+
+
+def test_no_path_of_the_machine_is_published(board, tmp_path, monkeypatch, capsys):
+    place = str(board.root / "deep" / "file.bin")
+
+    def run_badly(self, task, parameters):
+        if parameters.attack == "near" and parameters.norm == "l2":
+            raise OSError(2, "No such file", place)
+        if parameters.attack == "near":
+            raise UnsupportedModelError(f"there is no {place}")
+        return real(self, task, parameters)
+
+    def flagged(self, task, parameters):
+        result = real_clean(self, task, parameters)
+        return dataclasses.replace(result, flags=[Flag("odd", f"seen in {place}")])
+
+    real, real_clean = boards.Line.run, Clean.run
+    monkeypatch.setattr(boards.Line, "run", run_badly)
+    monkeypatch.setattr(Clean, "run", flagged)
+    boards.protocol(board, "far", "near")
+    assert boards.evaluate(board, n=boards.N + 5) == 3
+    indices, examples, _ = boards.near_examples()
+    np.savez(tmp_path / "near.npz", indices=indices, examples=examples)
+    assert run(["challenge", boards.MODELS[0], str(tmp_path / "near.npz"), "-w", str(board.root)]) == 0
+    withdrawn = ["withdraw", "--attack", "far", "-m", boards.MODELS[1], "--reason", f"wrong, see {place}"]
+    assert run([*withdrawn, "-w", str(board.root)]) == 0
+    assert run(["publish", "--bundles", "-w", str(board.root)]) == 0
+    (tmp_path / "exports").mkdir()
+    for what in ("scores", "board", "distances", "tables", "samples"):
+        capsys.readouterr()
+        assert run(["export", "--what", what, "--format", "json", "-w", str(board.root)]) == 0
+        (tmp_path / "exports" / f"{what}.json").write_text(capsys.readouterr().out)
+    published = [path for path in board.public.rglob("*") if path.is_file()] + list(tmp_path.glob("exports/*"))
+    told = 0
+    for path in published:
+        content = path.read_bytes()
+        told += b"file.bin" in content
+        for needle in (str(board.root), str(tmp_path), str(Path.home()) + "/", str(Path(sys.prefix))):
+            assert needle.encode() not in content, f"{path} holds {needle}"
+    assert told >= 3, "the failure, the flag and the reason are shown, by the file's name"
+    with Database(board.database_url).read() as session:
+        reasons = [e.reason for e in session.scalars(select(Evaluation)) if e.reason]
+        assert reasons
+        assert not any(str(tmp_path) in reason for reason in reasons)

@@ -14,6 +14,7 @@ from benchmark.errors import InputError, UnknownNameError
 from db.queries import Board, RowStatus, former_names
 from db.queries.names import RENAMED
 from db.schema import Change, Evaluation, Model, State
+from db.texts import plain
 from models_zoo import Entry
 
 GONE: Final = "its files are gone: it is shown with the results that it has, and can be neither verified nor run again"
@@ -82,7 +83,7 @@ def rename_model(session: Session, old: str, new: str, reason: str = "") -> list
     changes = []
     for model in models:
         model.slug = new
-        detail = {"from": old, "to": new} | ({"reason": reason} if reason else {})
+        detail = {"from": old, "to": new} | ({"reason": plain(reason)} if reason else {})
         changes.append(Change(at=datetime.now(UTC), kind=RENAMED, model_id=model.id, detail=detail))
     session.add_all(changes)
     session.flush()

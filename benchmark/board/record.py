@@ -19,6 +19,7 @@ from benchmark.errors import InputError
 from benchmark.results import Flag, Summary, Table
 from db import schema
 from db.session import only_writer
+from db.texts import plain
 from models_zoo import Entry
 
 
@@ -196,7 +197,7 @@ def add_chunk(session: Session, evaluation: schema.Evaluation, result: ChunkResu
         seconds=result.seconds,
         forward_passes=result.forward_passes,
         backward_passes=result.backward_passes,
-        notes=[dataclasses.asdict(flag) for flag in result.flags],
+        notes=[dataclasses.asdict(flag) | {"message": plain(flag.message)} for flag in result.flags],
         arrays=[schema.Array(name=name, data=data) for name, data in sorted(result.arrays.items())],
     )
     if result.evidence is not None:

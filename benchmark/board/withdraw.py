@@ -13,6 +13,7 @@ from benchmark.board.record import release
 from benchmark.board.standings import complete_rows, of_newest, remembered
 from benchmark.errors import InputError
 from db.schema import Change, Evaluation, Model, State
+from db.texts import plain
 
 WITHDRAWN: Final = "withdrawn"
 """Kind of the changelog's entry."""
@@ -33,7 +34,9 @@ def withdraw_model(session: Session, slug: str, reason: str) -> list[Change]:
         raise InputError(f"The model {slug!r} is withdrawn already: {models[-1].withdrawn}")
     for model in standing:
         model.withdrawn = reason
-    return [_change(session, model.id, None, None, {"what": f"model {slug}", "reason": reason}) for model in standing]
+    return [
+        _change(session, model.id, None, None, {"what": f"model {slug}", "reason": plain(reason)}) for model in standing
+    ]
 
 
 def withdraw_evaluations(
@@ -87,7 +90,7 @@ def _withdraw(session: Session, row: Evaluation, reason: str) -> Change:
     session.flush()
     detail = {
         "what": f"evaluation {row.key[:12]}",
-        "reason": reason,
+        "reason": plain(reason),
         "measure": row.measure,
         "boards": _consequences(session, row.model_id, row.dataset_id),
     }

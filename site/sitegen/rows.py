@@ -29,6 +29,7 @@ from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.schema import State
 from db.session import Database
+from db.texts import plain
 from sitegen import links
 from sitegen.axes import Axis
 from sitegen.charts.model import share_of
@@ -214,7 +215,7 @@ def _build(task: RowTask, folder: Path) -> None:
     except Exception as error:
         shutil.rmtree(folder)
         (folder / PAGE).mkdir(parents=True)
-        told = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        told = plain(f"{type(error).__name__}: {error}".splitlines()[0][:300])
         _fill(replace(task, row=_unread(task.row, told)), folder, damaged=told)
 
 
