@@ -5,12 +5,16 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import dataclasses
+import functools
+import http.client
+import http.server
 import os
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +24,7 @@ import pytest
 from sqlalchemy import URL, select
 
 from benchmark.cli import run
+from benchmark.cli.serve import Quiet, known_names
 from benchmark.errors import UnsupportedModelError, WorkspaceError
 from benchmark.measures.clean import Clean
 from benchmark.results import Flag
@@ -310,3 +315,48 @@ def test_no_path_of_the_machine_is_published(board, tmp_path, monkeypatch, capsy
         reasons = [e.reason for e in session.scalars(select(Evaluation)) if e.reason]
         assert reasons
         assert not any(str(tmp_path) in reason for reason in reasons)
+
+
+# A page elsewhere whose name is pointed at this machine --------------------------------------------------------------
+
+
+@pytest.fixture
+def served(tmp_path) -> Iterator[int]:
+    """The port of a server as `curveboard serve` starts it on this machine."""
+    (tmp_path / "index.html").write_text("the board")
+    handler = functools.partial(Quiet, directory=str(tmp_path), names=known_names("127.0.0.1"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield server.server_address[1]
+        server.shutdown()
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:{port}", 200),
+        ("localhost:{port}", 200),
+        ("LOCALHOST", 200),
+        ("[::1]:{port}", 200),
+        ("evil.example.org:{port}", 403),
+        ("evil.example.org", 403),
+        ("127.0.0.1.evil.example.org:{port}", 403),
+        ("127.0.0.1@evil.example.org", 403),
+        ("[::1", 403),
+        ("", 403),
+    ],
+)
+def test_it_answers_to_this_machines_own_names_only(served, host, status, method):
+    connection = http.client.HTTPConnection("127.0.0.1", served, timeout=10)
+    connection.putrequest(method, "/index.html", skip_host=True)
+    connection.putheader("Host", host.format(port=served))
+    connection.endheaders()
+    answer = connection.getresponse()
+    assert answer.status == status
+    assert (b"the board" in answer.read()) == (status == 200 and method == "GET")
+
+
+def test_a_site_that_is_offered_to_others_has_any_name():
+    assert known_names("0.0.0.0") is None
+    assert known_names("::1") == known_names("localhost")

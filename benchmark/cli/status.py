@@ -76,6 +76,7 @@ def _rows(board: Board, lost: Mapping[int, str]) -> list[dict[str, Any]]:
             "files": "gone" if row.model.id in lost else None,
             "done": f"{sum(cell.state in (State.DONE, State.UNSUPPORTED) for cell in row.cells)}/{len(row.cells)}",
             "missing": list(row.missing),
+            "reported": len(row.reported) or None,
             "failed": sum(cell.state == State.FAILED for cell in row.cells) or None,
         }
         for row in board.rows

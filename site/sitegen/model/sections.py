@@ -137,6 +137,11 @@ class ModelPage:
         return self.facts.row
 
     @property
+    def reported(self) -> list[str]:
+        """What of it another board reported, each once."""
+        return sorted({" ".join(filter(None, (e.measure, e.norm))) for e in self.row.reported})
+
+    @property
     def card(self) -> Mapping[str, Any]:
         """The model's card."""
         return self.row.model.card
