@@ -44,14 +44,14 @@ def _search(place: Place, recheck: Recheck, device: str) -> dict[str, Any]:
     from benchmark.cli.evaluate import setting_of
     from benchmark.data import get_dataset
     from benchmark.jobs.executors import run_jobs
-    from benchmark.jobs.recheck import enter_jobs, search_jobs
+    from benchmark.jobs.recheck import enter_searches
     from models_zoo import get_entry
 
     slug = recheck.row.model.slug
-    jobs = search_jobs(recheck, get_entry(slug, [place.workspace.models]), get_dataset(recheck.board.dataset.name))
+    entry, dataset = get_entry(slug, [place.workspace.models]), get_dataset(recheck.board.dataset.name)
     with place.database.write() as session:
-        ids = enter_jobs(session, jobs, recheck)
-    outcome = run_jobs([(job, ids[job.key]) for job in jobs], setting_of(place, device, rerun="failed"), lambda _: None)
+        jobs = enter_searches(session, recheck, entry, dataset)
+    outcome = run_jobs(jobs, setting_of(place, device, rerun="failed"), lambda _: None)
     by_hand = ", ".join(recheck.other) or ("" if recheck.threats else "all of it")
     return {
         "board": recheck.board.slug,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,8 +56,11 @@ def reported_rows(boards: list[Board], slug: str | None) -> list[Recheck]:
     return found
 
 
-def search_jobs(recheck: Recheck, entry: Entry, dataset: Dataset) -> list[Job]:
-    """One quick run of the engine under each threat, on all samples of the row's slice.
+def enter_searches(session: Session, recheck: Recheck, entry: Entry, dataset: Dataset) -> list[tuple[Job, int]]:
+    """Queue one quick run of the engine under each threat, on all samples of the row's slice.
+
+    Returns:
+        Each job with its evaluation.
 
     Raises:
         InputError: If the model or the dataset here is not the row's.
@@ -70,8 +73,18 @@ def search_jobs(recheck: Recheck, entry: Entry, dataset: Dataset) -> list[Job]:
             raise InputError(
                 f"The {what} of {entry.slug!r} here has the digest {here[:12]}…, its row is of {there[:12]}…."
             )
-    searches = [found for threat in recheck.threats if (found := _search(threat, recheck.board.n)) is not None]
-    return [make_job(measure, one, entry, dataset, n=recheck.board.n, reason="reported") for measure, one in searches]
+    return [_enter(session, threat, recheck, entry, dataset) for threat in recheck.threats]
+
+
+def _enter(session: Session, threat: str, recheck: Recheck, entry: Entry, dataset: Dataset) -> tuple[Job, int]:
+    found = _search(threat, recheck.board.n)
+    assert found is not None
+    for seed in itertools.count():  # the other board may have reported this very search: ours then has another seed
+        job = make_job(*found, entry, dataset, n=recheck.board.n, seed=seed, reason="reported")
+        row = evaluation_row(session, job, model_id=recheck.row.model.id, dataset_id=recheck.board.dataset.id)
+        if row.bundle is None:
+            return job, row.id
+    raise AssertionError
 
 
 def _search(key: str, n: int) -> tuple[Measure[Any], Any] | None:
@@ -86,9 +99,3 @@ def _search(key: str, n: int) -> tuple[Measure[Any], Any] | None:
         return targeted, targeted.Parameters(norm=threat.norm, choice=choice, effort="quick", samples=max(n, 10_000))
     except BenchmarkError:  # another goal, or a norm that the attack does not know
         return None
-
-
-def enter_jobs(session: Session, jobs: list[Job], recheck: Recheck) -> Mapping[str, int]:
-    """Queue the jobs; returns the evaluation of each key."""
-    model_id, dataset_id = recheck.row.model.id, recheck.board.dataset.id
-    return {job.key: evaluation_row(session, job, model_id=model_id, dataset_id=dataset_id).id for job in jobs}
