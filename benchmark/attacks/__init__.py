@@ -155,7 +155,7 @@ def run_attack(
     if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
         raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}.")
     if own.changed:
-        message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
+        message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."
         return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
     return result
 
