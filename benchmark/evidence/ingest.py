@@ -22,6 +22,7 @@ from benchmark.evidence.check import Report, Subject, check, choose
 from benchmark.evidence.claims import check_claims
 from benchmark.evidence.container import Container
 from benchmark.evidence.entering import Contents, Ingested, enter, sound
+from benchmark.evidence.plausible import check_manifest
 from benchmark.evidence.proofs import proofs_of
 from benchmark.evidence.store import EvidenceStore, unpack
 from benchmark.threat import norm_names
@@ -121,6 +122,7 @@ def open_bundle(path: Path, *, trust_code: bool, fetch: bool = False) -> Iterato
                     f"{manifest['model']['digest'][:12]}…; it was altered, or made by another version of curveboard."
                 )
             dataset, note = _dataset(container)
+            check_manifest(manifest, size=dataset.size)
         yield Contents(container, entry, dataset, (note,) if note else ())
 
 
