@@ -85,6 +85,7 @@ class Entry:
         folder: Where files that lie beside the card are.
         authors: Their names.
         paper: Address or citation.
+        repository: Address of the code that made it.
         year: Of publication.
         venue: Of publication.
         licence: Of the weights; SPDX where possible.
@@ -111,6 +112,7 @@ class Entry:
     folder: Path
     authors: tuple[str, ...] = ()
     paper: str = ""
+    repository: str = ""
     year: int | None = None
     venue: str = ""
     licence: str = ""
@@ -187,6 +189,7 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         folder=folder,
         authors=tuple(card.texts("authors")),
         paper=card.text("paper"),
+        repository=_address(card.text("repository"), "repository"),
         year=card.integer("year"),
         venue=card.text("venue"),
         licence=card.text("licence"),
@@ -232,6 +235,7 @@ def card_table(entry: Entry) -> dict[str, Any]:
         title=entry.title,
         authors=entry.authors,
         paper=entry.paper,
+        repository=entry.repository,
         year=entry.year,
         venue=entry.venue,
         licence=entry.licence,
@@ -317,6 +321,13 @@ def check_share(name: str, value: float, where: str) -> None:
         return
     hint = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
     raise CardError(f"{where} of {name} is {value:g}; it is a share, from 0 to 1{hint}.")
+
+
+def _address(address: str, where: str) -> str:
+    """An address that a page may link to, or nothing."""
+    if address and not re.fullmatch(r"https://[^\s<>\"]+", address):
+        raise CardError(f"{where} is {address[:200]!r}; it is an address that begins with https://.")
+    return address
 
 
 def _file_name(name: str, where: str) -> str:

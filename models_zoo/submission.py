@@ -164,6 +164,8 @@ title = "@SLUG@"
 authors = ["Your Name"]
 # An address or a citation; the year and the venue of the publication.
 paper = ""
+# Where the code that made it is: an address that begins with https://.
+repository = ""
 year = 2026
 venue = ""
 # The licence of the weights, as an SPDX identifier where there is one.
