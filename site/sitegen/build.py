@@ -22,6 +22,7 @@ from db.session import Database
 from sitegen import links
 from sitegen.axes import Axis, axes, published
 from sitegen.board_view import BoardView, board_threats, board_title, board_view
+from sitegen.changes import told
 from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
@@ -138,7 +139,7 @@ def _build(
     built = _build_rows(everything, jobs)
     views = [board_view(b, [load_row(task) for task in tasks[b.slug]], axis_of[b.slug]) for b in boards]
     with database.read() as session:
-        pages = all_pages(Site(session, views, changes, overview, as_of, address))
+        pages = all_pages(Site(session, views, told(changes), overview, as_of, address))
     rows = {page_folder(view, row): row for view in views for row in view.everyone}
     sizes = _sizes(pages, rows)
     _check_links(pages, rows, sizes)
