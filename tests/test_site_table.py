@@ -46,9 +46,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
         first.card = first.card | {"repository": CODE}
         for model, at in ((later, timedelta(days=90)), (sooner, -timedelta(days=1))):
             detail = {"by": BY, "examples": 345, "samples": 30}
-            record_verified(
-                session, model_id=model, dataset_id=made.dataset_id, at=synthetic.START + at, detail=detail
-            )
+            record_verified(session, model_id=model, dataset_id=made.dataset_id, at=synthetic.START + at, detail=detail)
         clean = session.scalars(
             select(Evaluation).where(Evaluation.measure == "clean", Evaluation.model_id == later)
         ).one()

@@ -14,7 +14,7 @@ from db import queries
 from db.schema import Change, Evaluation
 from db.session import Database
 from sitegen.changes import told
-from sitegen.row_record import verified
+from sitegen.summary import verified
 
 
 def entries(workspace: Workspace) -> list[Change]:
