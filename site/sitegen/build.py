@@ -27,6 +27,7 @@ from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
 from sitegen.staging import Kept, exclusively, refuse_foreign, staged
+from sitegen.suites import SuiteSheet, suite_sheets
 from sitegen.workers import build_rows
 
 ALONE: Final = 24
@@ -122,6 +123,7 @@ def _build(
         changes = queries.changes(session, as_of=as_of)
         overview = queries.overview(session)
         axis_of = {board.slug: board_axes(session, board) for board in boards}
+        sheets = {board.dataset.id: suite_sheets(session, board.dataset) for board in boards}
     tasks = {
         board.slug: _tasks(
             database,
@@ -132,6 +134,7 @@ def _build(
             as_of=as_of,
             cache=cache,
             bundles=bundles,
+            sheets=sheets[board.dataset.id],
         )
         for board in boards
     }
@@ -169,6 +172,7 @@ def _tasks(
     as_of: datetime | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    sheets: Mapping[str, SuiteSheet],
 ) -> list[RowTask]:
     by_model: dict[int, list[ChangeInfo]] = {}
     for change in changes:
@@ -187,6 +191,7 @@ def _tasks(
             cache=cache,
             axes=axis_of,
             bundle=bundles.get(row.model.digest),
+            sheets=sheets,
         )
         for row in board.rows
     ]

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -51,6 +51,7 @@ from sitegen.row_record import record_of
 from sitegen.scripts_data import bins_js
 from sitegen.sheets import adversarial_sheet
 from sitegen.staging import link_or_copy
+from sitegen.suites import SuiteSheet
 
 SUMMARY: Final = "summary.json"
 NUMBERS: Final = "numbers.bin"
@@ -75,6 +76,7 @@ class RowTask:
     cache: Path
     axes: Mapping[str, Axis]
     bundle: Path | None = None
+    sheets: Mapping[str, SuiteSheet] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -90,6 +92,7 @@ class RowTask:
             [[change.id, change.at, change.detail] for change in self.changes],
             self.as_of,
             self.bundle.name if self.bundle else None,
+            sorted((name, sheet.address, sheet.cells, sheet.size) for name, sheet in self.sheets.items()),
         ]
         text = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -221,7 +224,7 @@ def _unread(row: Row, told: str) -> Row:
 def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     with _database(task.url).read() as session:
         data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
-    facts = row_facts(task.row, data, n=task.n, axes=task.axes)
+    facts = replace(row_facts(task.row, data, n=task.n, axes=task.axes), sheets=task.sheets)
     examples = Examples(task.artifacts)
     picture_data = _picture_data(task, examples)
     files: dict[str, bytes] = {}
