@@ -190,7 +190,8 @@ class Attempt:
         if row.key != self.job.key:
             raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
         method = self.measure.method(self.parameters)
-        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes)
+        run = {"run": row.provenance.get("run", "")}
+        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes) | run
         row.outputs = [output.to_json() for output in self.outputs]
         row.started_at = row.started_at or datetime.now(UTC)
         if self.measure.per_sample and not self.needs.examples and self.take_over:
