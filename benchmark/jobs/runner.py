@@ -20,6 +20,7 @@ from benchmark.errors import BenchmarkError, InputError, UnsupportedModelError
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.attempt import Attempt, InfrastructureError, WaitingError
 from benchmark.jobs.lease import Again, DeadlyError, LostLeaseError, claim, kept_alive
+from benchmark.memory import out_of_memory
 from db.errors import DatabaseError
 from db.schema import State
 from db.session import Database
@@ -173,7 +174,7 @@ class Runner:
 
 def describe(error: BaseException) -> str:
     """Why a job failed, in a line or two: the user's errors as they are, others with where they arose."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if out_of_memory(error):
         return f"Out of memory: {error}. Use a machine with more memory, or a smaller --limit."
     if isinstance(error, BenchmarkError) or type(error).__module__.startswith(("models_zoo.", "db.")):
         return str(error)
