@@ -114,7 +114,7 @@ def report(result: dict[str, Any]) -> str:
     ]
     text = (
         f"{result['jobs']} jobs of {result['chunks']} chunks that sleep for a second each, so that cores do not "
-        "matter. Beside the work: what a job takes beyond its chunks' seconds, loading, checking and committing included. "
+        "matter. Beside the work: what a job takes beyond its chunks' seconds (loading, checking, committing). "
         "Throughput: from the first job's start to the last one's end, as a share of what so many workers could do."
     )
     return text + "\n\n" + table(["executor", "workers", "beside the work", "throughput", "first job after"], rows)
