@@ -36,6 +36,7 @@ LIBRARY = {
         "intervals",
         "isolation",
         "measures",
+        "memory",
         "modes",
         "plugins",
         "ranks",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from benchmark.data import Dataset
     from benchmark.errors import InputError
     from benchmark.jobs.executors import Outcome, Setting
-    from benchmark.jobs.plan import Estimate, Plan, Rerun
+    from benchmark.jobs.lease import Rerun
+    from benchmark.jobs.plan import Estimate, Plan
     from benchmark.jobs.protocol import Protocol
     from benchmark.workspace import Workspace
     from models_zoo import Entry
@@ -153,6 +155,7 @@ def setting_of(
 ) -> Setting:
     """Where and how jobs of the workspace run."""
     from benchmark.jobs.executors import Setting
+    from benchmark.jobs.lease import Again
 
     workspace = place.workspace
     return Setting(
@@ -161,7 +164,7 @@ def setting_of(
         models=workspace.models,
         locks=workspace.locks,
         device=device,
-        rerun=rerun,
+        again=Again(rerun, run=uuid.uuid4().hex),
         workers=workers,
         jobs_per_gpu=jobs_per_gpu,
     )
