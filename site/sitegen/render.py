@@ -80,6 +80,7 @@ def _environment(root: Path | None) -> Environment:
         by_norm=by_norm,
         move_text=move_text,
         paper_link=words.paper_link,
+        code_link=words.code_link,
         version=words.version,
         parameters_text=words.parameters_text,
     )

@@ -74,6 +74,11 @@ def paper_link(paper: str) -> str:
     return f"https://arxiv.org/abs/{found[1]}" if found else ""
 
 
+def code_link(repository: object) -> str:
+    """The address of a model's code, if it is one; empty otherwise."""
+    return str(repository) if str(repository or "").startswith("https://") else ""
+
+
 def version(number: int) -> str:
     """An evaluation's version, which is stored as 1000 × the measure's + that of what its parameters name: ``1.1``."""
     measure, named = divmod(number, 1000)

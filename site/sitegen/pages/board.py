@@ -62,7 +62,7 @@ class TableRow:
     @property
     def code(self) -> str:
         """The address of the code that made it; empty if the card names none."""
-        return str(self.built.row.model.card.get("repository") or "")
+        return words.code_link(self.built.row.model.card.get("repository"))
 
 
 @dataclass(frozen=True)
@@ -296,7 +296,7 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "flags": list(record.flags),
         "authors": words.listed(map(str, card.get("authors") or [])),
         "paper": words.paper_link(str(card.get("paper") or "")),
-        "code": str(card.get("repository") or ""),
+        "code": words.code_link(card.get("repository")),
         "verified": record.verified.text if record.verified else "",
         "reported": words.reported(record.reported, len(built.row.cells)),
     }
