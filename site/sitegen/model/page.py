@@ -16,11 +16,11 @@ from sitegen.changes import story
 from sitegen.charts.model import class_figures, curve_chart, curve_table, sample_chart, share_of
 from sitegen.charts.svg import svg
 from sitegen.facts import RowFacts, ThreatFacts, credits_of
-from sitegen.findings import Found
+from sitegen.findings import Found, newest
 from sitegen.model.files import bibtex, json_bytes, latex, model_json, samples_csv
 from sitegen.model.sections import Bundle, ClaimLine, EvaluationLine, FlagLine, ModelPage, PanelPart, ThreatSection
 from sitegen.model.strips import PictureData, strips_of
-from sitegen.panels import panels
+from sitegen.panels import panel_of, panels
 from sitegen.records import Published, Share
 from sitegen.render import Frame, render
 from sitegen.summary import costs_of, verified
@@ -81,6 +81,7 @@ def model_page(
         f"--protocol {row.protocol.name}",
         short=_short(facts),
         verified=verified(row, changes),
+        keys=[] if facts.threats or facts.missing else _keys(facts),
     )
     files["model.json"] = json_bytes(model_json(page))
     files["samples.csv"] = samples_csv(facts, picture_data.labels)
@@ -119,6 +120,19 @@ def _short(facts: RowFacts) -> str:
         shares = (f"{words.percent(d.decided(), 0)} % in {d.axis.symbol}" for d in decided)
         told.append(f"Between proof and attack the curve is decided to {words.listed(shares)}.")
     return " ".join(told)
+
+
+def _keys(facts: RowFacts) -> list[tuple[str, str, str]]:
+    """The columns that the protocol shows, for a row without curves."""
+    found = newest(facts.found)
+    keys = []
+    for name in facts.row.protocol.spec.get("columns") or ():
+        one = found.get(str(name))
+        if one is not None and (panel := panel_of(one)) is not None:
+            cell, unit = panel.cell(one, facts), one.output.unit
+            told = f"{cell.text} %" if unit == "share" and cell.text != "–" else cell.text
+            keys.append((one.output.title, told, cell.small))
+    return keys
 
 
 def _status(facts: RowFacts) -> str:

@@ -112,6 +112,7 @@ class ModelPage:
         command: How the row is evaluated again.
         short: Who evaluated it, what that cost and what the model costs, in a few sentences.
         verified: The last check of its evidence, or None.
+        keys: Where no threat is attacked, the figures that come first: title, value, interval.
     """
 
     facts: RowFacts
@@ -133,6 +134,7 @@ class ModelPage:
     command: str
     short: str
     verified: Verified | None
+    keys: Sequence[tuple[str, str, str]] = ()
 
     @property
     def row(self) -> Row:
@@ -143,6 +145,11 @@ class ModelPage:
     def card(self) -> Mapping[str, Any]:
         """The model's card."""
         return self.row.model.card
+
+    @property
+    def attacked(self) -> bool:
+        """Whether the board attacks models at all."""
+        return bool(self.sections or self.missing)
 
     @property
     def seeds(self) -> str:
