@@ -41,6 +41,7 @@ LIBRARY = {
         "plugins",
         "ranks",
         "results",
+        "resuming",
         "statistics",
         "threat",
         "twin",
