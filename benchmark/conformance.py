@@ -243,7 +243,7 @@ def _input_unchanged(module: nn.Module, x: Tensor) -> Check:
 
 def _extreme_inputs(module: nn.Module, x: Tensor) -> Check:
     """Black, white, noise and checkerboard: attacks go to the corners of the box."""
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(x)
     images = torch.cat([torch.zeros_like(x[:1]), torch.ones_like(x[:1]), noise, noise.round()])
     with torch.no_grad():
         bad = int((~torch.isfinite(module(images)).all(dim=1)).sum())

@@ -83,7 +83,7 @@ MAY_IMPORT = {
     },
     "benchmark.curve_forms": {"benchmark.errors", "benchmark.results", "benchmark.curve"},
     "benchmark.differences": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
-    "benchmark.frameworks": {"benchmark.errors", "benchmark.frameworks"},
+    "benchmark.frameworks": {"benchmark.errors", "models_zoo.errors", "models_zoo.frameworks"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {

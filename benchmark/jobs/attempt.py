@@ -82,6 +82,9 @@ class Workbench(Protocol):
     def model(self) -> Callable[[str, str], nn.Module]:
         """A model by slug and digest, kept loaded."""
 
+    def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
+        """Another model by slug and digest, of the dataset's label space and image shape."""
+
     @property
     def dataset(self) -> Callable[[str, str], Dataset]:
         """A dataset by name and digest."""
@@ -133,6 +136,7 @@ class Attempt:
         self.outputs: tuple[Output, ...] = tuple(self.measure.outputs(self.parameters, self.dataset))
         checks.check_declaration(self.measure.name, self.outputs)
         self.examples = self._examples()
+        self.sources = self._sources()
         missing = self._begin()
         pieces = deque(cut(missing, self.measure.chunk))
         left = int(missing.sum())
@@ -178,6 +182,15 @@ class Attempt:
             for digest in self.needs.examples:
                 indices, examples = self.runner.store.get(digest)
                 found |= dict(zip(indices.tolist(), examples, strict=True))
+        return found
+
+    def _sources(self) -> dict[str, CountingModel]:
+        """The other models that the measure needs, each of the dataset's label space and image shape."""
+        found = {}
+        for slug in self.needs.sources:
+            digest = self.job.needs.get(f"source:{slug}", "")
+            module = self.runner.source(slug, digest, self.dataset)
+            found[slug] = CountingModel(module).eval()
         return found
 
     def _begin(self) -> NDArray[np.bool_]:
@@ -228,6 +241,7 @@ class Attempt:
         pool = self.runner.pool(self.job.dataset, self.job.dataset_digest) if self.needs.pool else None
         devices = [torch.device(self.device)] if self.device.startswith("cuda") else []
         seed = seed_of(self.job, start)
+        before = _passes(self.sources)
         with isolated(module, x, y, pool) as own, full_precision(), torch.random.fork_rng(devices=devices):
             counted = CountingModel(own.model).eval()
             task = self._task(counted, own.model, own.x, own.y, own.pool, first=start, seed=seed)
@@ -242,6 +256,7 @@ class Attempt:
         if own.changed:
             text = f"{self.measure.name} changed the model ({own.described()}); it was put back before verifying."
             noticed.append(Flag(flags.MODEL_CHANGED, text))
+        others = tuple(after - since for after, since in zip(_passes(self.sources), before, strict=True))
         return record.ChunkResult(
             start=start,
             stop=stop,
@@ -249,8 +264,8 @@ class Attempt:
             evidence=evidence,
             flags=noticed,
             seconds=seconds,
-            forward_passes=counted.forward_passes,
-            backward_passes=counted.backward_passes,
+            forward_passes=counted.forward_passes + others[0],
+            backward_passes=counted.backward_passes + others[1],
         )
 
     def _task(
@@ -273,6 +288,10 @@ class Attempt:
             suites={name: get_suite(name).on(self.dataset) for name in self.needs.suites},
             splits={name: self.dataset.split(name) for name in self.needs.splits},
             examples=brought,
+            sources=self.sources,
+            itself=frozenset(
+                slug for slug in self.sources if self.job.needs.get(f"source:{slug}") == self.job.model_digest
+            ),
         )
 
     def _check(
@@ -373,6 +392,12 @@ class Attempt:
         if eps is not None and distances is not None:
             self._robust.append(~within(distances, eps))
             self.text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
+
+
+def _passes(sources: Mapping[str, CountingModel]) -> tuple[int, int]:
+    """Forward and backward passes of the source models so far, in images."""
+    counters = sources.values()
+    return sum(c.forward_passes for c in counters), sum(c.backward_passes for c in counters)
 
 
 def cut(missing: NDArray[np.bool_], chunk: int) -> Iterator[tuple[int, int]]:

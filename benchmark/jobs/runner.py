@@ -124,6 +124,21 @@ class Runner:
         self.report(Progress(job, done, state, text, time.perf_counter() - begin))
         return state
 
+    def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
+        """Another model by slug and digest.
+
+        Raises:
+            ZooError: If there is none of that name.
+            InputError: If it has changed, or classifies other images.
+        """
+        named = get_dataset(get_entry(slug, [self.setting.models]).dataset)
+        if named.labels_of != dataset.labels_of or named.shape != dataset.shape:
+            raise InputError(
+                f"The source model {slug!r} is for {named.labels_of} in images of shape {named.shape}, "
+                f"{dataset.name} has {dataset.labels_of} in {dataset.shape}; they must be equal."
+            )
+        return self.model(slug, digest)
+
     def progress(self, job: Job, done: int, text: str, seconds: float) -> None:
         """Report that so many samples of a job are done."""
         self.report(Progress(job, done, "running", text, seconds))
