@@ -46,6 +46,7 @@ def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
         description=f"Robust accuracy of {len(ranking.rows)} models against ε. {said}",
         lines=lines + lettered[::-1],
         css="board curves",
+        context=f"{len(back)} other{'s' if len(back) > 1 else ''}" if back else "",
         backdrop=f"{figures}backdrop-{threat}.svg" if behind else "",
     )
 
@@ -121,6 +122,7 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
         lines=lines,
         crossings=_marks(ranking, everyone, len(front), found),
         css="board ranks",
+        legend=False,
     )
 
 
@@ -139,9 +141,12 @@ def _marks(
     """Crossings as marks; those of two highlighted models, which are the first ``front``, say who overtakes whom."""
     marks = []
     for at, place, ahead, behind in found:
-        titles = [ranking.rows[shown[k]].title for k in (ahead, behind)]
-        told = f"{titles[0]} overtakes {titles[1]} near ε = {at:.3g}" if max(ahead, behind) < front else ""
-        marks.append(Mark(at, place, told))
+        first, second = (ranking.rows[shown[k]] for k in (ahead, behind))
+        if max(ahead, behind) < front:
+            told = f"{first.title} overtakes {second.title} near ε = {at:.3g}"
+            marks.append(Mark(at, place, told, (first.slug, second.slug)))
+        else:
+            marks.append(Mark(at, place))
     return marks
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
 from markupsafe import Markup, escape
 
 from sitegen.charts.base import HEIGHT, WIDTH, Area, Chart, Line, Point, area_path, badges, path
@@ -19,7 +20,9 @@ def html(chart: Chart) -> Markup:
         f'<div class="chart {chart.css}">',
         f'<div class="ylabel">{escape(chart.y_label)}</div>',
         '<div class="plot">',
-        f'<img class="backdrop" src="{escape(chart.backdrop)}" alt="">' if chart.backdrop else "",
+        f'<div class="window"><img class="backdrop" src="{escape(chart.backdrop)}" alt=""></div>'
+        if chart.backdrop
+        else "",
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(chart.title)}. {escape(chart.description)}">',
         f'<path class="grid" d="{_grid(chart)}"/>',
@@ -45,7 +48,7 @@ def html(chart: Chart) -> Markup:
     for line, x, y in badges(chart):
         where = f"left:{_percent(chart.fx(x))};top:{_percent(chart.fy(y))}"
         key = f' data-k="{escape(line.key)}"' if line.key else ""
-        css = f"badge {line.style}" + (" edge" if x == chart.x_range[0] else "")
+        css = f"badge {line.style}" + (" edge" if isinstance(line, Line) and x == chart.x_range[0] else "")
         parts.append(f'<span class="{css}"{key} style="{where}" aria-hidden="true">{escape(line.badge)}</span>')
     parts.append(f'</div><div class="xlabel">{escape(chart.x_label)}</div>')
     if chart.legend:
@@ -63,7 +66,8 @@ def _crossings(chart: Chart) -> Iterable[str]:
         yield f'<path class="cross" d="{silent}"/>'
     for mark, d in dots.items():
         if mark.title:
-            yield f'<path class="cross" d="{d}"><title>{escape(mark.title)}</title></path>'
+            of = f' data-of="{escape(" ".join(mark.keys))}"' if mark.keys else ""
+            yield f'<path class="cross"{of} d="{d}"><title>{escape(mark.title)}</title></path>'
 
 
 def _grid(chart: Chart) -> str:
@@ -73,17 +77,30 @@ def _grid(chart: Chart) -> str:
 
 def _legend(chart: Chart) -> str:
     items: list[tuple[str, str, Line | Area | Point]] = [
-        *(("line", "M0 5H24", line) for line in chart.lines),
+        *(("line", "M0 5H24", line) for line in sorted(chart.lines, key=lambda line: line.badge)),
         *(("area", "M0 0H24V10H0Z", area) for area in chart.areas),
         *(("dot", "M12 5h0", point) for point in chart.points),
     ]
     entries = [
-        f'<li><svg class="swatch" viewBox="0 0 24 10" aria-hidden="true"><path class="{kind} {item.style}" d="{d}"/>'
-        f"</svg>{escape(item.label)}</li>"
-        for kind, d, item in items
-        if item.label
+        f"<li{_key(item)}>{_swatch(kind, d, item)}{escape(item.label)}</li>" for kind, d, item in items if item.label
     ]
+    if chart.context:
+        others = Line("", np.empty(0), np.empty(0), "faint")
+        entries.append(f'<li data-k="*">{_swatch("line", "M0 5H24", others)}{escape(chart.context)}</li>')
     return f'<ul class="legend">{"".join(entries)}</ul>' if entries else ""
+
+
+def _key(item: Line | Area | Point) -> str:
+    return f' data-k="{escape(item.key)}"' if isinstance(item, Line) and item.key else ""
+
+
+def _swatch(kind: str, d: str, item: Line | Area | Point) -> str:
+    """How a series looks: its letter, where it has one."""
+    if isinstance(item, Line) and item.badge:
+        return f'<span class="badge {item.style}" aria-hidden="true">{escape(item.badge)}</span>'
+    return (
+        f'<svg class="swatch" viewBox="0 0 24 10" aria-hidden="true"><path class="{kind} {item.style}" d="{d}"/></svg>'
+    )
 
 
 def _percent(share: float) -> str:
