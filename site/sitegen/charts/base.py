@@ -111,6 +111,7 @@ class Chart:
         css: Further classes of the figure.
         legend: Whether its series are named below it.
         context: What its unnamed lines are called in the legend; empty if they are not.
+        ids: Begins the fragment of each line that has a key, for panels that show it again; empty for no fragments.
         backdrop: A picture of lines that are too many for the page, drawn behind everything.
     """
 
@@ -138,6 +139,7 @@ class Chart:
     css: str = ""
     legend: bool = True
     context: str = ""
+    ids: str = ""
     backdrop: str = ""
 
     @property

@@ -33,6 +33,7 @@ def html(chart: Chart) -> Markup:
     parts += [f'<path class="area {a.style}" d="{area_path(chart, a)}"/>' for a in chart.areas]
     for line in chart.lines:
         key = f' data-k="{escape(line.key)}"' if line.key else ""
+        key += f' id="{escape(chart.ids + line.key)}"' if chart.ids and line.key else ""
         parts.append(f'<path class="line {line.style}"{key} d="{path(chart, line.x, line.y, step=line.step)}"/>')
     for point in chart.points:
         dots = "".join(f"M{round(chart.fx(x) * WIDTH)} {round(chart.fy(y) * HEIGHT)}h0" for x, y in point.points)
@@ -54,6 +55,31 @@ def html(chart: Chart) -> Markup:
     if chart.legend:
         parts.append(_legend(chart))
     parts.append("</div>")
+    return Markup("".join(parts))  # noqa: S704 - every text above went through escape()
+
+
+def panel(chart: Chart, line: Line) -> Markup:
+    """A small chart of one of a chart's lines, the others pale behind it; it shows the chart's own paths again."""
+    texts = {0, len(chart.x_labels) - 1}
+    title = f"{line.label}. {chart.x_label}"
+    parts = [
+        '<div class="chart board small"><div class="plot">',
+        f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" aria-label="{escape(title)}">',
+        f'<path class="grid" d="{_grid(chart)}"/>',
+    ]
+    for other in (*(o for o in chart.lines if o is not line), line):
+        css = "" if other is line else ' class="pale"'
+        parts.append(f'<use{css} href="#{escape(chart.ids + other.key)}"/>')
+    parts.append("</svg>")
+    parts += [
+        f'<span class="xt" style="left:{_percent(chart.fx(x))}">{escape(text)}</span>'
+        for k, (x, text) in enumerate(chart.x_labels)
+        if k in texts
+    ]
+    parts += [
+        f'<span class="yt" style="top:{_percent(chart.fy(y))}">{escape(text)}</span>' for y, text in chart.y_ticks[::2]
+    ]
+    parts.append("</div></div>")
     return Markup("".join(parts))  # noqa: S704 - every text above went through escape()
 
 
