@@ -17,7 +17,7 @@ from sitegen.leads import sentence
 
 TOP: Final = 12
 """Ranks that the map of ranks shows."""
-DRAWN: Final = 200
+DRAWN: Final = 500
 """Curves in a chart: the best ones."""
 INLINE: Final = 24
 """Grey curves that a page holds itself; more are a picture behind the others."""
@@ -46,9 +46,16 @@ def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
         description=f"Robust accuracy of {len(ranking.rows)} models against ε. {said}",
         lines=lines + lettered[::-1],
         css="board curves",
-        context=f"{len(back)} other{'s' if len(back) > 1 else ''}" if back else "",
+        context=_context(len(back), len(ranking.rows) - len(front)),
         backdrop=f"{figures}backdrop-{threat}.svg" if behind else "",
     )
+
+
+def _context(drawn: int, others: int) -> str:
+    """What the grey lines are called."""
+    if drawn < others:
+        return f"the best {drawn} of {others} others"
+    return f"{others} other{'s' if others > 1 else ''}" if others else ""
 
 
 def _front(view: BoardView, ranking: Ranking) -> list[int]:

@@ -5,7 +5,7 @@ window.CB.boardCharts = (board) => {
   const { el, svg } = CB;
   const { n, highlighted } = CB.allModels();
   const $ = (id) => document.getElementById(id);
-  const MOST = 200, GRIP = 9; // curves drawn at most; pixels beside the line of ε within which it is gripped
+  const MOST = 500, GRIP = 9; // curves drawn at most; pixels beside the line of ε within which it is gripped
   let plots = [], hot = null, zoom = null, tip = null, map = null;
 
   const percent = (share) => `${Number((100 * share).toPrecision(4))}%`; // as charts/html.py
