@@ -156,7 +156,7 @@ window.CB.boardCharts = (board) => {
 
   // ---- zoom: what is seen of the curves is also what the strip, the slider and the map of ranks span
   function changed(view) {
-    const { data } = board, end = data.grid[data.g - 1], first = data.grid.findIndex((v) => v / end >= view[0]), after = data.grid.findIndex((v) => v / end > view[1]);
+    const { data } = board, end = data.grid[data.g - 1], first = data.grid.findIndex((v) => v / end >= view[0] - 1e-6), after = data.grid.findIndex((v) => v / end > view[1] + 1e-6);
     board.state.view = zoom.whole() ? null : view;
     $("eps").min = String(first);
     $("eps").max = String((after < 0 ? data.g : after) - 1);

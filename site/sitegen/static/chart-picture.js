@@ -66,7 +66,7 @@ window.CB.picture = (() => {
   // The curves that are seen, at the positions that are: ε, and of each model its share. lines: [slug, counts].
   function curves(grid, lines, n, view = [0, 1, 0, 1]) {
     const end = grid.at(-1), rows = [["eps", ...lines.map(([slug]) => slug)]];
-    grid.forEach((eps, p) => { if (eps / end >= view[0] - 1e-9 && eps / end <= view[1] + 1e-9) rows.push([eps, ...lines.map(([, counts]) => counts[p] / n)]); });
+    grid.forEach((eps, p) => { if (eps / end >= view[0] - 1e-6 && eps / end <= view[1] + 1e-6) rows.push([eps, ...lines.map(([, counts]) => counts[p] / n)]); });
     return csv(rows);
   }
   function save(name, content, type) {

@@ -17,7 +17,7 @@ window.CB.zoom = (() => {
   function fitted(low, high) {
     const width = Math.min(Math.max(high - low, 1 / MOST), 1), middle = (low + high) / 2;
     const left = Math.min(Math.max(middle - width / 2, 0), 1 - width);
-    return [left, left + width].map((v) => Number(v.toFixed(6)));
+    return [left, left + width].map((v) => Number(v.toFixed(9)));
   }
 
   // plot: a chart's .plot. end: where its x axis ends. follows: without controls of its own. handles(event): whether

@@ -153,7 +153,7 @@ window.CB = (() => {
   // nothing of a curve. counts: arrays of length g; view: [left, right, top, bottom] in shares of the plot, where it is zoomed.
   function letterPlaces(counts, n, grid, view = [0, 1, 0, 1]) {
     const WIDTH = 1000, HEIGHT = 400, PLACES = 64, APART = 44, end = grid[grid.length - 1], [left, right, top, bottom] = view;
-    const first = grid.findIndex((v) => v / end >= left), after = grid.findIndex((v) => v / end > right);
+    const first = grid.findIndex((v) => v / end >= left - 1e-6), after = grid.findIndex((v) => v / end > right + 1e-6);
     const reach = (after < 0 ? grid.length : after) - 1 - first;
     const tried = Array.from({ length: PLACES - 1 }, (_, j) => first + Math.floor((j + 1) * reach / PLACES));
     const x = tried.map((p) => Math.floor((grid[p] / end - left) / (right - left) * WIDTH + 0.5));
