@@ -1,8 +1,9 @@
-"""Reading the board's charts in a browser: legend, zoom and pan, what is under the pointer, and taking away what is seen."""
+"""Reading the board's charts in a browser: legend, zoom and pan, what is lifted, and taking away what is seen."""
 
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
@@ -261,7 +262,9 @@ def test_what_is_taken_is_zoomed_and_toggled_as_it_is_seen(browser: Browser, sit
         eps = [float(row[0]) for row in rows[1:]]
         assert (eps[0], eps[-1]) == (0.05, 0.1)
         accuracies = [[float(value) for value in row[1:]] for row in rows[1:]]
-        assert all(a >= b for first, second in zip(accuracies, accuracies[1:], strict=False) for a, b in zip(first, second, strict=True))
+        assert all(
+            a >= b for first, second in itertools.pairwise(accuracies) for a, b in zip(first, second, strict=True)
+        )
         picture = taken(page, "Curves as SVG").decode()
         root = ET.fromstring(picture)
         boxes = {part.get("viewBox") for part in root.iter("{http://www.w3.org/2000/svg}svg")} - {root.get("viewBox")}

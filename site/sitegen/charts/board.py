@@ -21,8 +21,8 @@ DRAWN: Final = 500
 """Curves in a chart: the best ones."""
 INLINE: Final = 24
 """Grey curves that a page holds itself; more are a picture behind the others."""
-MARKED: Final = 500
-"""Crossings that are marked at most: where there are more, only those of highlighted models are."""
+MARKED: Final = 150
+"""Crossings that are marked at most: of more, those with a highlighted model; of still more, those between two."""
 
 
 def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
@@ -104,8 +104,9 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
     x = axis.grid[positions]
     everyone = [*front, *back]
     found = crossings_of(x, places[everyone], top)
-    if len(found) > MARKED:
-        found = crossings_of(x, places[front], top)
+    for of in (min, max):
+        if len(found) > MARKED:
+            found = [crossing for crossing in found if of(crossing[2:]) < len(front)]
     letters = rank_letter_places([places[i] for i in front], x, top, [(at, place) for at, place, _, _ in found])
     lettered = dict(zip(front, letters, strict=True))
     lines = []

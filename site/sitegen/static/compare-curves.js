@@ -20,7 +20,7 @@ window.CB.compareCurves = ({ changed, toggled }) => {
     zoom = CB.zoom(plot, { end: grid[g - 1], changed: (next) => { letters(plot); changed(zoom.whole() ? null : next); } });
     const list = el("ul", { class: "legend" }, ...models.map((m) => el("li", { "data-k": m.slug }, el("span", { class: `badge ${m.style}`, "aria-hidden": "true" }, m.letter), m.title)));
     plot.parentNode.append(list);
-    CB.legend(list, { hidden, toggle: (slug) => { toggled(slug); home.querySelector(`.legend li[data-k="${CSS.escape(slug)}"] button`)?.focus(); }, heat: (slug) => heat(plot, slug) });
+    CB.legend(list, { hidden, toggle: async (slug) => { await toggled(slug); home.querySelector(`.legend li[data-k="${CSS.escape(slug)}"] button`)?.focus(); }, heat: (slug) => heat(plot, slug) });
     plot.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse" && !event.buttons) point(plot, event); });
     plot.addEventListener("pointerleave", () => { heat(plot, null); plot.querySelector(".tip")?.remove(); });
     if (view) zoom.set(view); else letters(plot);

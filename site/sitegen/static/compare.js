@@ -28,7 +28,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const badgeOf = (slug) => { const { letter, style } = mark(slug); return el("span", { class: `badge ${style}` }, letter); };
   const badge = (k) => badgeOf(own[k]);
   const pairs = CB.comparePairs({ badge, title });
-  const curves = CB.compareCurves({ changed: (next) => { view = next; write(); }, toggled: (slug) => { if (!hidden.delete(slug)) hidden.add(slug); render(); } });
+  const curves = CB.compareCurves({ changed: (next) => { view = next; write(); }, toggled: (slug) => { if (!hidden.delete(slug)) hidden.add(slug); return render(); } });
 
   function write() {
     const list = (values) => values.map(encodeURIComponent).join(","), off = chosen.filter((slug) => hidden.has(slug));
