@@ -44,6 +44,14 @@ def _parameters(built: BuiltRow) -> float | None:
     return built.record.parameters
 
 
+def _flops(built: BuiltRow) -> float | None:
+    return built.record.flops
+
+
+def _latency(built: BuiltRow) -> float | None:
+    return built.record.latency
+
+
 def _passes(built: BuiltRow) -> float | None:
     return built.record.passes or None
 
@@ -58,6 +66,10 @@ _COST: Final = "passes of its evaluations, in images"
 
 AGAINST: Final = (
     Against("size", "parameters", "parameters", True, "lower", "no number of parameters", _parameters),
+    Against("flops", "operations of an image", "FLOPs an image", True, "lower", "no number of operations", _flops),
+    Against(
+        "latency", "time of an image", "seconds an image, where it was evaluated", True, "lower", "no time", _latency
+    ),
     Against("passes", "cost of the evaluation", _COST, True, "lower", "no passes", _passes),
     Against("year", "year", "year of publication", False, "lower", "no year", year_of),
 )

@@ -46,11 +46,11 @@ def html(chart: Chart) -> Markup:
     parts += [
         f'<span class="yt" style="top:{_percent(chart.fy(y))}">{escape(text)}</span>' for y, text in chart.y_ticks
     ]
-    for line, x, y in badges(chart):
+    for lettered, x, y in badges(chart):
         where = f"left:{_percent(chart.fx(x))};top:{_percent(chart.fy(y))}"
-        key = f' data-k="{escape(line.key)}"' if line.key else ""
-        css = f"badge {line.style}" + (" edge" if isinstance(line, Line) and x == chart.x_range[0] else "")
-        parts.append(f'<span class="{css}"{key} style="{where}" aria-hidden="true">{escape(line.badge)}</span>')
+        key = f' data-k="{escape(lettered.key)}"' if lettered.key else ""
+        css = f"badge {lettered.style}" + (" edge" if isinstance(lettered, Line) and x == chart.x_range[0] else "")
+        parts.append(f'<span class="{css}"{key} style="{where}" aria-hidden="true">{escape(lettered.badge)}</span>')
     parts.append(f'</div><div class="xlabel">{escape(chart.x_label)}</div>')
     if chart.legend:
         parts.append(_legend(chart))

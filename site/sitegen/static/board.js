@@ -248,6 +248,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     }
     board.shown = true;
     table.build(); columnMenu(); charts.refresh(); move(state.at); update(); marks(); compareLink();
+    if (table.fit()) columnMenu();
     charts.look(viewOf(state.wanted));
     state.wanted = null;
     if (push) write(true);
