@@ -112,11 +112,13 @@ def test_wheel_and_keys_zoom_and_the_page_still_scrolls(browser: Browser, site: 
     with opened(browser, site) as watched:
         page = watched.open(PAGE, ready="#board")
         area = box(page, "#curves .plot")
-        page.mouse.move(area["x"] + area["width"] / 2, area["y"] + 40)
+        page.mouse.click(area["x"] + area["width"] / 2, area["y"] + 40)
         page.mouse.wheel(0, 60)
         page.wait_for_function("scrollY > 0")
         assert view(page) == [0, 1, 0, 1]
-        page.locator("#curves .plot").focus()
+        page.locator("#curves .zoomtools button").last.focus()
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.matches('#curves .plot')")
         page.evaluate("scrollTo(0, 0)")
         area = box(page, "#curves .plot")
         page.mouse.move(area["x"] + area["width"] / 4, area["y"] + area["height"] / 2)

@@ -145,6 +145,8 @@ window.CB.boardCharts = (board) => {
     if (!list) return;
     for (const item of list.querySelectorAll("li[data-added]")) item.remove();
     for (const slug of chosen()) list.append(el("li", { "data-k": slug, "data-added": "" }, el("span", { class: `badge ${board.styleOf(slug)}` }, board.letterOf(slug)), board.titleOf(slug)));
+    const rows = new Set(board.visible.map((i) => board.data.slugs[i]));
+    for (const item of list.children) item.hidden = item.dataset.k !== "*" && !rows.has(item.dataset.k);
     const toggle = (key) => {
       const { hidden } = board.state;
       if (!hidden.delete(key)) hidden.add(key);

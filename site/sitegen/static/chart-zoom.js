@@ -104,9 +104,10 @@ window.CB.zoom = (() => {
         set([view[0] + left * wide, view[0] + right * wide, view[2] + top * high, view[2] + bottom * high]);
       };
     }
-    // The wheel scrolls the page unless it is meant for the chart: with Ctrl or ⌘ (a pinch on a touchpad), or in focus.
+    // The wheel scrolls the page unless it is meant for the chart: with Ctrl or ⌘ (a pinch on a touchpad), or where the keyboard
+    // has led to the chart.
     function wheel(event) {
-      if (!event.ctrlKey && !event.metaKey && document.activeElement !== plot) return;
+      if (!event.ctrlKey && !event.metaKey && !plot.matches(":focus-visible")) return;
       event.preventDefault();
       const box = plot.getBoundingClientRect(), px = (event.clientX - box.left) / box.width, py = (event.clientY - box.top) / box.height;
       by(Math.exp(Math.min(Math.max(event.deltaY, -120), 120) / 400), view[0] + px * (view[1] - view[0]), view[2] + py * (view[3] - view[2]));
