@@ -23,9 +23,6 @@ _PAIRS: Final = 20
 _SPREAD: Final = 1e-3
 _BATCH: Final = 512
 
-_OUTWARD: Final = 1e-4
-"""Share by which examples go beyond the boundary that they were found on: verification believes none on it."""
-
 
 class EstimatedOracle(Oracle):
     """Gradients of the margin, estimated from scores at opposite Gaussian noises; nothing is differentiated.
@@ -75,15 +72,12 @@ def nes(
         rows.delta = best.delta[found].clone()
         shrink(oracle, rows, norm, steps=QUERIES[effort] // (2 * _PAIRS + 1))
         best.merge(rows, 0)
-    adversarials = x.clone()
-    outward = best.x + (1 + _OUTWARD) * best.delta
-    adversarials[attacked[found]] = outward.clamp_(0, 1).view_as(images)[found]
-    return AttackResult(adversarials)
+    return AttackResult(best.images(x, attacked))
 
 
 ATTACK = Attack(
     name="nes",
-    version=1,
+    version=2,
     title="NES: a shrinking search on gradients estimated from scores",
     paper="after Ilyas et al. 2018, arXiv:1804.08598",
     run=nes,

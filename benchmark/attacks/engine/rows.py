@@ -127,6 +127,13 @@ class Best:
             norm,
         )
 
+    def images(self, x: Tensor, sample: Tensor) -> Tensor:
+        """All images (n, ...), with the examples in the place of the samples that they are of, shape (m,)."""
+        found = torch.isfinite(self.distance)
+        images = x.clone()
+        images[sample[found]] = (self.x + self.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
+        return images
+
     def absorb(self, other: Best) -> None:
         """Take over the examples of another search of the same samples that are nearer."""
         nearer = other.distance < self.distance

@@ -19,7 +19,6 @@ from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.budget import (
     BLIND,
     BUDGETS,
-    CLEAR,
     EOT_REPEATS,
     FEWEST_CHECKED,
     FOLLOWED,
@@ -49,15 +48,14 @@ from benchmark.attacks.engine.reliability import (
     reliability_flags,
     share_of,
 )
-from benchmark.attacks.engine.rows import Best, Rows
+from benchmark.attacks.engine.rows import Rows
 from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.attacks.engine.state import FAMILIES, Search
 from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
-from benchmark.results import Flag
 from benchmark.threat import Norm, norms_of
-from benchmark.verification import REPEATS, needed_lead, verify
+from benchmark.verification import needed_lead
 
 
 def engine(
@@ -91,18 +89,11 @@ def engine(
                 other, _ = search_with(seed + 1)
                 checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
                 search.best.absorb(other.best)
-        _push_until_verified(search, outputs.randomised)
-    return _result(x, attacked, search.best, reliability_flags(outputs, checks))
-
-
-def _result(x: Tensor, attacked: Tensor, best: Best, flags: tuple[Flag, ...]) -> AttackResult:
-    found = torch.isfinite(best.distance)
-    adversarials = x.clone()
-    adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
     origin = [""] * len(x)
-    for i, family in zip(attacked.tolist(), best.origin.tolist(), strict=True):
+    for i, family in zip(attacked.tolist(), search.best.origin.tolist(), strict=True):
         origin[i] = FAMILIES[family] if family >= 0 else ""
-    return AttackResult(adversarials, flags, origin)
+    candidates, fallback = search.best.images(x, attacked), search.start.images(x, attacked)
+    return AttackResult(candidates, reliability_flags(outputs, checks), origin, fallback)
 
 
 def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
@@ -144,39 +135,6 @@ def _from_clean(search: Search, budget: Budget) -> None:
     """For l2 and l1: short searches of several kinds; the nearest rows go on."""
     rows = (_searches(search, budget) + _aim(search, budget)).nearest(budget.finished)
     search.run("descent", rows, partial(descend, steps=budget.descent))
-
-
-def _push_until_verified(search: Search, randomised: bool) -> None:
-    """Push examples that verification does not believe outward until it does.
-
-    Rounding, or (a randomised model) the luck of the draws that a search selects for, leave examples whose lead is too
-    small. Where the way outward leads back into the label's region, the way towards another image is the next.
-    """
-    lost = search.found()
-    for delta in (search.best.delta.clone(), search.start.delta):
-        for power in range(20 if len(lost) else 0):
-            push = 1 + (0.02 if randomised else 1e-6) * (2**power - 1)
-            lost = lost[~_holds(search, lost, delta[lost] * push, randomised)]
-            if not len(lost):
-                return
-    search.best.distance[lost] = torch.inf
-
-
-def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> Tensor:
-    """Keep the perturbations that verification believes, and which of them it does, shape (m,).
-
-    Of a randomised model it will see other draws than we do, so that the lead must be clearer than it asks for.
-    """
-    rows = search.rows(sample)
-    rows.delta = delta
-    images = rows.images()
-    holds = verify(search.oracle.model, search.x[sample], rows.y, images, safety=2).holds.to(delta.device)
-    if randomised:
-        holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
-    kept = sample[holds]
-    search.best.delta[kept] = rows.delta[holds]
-    search.best.distance[kept] = norms_of(rows.delta[holds], search.norm)
-    return holds
 
 
 def _neighbours(search: Search, pool: Tensor, budget: Budget) -> Rows:
