@@ -26,9 +26,11 @@ from perf.peers import PEERS
 
 OURS: Final = "curveboard"
 AUTOATTACK: Final = "autoattack"
+VERDICT: Final = "verdict"
 
 _MODULES: Final = {
     OURS: "benchmark.library",
+    VERDICT: "benchmark.measures.verdict",
     AUTOATTACK: "pyautoattack",
     "pyautoattack": "pyautoattack",
     "adv-lib": "adv_lib.attacks",
@@ -55,7 +57,7 @@ def measure(task: dict[str, Any], work: Workload) -> dict[str, Any]:
 
     Args:
         task: ``contestant``, ``model``, ``norm``, ``samples``, ``seed``, ``device``, ``threads``, ``cifar``; ``eps``
-            for AutoAttack; ``effort`` for our engine (standard if left out).
+            for AutoAttack and the verdict; ``effort`` for our engine (standard if left out).
         work: The model and images.
 
     Returns:
@@ -96,6 +98,8 @@ def _load_library(contestant: str) -> None:
 def _run(task: dict[str, Any], model: nn.Module, work: Workload, right: Tensor) -> tuple[Tensor, list[str]]:
     if task["contestant"] == OURS:
         return _ours(task, model, work)
+    if task["contestant"] == VERDICT:
+        return _verdict(task, model, work)
     x, y = work.x[right].clone(), work.y[right].clone()
     if task["contestant"] == AUTOATTACK:
         found = _autoattack(task, model, x, y)
@@ -116,6 +120,17 @@ def _ours(task: dict[str, Any], model: nn.Module, work: Workload) -> tuple[Tenso
     assert curve.adversarials is not None
     candidates = torch.from_numpy(np.asarray(curve.adversarials)).to(work.x.device)
     return candidates, [flag.code for flag in curve.flags]
+
+
+def _verdict(task: dict[str, Any], model: nn.Module, work: Workload) -> tuple[Tensor, list[str]]:
+    from benchmark.measures import Task
+    from benchmark.measures.verdict import MEASURE, VerdictParameters
+
+    found = MEASURE.run(
+        Task(model, work.model, work.x, work.y, seed=task["seed"]), VerdictParameters(task["norm"], task["eps"])
+    )
+    assert found.adversarials is not None
+    return found.adversarials, [flag.code for flag in found.flags]
 
 
 def _autoattack(task: dict[str, Any], model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
