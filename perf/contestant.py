@@ -57,7 +57,8 @@ def measure(task: dict[str, Any], work: Workload) -> dict[str, Any]:
 
     Args:
         task: ``contestant``, ``model``, ``norm``, ``samples``, ``seed``, ``device``, ``threads``, ``cifar``; ``eps``
-            for AutoAttack and the verdict; ``effort`` for our engine (standard if left out).
+            for AutoAttack and the verdict; ``effort`` for our engine (standard if left out), and ``alone``: whether
+            each image is a call of its own.
         work: The model and images.
 
     Returns:
@@ -114,12 +115,14 @@ def _run(task: dict[str, Any], model: nn.Module, work: Workload, right: Tensor) 
 def _ours(task: dict[str, Any], model: nn.Module, work: Workload) -> tuple[Tensor, list[str]]:
     from benchmark.library import robustness_curve
 
-    curve = robustness_curve(
-        model, work.x, work.y, norm=task["norm"], seed=task["seed"], effort=task.get("effort", "standard")
-    )
-    assert curve.adversarials is not None
-    candidates = torch.from_numpy(np.asarray(curve.adversarials)).to(work.x.device)
-    return candidates, [flag.code for flag in curve.flags]
+    candidates, flags = [], set()
+    size = 1 if task.get("alone") else len(work.x)
+    for x, y in zip(work.x.split(size), work.y.split(size), strict=True):
+        effort = task.get("effort", "standard")
+        curve = robustness_curve(model, x, y, norm=task["norm"], seed=task["seed"], effort=effort)
+        candidates.append(torch.from_numpy(np.asarray(curve.adversarials)).to(x.device))
+        flags |= {flag.code for flag in curve.flags}
+    return torch.cat(candidates), sorted(flags)
 
 
 def _verdict(task: dict[str, Any], model: nn.Module, work: Workload) -> tuple[Tensor, list[str]]:
