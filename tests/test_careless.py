@@ -64,7 +64,8 @@ def gradients_off(task):
 
 
 def inference(task):
-    torch.inference_mode().__enter__()
+    ENTERED.append(torch.inference_mode())
+    ENTERED[-1].__enter__()
 
 
 def deterministic(task):
@@ -101,6 +102,7 @@ def training(task):
     task.module.train()
 
 
+ENTERED: list[torch.inference_mode] = []
 QUIET = {labels, images, pool, registered_dataset, seeds, warned, training}
 """What is put back, or was a copy, and needs no telling."""
 REFUSED = {dataset_images, dataset_labels}

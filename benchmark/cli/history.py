@@ -61,6 +61,8 @@ def _headline(change: ChangeInfo) -> str:
     if change.kind == "renamed":
         reason = change.detail.get("reason")
         return f"is called {change.detail.get('to')} from now on{f' ({reason})' if reason else ''}"
+    if change.kind == "verified":
+        return f"re-checked, {change.detail.get('examples')} examples, by {change.detail.get('by')}"
     if change.kind == "withdrawn":
         return f"withdrawn: {change.detail.get('what')} ({change.detail.get('reason')})"
     by = change.detail.get("by") or change.measure or ""
