@@ -124,6 +124,7 @@ class Workspace:
             if not isinstance(value, str):
                 raise WorkspaceError(f"{path}: {name} must be a string, got {value!r}.")
         _refuse_password(settings["database"], path)
+        _refuse_secret(settings["artifacts"], path)
         root = root.absolute()
         return cls(
             root=root,
@@ -189,6 +190,17 @@ def _refuse_password(url: str, path: Path) -> None:
             f"The database URL for {path} holds a password, which would lie there for others to read, and in backups. "
             f"Leave it out of the URL; give the whole URL by the variable {DATABASE_VARIABLE}, or the password by "
             "~/.pgpass or PGPASSWORD."
+        )
+
+
+def _refuse_secret(artifacts: str, path: Path) -> None:
+    from db.urls import has_password
+
+    if has_password(artifacts):
+        raise WorkspaceError(
+            f"The address of the evidence in {path} holds a password, which would lie there for others to read, and in "
+            "backups. Leave it out; give it as that store's own tools take it (keys, an agent, the variables of S3), or "
+            "by a variable of fsspec: FSSPEC_SFTP_PASSWORD for sftp://."
         )
 
 
