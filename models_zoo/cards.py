@@ -34,6 +34,13 @@ READERS: Final[Mapping[str, str]] = {
 """The readers of programs and of other frameworks' models, whose versions take part in the digest."""
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
+DEVICES: Final = frozenset({"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))})
+"""Names that Windows keeps for devices, whatever suffix they have."""
+PAGES: Final = frozenset({
+    "all", "attacks", "board", "boards", "changes", "compare", "correlations", "datasets", "downloads", "index",
+    "method", "model", "models", "new", "static",
+})  # fmt: skip
+"""Names of the site's own pages and folders, and words that the command line gives a meaning."""
 MAX_CARD_BYTES: Final = 64 * 1024
 
 
@@ -93,6 +100,7 @@ class Entry:
         folder: Where files that lie beside the card are.
         authors: Their names.
         paper: Address or citation.
+        repository: Address of the code that made it.
         year: Of publication.
         venue: Of publication.
         licence: Of the weights; SPDX where possible.
@@ -119,6 +127,7 @@ class Entry:
     folder: Path
     authors: tuple[str, ...] = ()
     paper: str = ""
+    repository: str = ""
     year: int | None = None
     venue: str = ""
     licence: str = ""
@@ -195,6 +204,7 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         folder=folder,
         authors=tuple(card.texts("authors")),
         paper=card.text("paper"),
+        repository=_address(card.text("repository"), "repository"),
         year=card.integer("year"),
         venue=card.text("venue"),
         licence=card.text("licence"),
@@ -240,6 +250,7 @@ def card_table(entry: Entry) -> dict[str, Any]:
         title=entry.title,
         authors=entry.authors,
         paper=entry.paper,
+        repository=entry.repository,
         year=entry.year,
         venue=entry.venue,
         licence=entry.licence,
@@ -273,11 +284,13 @@ def check_slug(slug: str) -> str:
     Raises:
         CardError: If it is none: it names a folder, an address and a row, so it has a small alphabet.
     """
-    if not SLUG.fullmatch(slug) or ".." in slug:
+    if not SLUG.fullmatch(slug) or ".." in slug or slug.endswith("."):
         raise CardError(
             f"The slug {slug!r} cannot be used: at most 80 of the characters a-z, 0-9, '-' and '.', the first a letter "
-            "or digit, no two dots in a row."
+            "or digit, the last no dot, no two dots in a row."
         )
+    if slug.partition(".")[0] in DEVICES or slug in PAGES or slug.endswith((".html", ".js", ".css", ".lock")):
+        raise CardError(f"The slug {slug!r} cannot be used: systems or the site use that name. Choose another.")
     return slug
 
 
@@ -325,6 +338,13 @@ def check_share(name: str, value: float, where: str) -> None:
         return
     hint = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
     raise CardError(f"{where} of {name} is {value:g}; it is a share, from 0 to 1{hint}.")
+
+
+def _address(address: str, where: str) -> str:
+    """An address that a page may link to, or nothing."""
+    if address and not re.fullmatch(r"https://[^\s<>\"]+", address):
+        raise CardError(f"{where} is {address[:200]!r}; it is an address that begins with https://.")
+    return address
 
 
 def _file_name(name: str, where: str) -> str:

@@ -126,9 +126,9 @@ def fetch(file: RemoteFile, *, cache: Path | None = None, progress: bool = True)
     return target
 
 
-def cached(file: RemoteFile, *, cache: Path | None = None) -> bool:
-    """Whether `fetch` would download nothing."""
-    return _holds((cache_folder() if cache is None else cache) / file.sha256, file)
+def is_cached(file: RemoteFile) -> bool:
+    """Whether the user's cache holds the file, so that no address would be asked."""
+    return _holds(cache_folder() / file.sha256, file)
 
 
 def seed(paths: Iterable[Path], wanted: Iterable[RemoteFile], *, cache: Path | None = None) -> list[RemoteFile]:

@@ -17,9 +17,6 @@ from models_zoo.errors import CardError, DigestError, WeightsError
 
 MAX_FILE_BYTES: Final = 16 << 30
 
-STAGING: Final = ".submitting-"
-"""How the names of folders begin in which submissions are checked, beside the workspace's models."""
-
 BLOCK: Final = 1 << 20
 
 
@@ -164,6 +161,8 @@ title = "@SLUG@"
 authors = ["Your Name"]
 # An address or a citation; the year and the venue of the publication.
 paper = ""
+# Where the code that made it is: an address that begins with https://.
+repository = ""
 year = 2026
 venue = ""
 # The licence of the weights, as an SPDX identifier where there is one.

@@ -138,7 +138,7 @@ def test_recorded_costs_go_first(board: Workspace, capsys: pytest.CaptureFixture
 
 
 def test_a_plan_downloads_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmark.jobs.estimate.cached", lambda file: False)
+    monkeypatch.setattr("benchmark.jobs.estimate.is_cached", lambda file: False)
     watch = Stopwatch((), "cpu")
     assert watch.pace("advertorch-mnist-lenet-clean", get_dataset("mnist")) is None
 

@@ -8,6 +8,7 @@ To add an attack, add a file here (or an entry point of the group ``curveboard.a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, cast
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from benchmark import flags
 from benchmark.attacks.access import Access, limited
+from benchmark.attacks.outward import pushed_outward
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
@@ -40,11 +42,13 @@ class AttackResult:
         adversarials: Candidate adversarial examples, shape (n, c, h, w), float32, on the model's device.
         flags: What the attack noticed about the model's reliability.
         origin: For each sample, the family within the attack that found its example; or empty.
+        fallback: Farther candidates, shape of ``adversarials``, to go back to where nothing near the first holds.
     """
 
     adversarials: Tensor
     flags: tuple[Flag, ...] = ()
     origin: Sequence[str] = ()
+    fallback: Tensor | None = None
 
 
 class AttackFunction(Protocol):
@@ -82,7 +86,7 @@ class Attack:
         norms: The norms it attacks in; all that are registered if it does not say.
         goals: The goals it has; for others than ``untargeted`` its function takes ``targets``.
         access: What it may use of the model; `run_attack` gives it no more.
-        work: What it computes of one sample in a norm at an effort, about; for `evaluate --plan`.
+        work: What it computes of one sample in a norm at an effort, about, or None; for `evaluate --plan`.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
     """
 
@@ -95,7 +99,7 @@ class Attack:
     goals: tuple[str, ...] = (UNTARGETED,)
     access: Access = "gradients"
     default: bool = True
-    work: Callable[[Norm, Effort], Work] | None = None
+    work: Callable[[Norm, Effort], Work | None] | None = None
 
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.
@@ -123,6 +127,7 @@ def run_attack(
     effort: Effort = "standard",
     seed: int = 0,
     pool: Tensor | None = None,
+    queries: int | None = None,
 ) -> AttackResult:
     """Run an attack as it declares itself: on copies, with no more access than it states, in a threat that it has.
 
@@ -137,12 +142,16 @@ def run_attack(
         effort: How much to spend.
         seed: The same seed gives the same result on the same machine.
         pool: Images of the same dataset to start from, shape (m, c, h, w).
+        queries: Images that the model may be shown for each sample, besides a few to start, for an attack that counts
+            them; None leaves it to the effort.
 
     Returns:
-        What the attack claims, with a flag where it changed the model. Nothing of it is verified.
+        What the attack claims, examples on the boundary itself moved outward by as little as verification asks for
+        (`benchmark.attacks.outward`), with a flag where it changed the model. Nothing of it is verified.
 
     Raises:
-        UnknownNameError | InputError: If the attack has no such threat, or returns something else than it must.
+        UnknownNameError | InputError: If the attack has no such threat, is given no query at all, or returns something
+            else than it must.
         AccessError: If it asks for more of the model than its access gives.
     """
     attack.check(norm, goal)
@@ -152,14 +161,31 @@ def run_attack(
     if targets is not None:
         _check_targets(model, x, y, targets)
         options["targets"] = targets.clone()
+    if queries is not None:
+        if "queries" not in inspect.signature(attack.run).parameters:
+            raise InputError(f"The attack {attack.name!r} counts no queries; it spends what its effort says.")
+        options["queries"] = spent(queries, 0)
     with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
         result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
     if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
         raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}.")
+    adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
+    result = replace(result, adversarials=adversarials, fallback=None)
     if own.changed:
-        message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
+        message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."
         return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
     return result
+
+
+def spent(queries: int | None, usual: int) -> int:
+    """How many queries an attack may make a sample: those asked for, or else the usual ones.
+
+    Raises:
+        InputError: If fewer than one was asked for.
+    """
+    if queries is not None and queries < 1:
+        raise InputError(f"An attack that sees no gradients needs at least 1 query a sample, got {queries!r}.")
+    return usual if queries is None else queries
 
 
 def _check_targets(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     "--bundle", type=click.Path(path_type=Path), help="Verify this bundle instead of a board; needs no workspace."
 )
 @click.option("--trust-code", is_flag=True, help="Let a bundle's Python code run, in a process of its own.")
+@click.option("--fetch", is_flag=True, help="Download weights that the bundle lacks from the addresses that it names.")
 @place_options
 @json_option
 def command(
@@ -34,13 +36,14 @@ def command(
     device: str,
     bundle: Path | None,
     trust_code: bool,
+    fetch: bool,
     as_json: bool,
 ) -> None:
     """Re-check the board's evidence, or that of one MODEL, with forward passes only.
 
     For every sample: the evidence file has its digest; the example lies in the box, changes the label, and is exactly
     as far as the ledger says; none is nearer; distance 0 means misclassified. Exit code 4, and the list, where
-    something is off.
+    something is off. Of rows that were checked whole, the database keeps when and by what: the site marks them.
     """
     from benchmark.cli.evaluate import check_device
 
@@ -50,12 +53,12 @@ def command(
 
         if model is not None:
             raise click.UsageError("Give a MODEL or --bundle, not both.")
-        report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code)
+        report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code, fetch=fetch)
     else:
         from benchmark.evidence.check import verify_board
         from benchmark.evidence.store import EvidenceStore
 
-        workspace = place.workspace
+        workspace, begin = place.workspace, datetime.now(UTC)
         report = verify_board(
             place.database,
             EvidenceStore(workspace.artifacts, cached=False),
@@ -65,15 +68,34 @@ def command(
             seed=seed,
             device=device,
         )
+        _record(place, report, device, begin)
     print_report(report, as_json=as_json)
     if report.problems or not report.samples:  # an empty check is no success
         click.get_current_context().exit(4)
 
 
+def _record(place: Place, report: Report, device: str, begin: datetime) -> None:
+    """Write down which rows were sound; a database that may only be read is verified all the same."""
+    from benchmark.board.verified import record_verified
+    from benchmark.jobs.provenance import provenance
+    from db.errors import UnavailableError
+
+    found = provenance(device)
+    versions = found["packages"]
+    by = f"curveboard {versions['curveboard']}, torch {versions['torch']}, {found['device']}"
+    try:
+        with place.database.write() as session:
+            for row in report.sound:
+                detail = {"by": by, "samples": row.samples, "examples": row.examples}
+                record_verified(session, model_id=row.model_id, dataset_id=row.dataset_id, at=begin, detail=detail)
+    except UnavailableError as error:
+        report.notes.append(f"what was checked is not written down: {error}")
+
+
 def print_report(report: Report, *, as_json: bool) -> None:
     """Print what was checked and what is off."""
     if as_json:
-        echo_json(dataclasses.asdict(report))
+        echo_json({name: value for name, value in dataclasses.asdict(report).items() if name != "sound"})
         return
     for note in report.notes:
         click.echo(f"Note: {note}")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 from torch import nn
 
+from benchmark.board.names import GONE
 from benchmark.board.soundness import unsound
 from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError, EvidenceError, InputError, UnknownNameError
@@ -23,7 +24,7 @@ from benchmark.verification import REASONS, SLACK, deciding_size, mean_lead, ver
 from db.schema import Dataset as DatasetRow
 from db.schema import Model
 from db.session import Database
-from models_zoo import ZooError, get_entry
+from models_zoo import ZooError, get_entry, present
 from models_zoo.loading import load_entry
 
 BATCH: Final = 500
@@ -57,6 +58,16 @@ class Problem:
         return f"{self.model}{where}{f', {self.norm}' if self.norm else ''}: {self.text}"
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A row of which everything was checked, and nothing is off."""
+
+    model_id: int
+    dataset_id: int
+    samples: int
+    examples: int
+
+
 @dataclass
 class Report:
     """What was checked.
@@ -68,6 +79,7 @@ class Report:
         samples: Clean images passed forward.
         problems: What is off.
         notes: What could not be checked, and why that is no fault.
+        sound: Rows of which everything was checked and nothing is off.
     """
 
     models: int = 0
@@ -76,6 +88,7 @@ class Report:
     samples: int = 0
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sound: list[Checked] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -344,6 +357,9 @@ def _verify_row(
     covered = np.any([found.covered for found in proofs.ledgers.values()], axis=0)
     if not covered.any():
         return
+    if model.slug not in present(folders):
+        report.notes.append(f"{model.slug}: {GONE}")
+        return
     try:
         entry = get_entry(model.slug, folders)
         data = get_dataset(dataset.name)
@@ -364,7 +380,11 @@ def _verify_row(
     except (ZooError, BenchmarkError) as error:
         report.problems.append(Problem(model.slug, str(error)))
         return
-    check(subject, proofs, store, report, chosen=choose(covered, samples, seed))
+    chosen = choose(covered, samples, seed)
+    before = len(report.problems), report.samples, report.examples
+    check(subject, proofs, store, report, chosen=chosen)
+    if len(report.problems) == before[0] and chosen.sum() == covered.sum():
+        report.sound.append(Checked(model.id, dataset.id, report.samples - before[1], report.examples - before[2]))
 
 
 def choose(covered: NDArray[np.bool_], samples: int | None, seed: int) -> NDArray[np.bool_]:

@@ -25,7 +25,7 @@ from db.schema import Chunk, Evaluation, Model
 from db.schema import Dataset as DatasetRow
 from models_zoo import ZooError, get_entry
 from models_zoo.cards import Entry
-from models_zoo.fetch import cached
+from models_zoo.fetch import is_cached
 from models_zoo.loading import load_entry
 
 REPEATS: Final = 5
@@ -217,7 +217,7 @@ def _gradient(model: nn.Module, x: Tensor) -> Tensor:
 
 def _is_here(entry: Entry) -> bool:
     """Whether all files of a model are on this machine: a plan downloads nothing."""
-    return all(not weights.urls or cached(weights.remote) for weights in entry.weights)
+    return all(not weights.urls or is_cached(weights.remote) for weights in entry.weights)
 
 
 def _recorded_costs(session: Session) -> dict[tuple[str, str, str], tuple[float, float]]:

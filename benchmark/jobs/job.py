@@ -41,7 +41,7 @@ def make_job(
         dataset: The dataset.
         n: The slice.
         seed: The seed.
-        models: Digests of the models there are, by slug, for measures that need reference models.
+        models: Digests of the models there are, by slug, for measures that need others.
         samples: How many are measured, if the measure does not say.
         notes: Recorded with the provenance.
         reason: Why it is to run.
@@ -87,7 +87,7 @@ def _plain(values: Any) -> Any:
 
 
 def _digests(needs: Needs, dataset: Dataset, models: Mapping[str, str]) -> dict[str, str]:
-    """Digests of suites, splits and reference models; empty where there is none, which the run will say."""
+    """Digests of suites, splits, reference and source models; empty where there is none, which the run will say."""
     found = {}
     for name in needs.suites:
         found[f"suite:{name}"] = _or_empty(lambda name=name: get_suite(name).on(dataset).digest)
@@ -95,6 +95,8 @@ def _digests(needs: Needs, dataset: Dataset, models: Mapping[str, str]) -> dict[
         found[f"split:{name}"] = _or_empty(lambda name=name: dataset.split(name).digest)
     for slug in needs.references:
         found[f"reference:{slug}"] = models.get(slug, "")
+    for slug in needs.sources:
+        found[f"source:{slug}"] = models.get(slug, "")
     return found
 
 

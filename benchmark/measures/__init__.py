@@ -35,7 +35,7 @@ Arrays = Mapping[str, NDArray[Any]]
 class Needs:
     """What a measure needs besides a classifier and the samples of the slice.
 
-    The digests of suites, splits and reference models enter the evaluation's key.
+    The digests of suites, splits, reference and source models enter the evaluation's key.
 
     Attributes:
         gradients: Gradients of the logits with respect to the images.
@@ -45,6 +45,7 @@ class Needs:
         suites: Suites of the dataset, by name (`Task.suites`).
         splits: Other splits of the dataset, by name, for instance ``"train"`` (`Task.splits`).
         references: Slugs of models whose arrays of the same measure and parameters `Measure.summarise` is to see.
+        sources: Slugs of models of the same label space and image shape that `Measure.run` is to have (`Task.sources`).
         examples: Digests of files of adversarial examples in the evidence store (`Task.examples`); the measure then
             runs on their samples only.
     """
@@ -56,6 +57,7 @@ class Needs:
     suites: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
 
 
@@ -80,6 +82,8 @@ class Task:
         suites: The suites that the measure needs, made of the dataset; their batches come on the CPU.
         splits: The splits that the measure needs; their batches come on the CPU.
         examples: The adversarial examples that the measure needs, one for each sample, shape of ``x``.
+        sources: The other models that the measure needs, by slug, in eval mode, their passes counted.
+        itself: Those of them that are the classifier itself, by their digest.
     """
 
     model: nn.Module
@@ -94,6 +98,8 @@ class Task:
     suites: Mapping[str, Suite | Sequences] = field(default_factory=dict)
     splits: Mapping[str, Dataset] = field(default_factory=dict)
     examples: Tensor | None = None
+    sources: Mapping[str, nn.Module] = field(default_factory=dict)
+    itself: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

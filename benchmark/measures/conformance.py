@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmark.conformance import IMAGES, check_conformance
+from benchmark.conformance import IMAGES, Report, check_conformance
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.results import Flag, Output, Score, Work
@@ -23,6 +24,7 @@ UNITS: Final = {
     "deterministic": "relative",
     "extreme_inputs": "images",
     "finite_outputs": "images",
+    "flops": "FLOPs/image",
     "inner_optimisation": "passes",
     "input_gradients": "share",
     "input_range": "share",
@@ -45,7 +47,7 @@ class Conformance(Measure[ConformanceParameters]):
     """The conformance report."""
 
     name = "conformance"
-    version = 1
+    version = 2
     title = "Conformance: whether the model can be evaluated, and what is unusual about it"
     chunk = IMAGES
     per_sample = False
@@ -81,15 +83,21 @@ class Conformance(Measure[ConformanceParameters]):
         refused = [check.message for check in report.checks if check.verdict == "refuse"]
         if refused:
             raise InputError(" ".join(refused))
-        return Result(
-            arrays={check.name: np.full(len(task.x), check.value) for check in report.checks},
-            flags=[Flag(check.flag, check.message, check.value) for check in report.checks if check.verdict == "flag"],
-        )
+        return result_of(report, len(task.x))
 
     def summarise(self, inputs: Inputs, parameters: ConformanceParameters) -> list[Score]:
         """The value that each check saw."""
         arrays = inputs.arrays
-        return [Score(name, float(arrays[name][0]), unit=unit) for name, unit in UNITS.items() if name in arrays]
+        seen = {name: float(arrays[name][0]) for name in UNITS if name in arrays}
+        return [Score(name, value, unit=UNITS[name]) for name, value in seen.items() if not math.isnan(value)]
+
+
+def result_of(report: Report, n: int) -> Result:
+    """What is stored of a report on ``n`` images that refuses nothing."""
+    return Result(
+        arrays={check.name: np.full(n, check.value) for check in report.checks if check.name in UNITS},
+        flags=[Flag(check.flag, check.message, check.value) for check in report.checks if check.verdict == "flag"],
+    )
 
 
 MEASURE = Conformance()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +22,12 @@ from db.session import Database
 from sitegen import links
 from sitegen.axes import Axis, axes, published
 from sitegen.board_view import BoardView, board_threats, board_title, board_view
+from sitegen.changes import told
 from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
 from sitegen.staging import Kept, exclusively, refuse_foreign, staged
+from sitegen.suites import SuiteSheet, suite_sheets
 from sitegen.workers import build_rows
 
 ALONE: Final = 24
@@ -71,6 +73,7 @@ def build(
     jobs: int | None = None,
     cache: Path | None = None,
     bundles: Mapping[str, Path] | None = None,
+    gone: Collection[int] = (),
     address: str = "",
 ) -> BuildReport:
     """Build the site into ``output``.
@@ -83,6 +86,7 @@ def build(
         jobs: Processes; by default one for each processor.
         cache: Where rows are kept between builds; by default beside ``output``.
         bundles: Digest of a model -> its bundle, to be offered on its page; the file's name says what is in it.
+        gone: Ids of models of which the workspace has the files no more.
         address: Where the site will be (``https://…/``), for the feed; without it the feed's links are relative.
 
     Raises:
@@ -101,6 +105,7 @@ def build(
             jobs=jobs,
             cache=cache,
             bundles=bundles or {},
+            gone=gone,
             address=address and address.rstrip("/") + "/",
         )
 
@@ -114,6 +119,7 @@ def _build(
     jobs: int | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    gone: Collection[int],
     address: str,
 ) -> BuildReport:
     with database.read() as session:
@@ -121,6 +127,7 @@ def _build(
         changes = queries.changes(session, as_of=as_of)
         overview = queries.overview(session)
         axis_of = {board.slug: board_axes(session, board) for board in boards}
+        sheets = {board.dataset.id: suite_sheets(session, board.dataset) for board in boards}
     tasks = {
         board.slug: _tasks(
             database,
@@ -131,6 +138,8 @@ def _build(
             as_of=as_of,
             cache=cache,
             bundles=bundles,
+            gone=gone,
+            sheets=sheets[board.dataset.id],
         )
         for board in boards
     }
@@ -138,7 +147,7 @@ def _build(
     built = _build_rows(everything, jobs)
     views = [board_view(b, [load_row(task) for task in tasks[b.slug]], axis_of[b.slug]) for b in boards]
     with database.read() as session:
-        pages = all_pages(Site(session, views, changes, overview, as_of, address))
+        pages = all_pages(Site(session, views, told(changes), overview, as_of, address))
     rows = {page_folder(view, row): row for view in views for row in view.everyone}
     sizes = _sizes(pages, rows)
     _check_links(pages, rows, sizes)
@@ -168,6 +177,8 @@ def _tasks(
     as_of: datetime | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    gone: Collection[int],
+    sheets: Mapping[str, SuiteSheet],
 ) -> list[RowTask]:
     by_model: dict[int, list[ChangeInfo]] = {}
     for change in changes:
@@ -186,6 +197,8 @@ def _tasks(
             cache=cache,
             axes=axis_of,
             bundle=bundles.get(row.model.digest),
+            gone=row.model.id in gone,
+            sheets=sheets,
         )
         for row in board.rows
     ]

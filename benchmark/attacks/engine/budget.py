@@ -15,9 +15,6 @@ LARGEST_POOL: Final = 1000
 EOT_REPEATS: Final = 10
 """Calls averaged an image when a randomised model is attacked (expectation over transformation)."""
 
-CLEAR: Final = 6
-"""Standard errors by which a randomised model's lead must exceed zero, so that on other draws it does by three."""
-
 
 @dataclass(frozen=True)
 class Budget:
@@ -153,8 +150,10 @@ _OPERATIONS: Final[dict[Norm, float]] = {"linf": 105, "l2": 110, "l1": 145}
 """Small operations beside each step, as timed."""
 
 
-def stated_work(norm: Norm, effort: Effort) -> Work:
+def stated_work(norm: Norm, effort: Effort) -> Work | None:
     """What a search computes of a sample, about; where most samples are far from any boundary it is more."""
+    if norm not in _OPERATIONS:
+        return None
     forward, backward, steps = _STATED[effort][norm]
     return Work(forward=forward, backward=backward, steps=steps, operations=_OPERATIONS[norm])
 
