@@ -14,7 +14,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "AutoAttack": "An ensemble of four attacks at one ε (Croce & Hein 2020); here a cross-check of the curve.",
     "certificate": "A proof that no adversarial example is nearer than a given radius. It cannot be lowered by any "
     "attack.",
-    "certified accuracy": "The share of images that a certificate proves robust at ε: the robust accuracy cannot be lower.",
+    "certified accuracy": "The share of images that a certificate proves robust at ε: no attack can break them.",
     "challenge": "Adversarial examples brought by somebody else, re-checked here, and credited.",
     "CLEVER": "An estimate of the distance to the nearest adversarial example, from sampled gradients (Weng et al. "
     "2018). It is not a bound.",
