@@ -29,9 +29,6 @@ _AT_ONCE: Final = 2**24
 _SPREAD: Final = (1e-3, 0.05)
 """How far apart the images of an estimate are, a value; of a randomised model, whose noise drowns small differences."""
 
-_OUTWARD: Final = 1e-4
-"""Share by which examples go beyond the boundary that they were found on: verification believes none on it."""
-
 
 class EstimatingOracle(Oracle):
     """Gradients of the margin, estimated from differences of scores; nothing is differentiated.
@@ -130,7 +127,7 @@ def by_estimates(
             rows.delta = best.delta[found].clone()
             shrink(oracle, rows, norm, steps=queries // oracle.cost)
             best.merge(rows, 0)
-        return AttackResult(examples(best, x, attacked))
+        return AttackResult(best.images(x, attacked))
 
 
 def started(
@@ -156,12 +153,3 @@ def started(
         bisect(oracle, rows, norm)
         best.merge(rows, 0)
     return best, attacked
-
-
-def examples(best: Best, x: Tensor, attacked: Tensor) -> Tensor:
-    """The images of what was found, a little beyond the boundary; the clean ones elsewhere. Shape of ``x``."""
-    found = torch.isfinite(best.distance).nonzero().squeeze(1)
-    adversarials = x.clone()
-    outward = best.x + (1 + _OUTWARD) * best.delta
-    adversarials[attacked[found]] = outward.clamp_(0, 1).view(-1, *x.shape[1:])[found]
-    return adversarials
