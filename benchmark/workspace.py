@@ -199,8 +199,8 @@ def _refuse_secret(artifacts: str, path: Path) -> None:
     if has_password(artifacts):
         raise WorkspaceError(
             f"The address of the evidence in {path} holds a password, which would lie there for others to read, and "
-            "in backups. Leave it out; give it as that store's own tools take it (keys, an agent, the variables of S3), or "
-            "by a variable of fsspec: FSSPEC_SFTP_PASSWORD for sftp://."
+            "in backups. Leave it out; give it as that store's own tools take it (keys, an agent, the variables of "
+            "S3), or by a variable of fsspec: FSSPEC_SFTP_PASSWORD for sftp://."
         )
 
 

@@ -126,15 +126,19 @@ def _short(facts: RowFacts) -> str:
 
 
 def _keys(facts: RowFacts) -> list[tuple[str, str, str]]:
-    """The columns that the protocol shows, for a row without curves."""
+    """The columns that the protocol shows, or else a scalar of each measure, for a row without curves."""
     found = newest(facts.found)
+    first: dict[str, str] = {}
+    for name, one in found.items():
+        if one.output.kind == "scalar" and one.output.direction != "none":
+            first.setdefault(one.evaluation.measure, name)
     keys = []
-    for name in facts.row.protocol.spec.get("columns") or ():
-        one = found.get(str(name))
-        if one is not None and (panel := panel_of(one)) is not None:
-            cell, unit = panel.cell(one, facts), one.output.unit
+    for name in facts.row.protocol.spec.get("columns") or first.values():
+        shown = found.get(str(name))
+        if shown is not None and (panel := panel_of(shown)) is not None:
+            cell, unit = panel.cell(shown, facts), shown.output.unit
             told = f"{cell.text} %" if unit == "share" and cell.text != "–" else cell.text
-            keys.append((one.output.title, told, cell.small))
+            keys.append((shown.output.title, told, cell.small))
     return keys
 
 
