@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import AttackResult
-from benchmark.attacks.engine.budget import EOT_REPEATS
+from benchmark.attacks.engine.budget import CLEAR, EOT_REPEATS
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
@@ -18,9 +18,13 @@ from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 from benchmark.twin import is_randomised
+from benchmark.verification import REPEATS
 
 PROBES: Final = 40
 """Images an estimate, besides the one at which it is made."""
+
+START: Final = 11
+"""Images that the model is shown for a sample before a search, if the pool has one to start from."""
 
 BATCH: Final = 512
 _AT_ONCE: Final = 2**24
@@ -29,8 +33,9 @@ _AT_ONCE: Final = 2**24
 _SPREAD: Final = (1e-3, 0.05)
 """How far apart the images of an estimate are, a value; of a randomised model, whose noise drowns small differences."""
 
-_OUTWARD: Final = 1e-4
-"""Share by which examples go beyond the boundary that they were found on: verification believes none on it."""
+OUTWARD: Final = (1e-4, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
+"""Shares by which examples go beyond the boundary that they were found on: verification believes none on it. The first
+is enough for a model that repeats itself; examples of a randomised one go on until they clearly lead."""
 
 
 class EstimatingOracle(Oracle):
@@ -50,7 +55,12 @@ class EstimatingOracle(Oracle):
     @property
     def cost(self) -> int:
         """Images that the model is shown for each gradient of a sample, at most."""
-        return PROBES * self.repeats + (2 * self.repeats if self.repeats > 1 else 1)
+        return PROBES * self.repeats + self.once
+
+    @property
+    def once(self) -> int:
+        """Images for each margin, at most: one of a randomised model's is confirmed by as many calls again."""
+        return 2 * self.repeats if self.repeats > 1 else 1
 
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins (n,), and estimated gradients (n, d)."""
@@ -116,7 +126,7 @@ def by_estimates(
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         norm: The norm whose distance is to be small.
-        queries: Images that the model is shown for each sample, besides those to start.
+        queries: Images that the model is shown for each sample, at most, besides those of the pool.
         seed: Of what is drawn.
         pool: Images to start from.
     """
@@ -128,15 +138,15 @@ def by_estimates(
         if len(found):
             rows = Rows(found, x[attacked], y[attacked])
             rows.delta = best.delta[found].clone()
-            shrink(oracle, rows, norm, steps=queries // oracle.cost)
+            shrink(oracle, rows, norm, steps=max(queries - reserve(oracle), 0) // oracle.cost)
             best.merge(rows, 0)
-        return AttackResult(examples(best, x, attacked))
+        return AttackResult(examples(oracle, best, x, y, attacked))
 
 
 def started(
     oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, pool: Tensor | None, generator: torch.Generator
 ) -> tuple[Best, Tensor]:
-    """Examples on the boundary on the way to the nearest image of another class, or to far images.
+    """Examples on the boundary on the way to the nearest image of another class; where there is none, to far images.
 
     Returns:
         The nearest of each sample that is classified correctly, and the indices of these, shape (m,).
@@ -149,19 +159,28 @@ def started(
     others = x if pool is None else pool
     near = nearest_other(images, labels, others, oracle.logits(others).argmax(dim=1), norm, count=1)[:, 0]
     known = (near >= 0).nonzero().squeeze(1)
-    everyone = torch.arange(len(images), device=x.device)
+    rest = (near < 0).nonzero().squeeze(1)
     starts = [Rows(known, images, labels, start=others[near[known]])]
-    starts += [Rows(everyone, images, labels, start=far) for far in far_images(images, generator)]
+    starts += [Rows(rest, images, labels, start=far[rest]) for far in far_images(images, generator)]
     for rows in (start for start in starts if len(start.sample)):
         bisect(oracle, rows, norm)
         best.merge(rows, 0)
     return best, attacked
 
 
-def examples(best: Best, x: Tensor, attacked: Tensor) -> Tensor:
+def reserve(oracle: Oracle) -> int:
+    """Images that the model is shown for a sample before and after a search."""
+    return START if oracle.repeats == 1 else 2 * START * oracle.repeats + len(OUTWARD) * REPEATS
+
+
+def examples(oracle: Oracle, best: Best, x: Tensor, y: Tensor, attacked: Tensor) -> Tensor:
     """The images of what was found, a little beyond the boundary; the clean ones elsewhere. Shape of ``x``."""
-    found = torch.isfinite(best.distance).nonzero().squeeze(1)
-    adversarials = x.clone()
-    outward = best.x + (1 + _OUTWARD) * best.delta
-    adversarials[attacked[found]] = outward.clamp_(0, 1).view(-1, *x.shape[1:])[found]
+    adversarials, found = x.clone(), torch.isfinite(best.distance)
+    unsure = found.clone()
+    for share in OUTWARD if oracle.repeats > 1 else OUTWARD[:1]:
+        rows = unsure.nonzero().squeeze(1)
+        images = (best.x[rows] + (1 + share) * best.delta[rows]).clamp_(0, 1).view(-1, *x.shape[1:])
+        adversarials[attacked[rows]] = images
+        if oracle.repeats > 1 and len(rows):
+            unsure[rows] = oracle.leads(images, y[attacked[rows]], calls=REPEATS, errors=CLEAR) <= 0
     return adversarials
