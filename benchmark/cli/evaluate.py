@@ -303,6 +303,7 @@ def _print_failed(plan: Plan) -> None:
 
 
 def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
+    from benchmark.board.job import brief
     from benchmark.jobs.plan import estimates
 
     with place.database.read() as session:
@@ -315,7 +316,7 @@ def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
             "model": job.model,
             "dataset": f"{job.dataset}[:{job.n}]",
             "measure": job.measure,
-            "parameters": " ".join(f"{k}={v}" for k, v in job.parameters.items() if v is not None),
+            "parameters": " ".join(f"{k}={brief(v)}" for k, v in job.parameters.items() if v is not None),
             "reason": job.reason,
             "passes": f"{cost.passes:,.0f}" if cost else "?",
             "time": _duration(cost.seconds) if cost else "?",
