@@ -20,7 +20,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from benchmark.attacks import get_attack, run_attack
+from benchmark.attacks import get_attack
+from benchmark.attacks.access import limited
+from benchmark.attacks.outward import pushed_outward
 from benchmark.data import get_dataset
 from benchmark.threat import Norm, distances, get_norm
 from benchmark.verification import verify
@@ -184,9 +186,11 @@ def measure(task: Mapping[str, Any]) -> dict[str, Any]:
                 found[one], shown = asked.best, shown + asked.shown
     else:
         attack = get_attack(task["contestant"])
-        given = {"norm": task["norm"], "seed": task["seed"], "queries": task["queries"]}
-        found = run_attack(attack, _Counted(model), x, y, pool=pool, **given).adversarials
+        given = {"norm": task["norm"], "effort": "quick", "seed": task["seed"], "queries": task["queries"]}
+        with limited(_Counted(model), attack.access, attack.name) as seen:
+            found = attack.run(seen, x, y, pool=pool, **given).adversarials
         shown = _SHOWN - len(pool)
+        found = pushed_outward(model, x, y, found)
     distance = verify(model, x, y, found).distances[task["norm"]].tolist()
     return {
         "distances": [d if math.isfinite(d) else None for d in distance],

@@ -6,6 +6,7 @@ import torch
 from test_attacks import exact_distance, linear_problem
 
 from benchmark.attacks import get_attack, run_attack
+from benchmark.attacks.access import limited
 from benchmark.attacks.decisions import Decisions, normal
 from benchmark.attacks.estimation import PROBES
 from benchmark.attacks.nes import GaussianOracle
@@ -89,7 +90,8 @@ class Counted(torch.nn.Module):
 def asked(name, x, y, **options):
     Counted.shown = Counted.calls = 0
     attack = get_attack(name)
-    run_attack(attack, Counted(linear_problem()[0]), x, y, norm="linf", **options)
+    with limited(Counted(linear_problem()[0]), attack.access, name) as seen:  # what is verified after it is not its own
+        attack.run(seen, x, y, norm="linf", effort="quick", seed=0, **({"pool": None} | options))
     return Counted.shown, Counted.calls
 
 

@@ -226,6 +226,8 @@ class TestCards:
             (lambda c: c["weights"][0].update(sha256="abc"), "64 hexadecimal"),
             (lambda c: c["weights"][0].update(urls=["https://x.org/w"]), "field weights.size is missing"),
             (lambda c: c.update(claims=[{"name": "clean_accuracy"}]), "field claims.value is missing"),
+            (lambda c: c.update(repository="javascript:alert(1)"), "begins with https://"),
+            (lambda c: c.update(repository='https://x.org/" onclick="'), "begins with https://"),
             (lambda c: c.update(slug="no/good"), "cannot be used"),
             (lambda c: c["model"].update(preprocessing=["jpeg"]), "a table with a kind"),
         ],

@@ -25,13 +25,6 @@ _ASKED: Final = 5
 _LARGE: Final = 16
 """Side from which on noise is drawn at half the size, too."""
 
-_OUTWARD: Final = (1e-5, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""Shares by which examples go beyond the boundary that they were found on: verification believes none on it. The first
-is enough for a model that repeats itself."""
-
-_SURE: Final = (40, 0.9)
-"""Calls of a randomised model, and the share that must give another class, before an example is pushed no farther."""
-
 
 class Decisions:
     """Labels, asked for in batches, the questions counted a sample.
@@ -53,16 +46,12 @@ class Decisions:
 
     def wrong(self, images: Tensor) -> Tensor:
         """Whether each of some images of each sample, (n, q, c, h, w), is given another class; (n, q)."""
-        return self.share(images) > 0.5
-
-    def share(self, images: Tensor) -> Tensor:
-        """The share of calls that give each of these images another class, shape (n, q)."""
         n, q = images.shape[:2]
         self.asked += q * self.votes
         if not n * q:
-            return torch.zeros((n, q), device=images.device)
+            return torch.zeros((n, q), dtype=torch.bool, device=images.device)
         given = self.classes(images.flatten(0, 1)).view(self.votes, n, q)
-        return (given != self.y[:, None]).float().mean(dim=0)
+        return 2 * (given != self.y[:, None]).sum(dim=0) > self.votes
 
     def one(self, images: Tensor) -> Tensor:
         """The same of one image of each sample, (n, c, h, w); (n,)."""
@@ -109,25 +98,6 @@ def to_boundary(decisions: Decisions, x: Tensor, far: Tensor, norm: Norm, *, hal
         holds = decisions.one(at(middle))
         high, low = torch.where(holds, middle, high), torch.where(holds, low, middle)
     return at(high)
-
-
-def beyond(decisions: Decisions, x: Tensor, found: Tensor) -> Tensor:
-    """Examples (n, c, h, w) pushed a little outward where they then still hold: what is believed of them."""
-    if decisions.votes == 1:
-        lead = (x + (1 + _OUTWARD[0]) * (found - x)).clamp(0, 1)
-        return torch.where(decisions.one(lead).view(-1, 1, 1, 1), lead, found)
-    pushed, sure = found.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
-    asking = Decisions(decisions.model, decisions.y, votes=_SURE[0])
-    for share in _OUTWARD:
-        further = (x + (1 + share) * (found - x)).clamp(0, 1)
-        pushed = torch.where(sure.view(-1, 1, 1, 1), pushed, further)
-        sure |= asking.share(further[:, None])[:, 0] >= _SURE[1]
-    return pushed
-
-
-def reserve(votes: int) -> int:
-    """Images that `beyond` shows the model for a sample."""
-    return 1 if votes == 1 else len(_OUTWARD) * _SURE[0]
 
 
 def _noises(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -224,14 +194,12 @@ def by_decisions(
             decisions = Decisions(model, y[rows], asked=decisions.asked)
             near = to_boundary(decisions, x[rows], start, norm)
             decisions.votes = votes_of(decisions, near)
-            left = queries - reserve(decisions.votes)
             if decisions.votes > 1:
                 near = (
                     start
-                    if decisions.asked + HALVINGS * decisions.votes > left
+                    if decisions.asked + HALVINGS * decisions.votes > queries
                     else (to_boundary(decisions, x[rows], start, norm))
                 )
             generator = torch.Generator(x.device).manual_seed(seed)
-            near = walk(decisions, x[rows], near, norm=norm, queries=left, generator=generator)
-            adversarials[rows] = beyond(decisions, x[rows], near)
+            adversarials[rows] = walk(decisions, x[rows], near, norm=norm, queries=queries, generator=generator)
     return AttackResult(adversarials)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import AttackResult
-from benchmark.attacks.engine.budget import CLEAR, EOT_REPEATS
+from benchmark.attacks.engine.budget import EOT_REPEATS
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
@@ -18,7 +18,6 @@ from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 from benchmark.twin import is_randomised
-from benchmark.verification import REPEATS
 
 PROBES: Final = 40
 """Images an estimate, besides the one at which it is made."""
@@ -32,10 +31,6 @@ _AT_ONCE: Final = 2**24
 
 _SPREAD: Final = (1e-3, 0.05)
 """How far apart the images of an estimate are, a value; of a randomised model, whose noise drowns small differences."""
-
-OUTWARD: Final = (1e-4, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4)
-"""Shares by which examples go beyond the boundary that they were found on: verification believes none on it. The first
-is enough for a model that repeats itself; examples of a randomised one go on until they clearly lead."""
 
 
 class EstimatingOracle(Oracle):
@@ -140,7 +135,7 @@ def by_estimates(
             rows.delta = best.delta[found].clone()
             shrink(oracle, rows, norm, steps=max(queries - reserve(oracle), 0) // oracle.cost)
             best.merge(rows, 0)
-        return AttackResult(examples(oracle, best, x, y, attacked))
+        return AttackResult(best.images(x, attacked))
 
 
 def started(
@@ -169,18 +164,5 @@ def started(
 
 
 def reserve(oracle: Oracle) -> int:
-    """Images that the model is shown for a sample before and after a search."""
-    return START if oracle.repeats == 1 else 2 * START * oracle.repeats + len(OUTWARD) * REPEATS
-
-
-def examples(oracle: Oracle, best: Best, x: Tensor, y: Tensor, attacked: Tensor) -> Tensor:
-    """The images of what was found, a little beyond the boundary; the clean ones elsewhere. Shape of ``x``."""
-    adversarials, found = x.clone(), torch.isfinite(best.distance)
-    unsure = found.clone()
-    for share in OUTWARD if oracle.repeats > 1 else OUTWARD[:1]:
-        rows = unsure.nonzero().squeeze(1)
-        images = (best.x[rows] + (1 + share) * best.delta[rows]).clamp_(0, 1).view(-1, *x.shape[1:])
-        adversarials[attacked[rows]] = images
-        if oracle.repeats > 1 and len(rows):
-            unsure[rows] = oracle.leads(images, y[attacked[rows]], calls=REPEATS, errors=CLEAR) <= 0
-    return adversarials
+    """Images that the model is shown for a sample before a search."""
+    return START if oracle.repeats == 1 else 2 * START * oracle.repeats

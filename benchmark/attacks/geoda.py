@@ -54,7 +54,7 @@ def _walk(
 ) -> Tensor:
     d, votes = x[0].numel(), decisions.votes
     flat = x.flatten(1)
-    delta = near.flatten(1) - flat
+    current = near.flatten(1)  # the images themselves: their rounding is part of the answer
     known = torch.zeros_like(flat)
     steps = 0
     while True:
@@ -62,27 +62,29 @@ def _walk(
         room = (queries - decisions.asked) // votes - ROUNDS * len(STEPS)
         count = min(int(FIRST * steps**0.5), room)
         if count < 10:
-            return (flat + delta).clamp(0, 1).view_as(x)
-        size = norms_of(delta, norm).clamp(min=1e-12)
+            return current.view_as(x)
+        size = norms_of(current - flat, norm).clamp(min=1e-12)
         spread = (size / d if norm == "linf" else size / d**0.5 / 2).clamp(min=1e-4)
-        found = normal(decisions, (flat + delta).view_as(x), spread * d**0.5, count, generator)
+        found = normal(decisions, current.view_as(x), spread * d**0.5, count, generator)
         known = KEPT * known + count**0.5 * found
-        delta = _nearer(decisions, x, delta, normalize(known, eps=1e-30), norm=norm, hope=DEEPEST / steps**0.5)
+        current = _nearer(decisions, x, current, normalize(known, eps=1e-30), norm=norm, hope=DEEPEST / steps**0.5)
 
 
-def _nearer(decisions: Decisions, x: Tensor, delta: Tensor, direction: Tensor, *, norm: Norm, hope: float) -> Tensor:
+def _nearer(decisions: Decisions, x: Tensor, current: Tensor, direction: Tensor, *, norm: Norm, hope: float) -> Tensor:
     """The nearest of some examples between the present one and the normal, by bisection of their common radius."""
-    flat, size = x.flatten(1), norms_of(delta, norm)
+    flat = x.flatten(1)
+    delta = current - flat
+    size = norms_of(delta, norm)
     along = direction.sign() if norm == "linf" else direction
     tips = torch.stack([delta + step * size[:, None] * along for step in STEPS], dim=1)  # (n, k, d)
-    low, high, best = size * (1 - hope), size, delta
+    low, high, best = size * (1 - hope), size, current
     rows = torch.arange(len(x), device=x.device)
     for turn in range(ROUNDS):
         radius = (low + high) / 2 if turn else low
         tried = _at_radius(flat, tips, radius, norm)
         holds = decisions.wrong(tried.view(*tips.shape[:2], *x.shape[1:]))
         met, which = holds.any(dim=1), holds.int().argmax(dim=1)
-        best = torch.where(met[:, None], tried[rows, which] - flat, best)
+        best = torch.where(met[:, None], tried[rows, which], best)
         high, low = torch.where(met, radius, high), torch.where(met, low, radius)
         if not turn:
             low = torch.where(met, radius * (1 - hope), low)

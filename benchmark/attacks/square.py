@@ -11,7 +11,7 @@ from benchmark.attacks import Attack, AttackResult, Effort, spent
 from benchmark.attacks.engine.gradient_free import random_search
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
-from benchmark.attacks.estimation import BATCH, examples, repeats_of, reserve, started
+from benchmark.attacks.estimation import BATCH, repeats_of, reserve, started
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 
@@ -45,7 +45,7 @@ def square(
             rows.best, rows.distance = best.delta.clone(), best.distance.clone()
             random_search(oracle, rows, norm, steps=max(budget - reserve(oracle), 0) // each, generator=generator)
             best.merge(rows, 0)
-        return AttackResult(examples(oracle, best, x, y, attacked))
+        return AttackResult(best.images(x, attacked))
 
 
 ATTACK = Attack(

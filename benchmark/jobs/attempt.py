@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from benchmark.jobs.job import seed_of
 from benchmark.jobs.lease import LostLeaseError, owned
 from benchmark.jobs.provenance import provenance
 from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task, get_measure
+from benchmark.memory import give_back, out_of_memory
 from benchmark.modes import full_precision
 from benchmark.results import Flag, Output
 from benchmark.threat import norm_names
@@ -121,6 +123,8 @@ class Attempt:
         self.database, self.device, self.take_over = runner.database, device, take_over
         self.text = ""
         self._robust: list[NDArray[np.bool_]] = []
+        self._most: float = np.inf
+        """Samples that are measured at a time: fewer than the measure's chunk where memory does not hold these."""
 
     def run(self) -> bool:
         """Compute and commit the missing chunks; False if it was told to stop before the last."""
@@ -134,17 +138,22 @@ class Attempt:
         self.examples = self._examples()
         self.sources = self._sources()
         missing = self._begin()
-        pieces = list(cut(missing, self.measure.chunk))
+        pieces = deque(cut(missing, self.measure.chunk))
         left = int(missing.sum())
-        for position, (start, stop) in enumerate(pieces):
-            result = self._chunk(start, stop)
+        while pieces:
+            start, stop = pieces.popleft()
+            result = self._fitting(start, stop)
+            if result is None:
+                middle = (start + stop) // 2
+                pieces.extendleft([(middle, stop), (start, middle)])
+                continue
             with infrastructure():
                 self.database.transact(functools.partial(self._commit, result))
             left -= stop - start
             self._note_robust(result)
             done = self.job.samples - left
             self.runner.progress(self.job, done, self.text, time.perf_counter() - begin)
-            if self.runner.stopping() and position + 1 < len(pieces):
+            if pieces and self.runner.stopping():
                 return False
         self._finish()
         return True
@@ -203,12 +212,26 @@ class Attempt:
         if row.key != self.job.key:
             raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
         method = self.measure.method(self.parameters)
-        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes)
+        run = {"run": row.provenance.get("run", "")}
+        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes) | run
         row.outputs = [output.to_json() for output in self.outputs]
         row.started_at = row.started_at or datetime.now(UTC)
         if self.measure.per_sample and not self.needs.examples and self.take_over:
             record.take_over_chunks(session, row)
         return [(chunk.start, chunk.stop) for chunk in row.chunks]
+
+    def _fitting(self, start: int, stop: int) -> record.ChunkResult | None:
+        """Measure the samples; None if they are more than memory holds, and fewer at a time may be tried."""
+        divisible = self.measure.per_sample and stop - start > 1
+        if not divisible or stop - start <= self._most:
+            try:
+                return self._chunk(start, stop)
+            except Exception as error:
+                if not divisible or not out_of_memory(error):
+                    raise
+            give_back()
+            self._most = (stop - start + 1) // 2
+        return None
 
     def _chunk(self, start: int, stop: int) -> record.ChunkResult:
         """Measure samples ``start`` to ``stop`` on copies, and re-check what was found on the originals."""

@@ -89,7 +89,8 @@ class Ood(Measure[OodParameters]):
 def _others(task: Task, against: str) -> Tensor:
     """As many images from elsewhere, in the shape of the task's; a smaller set is gone through again."""
     if against == NOISE:
-        noise = torch.rand(task.x.shape, generator=torch.Generator().manual_seed(task.seed), dtype=task.x.dtype)
+        generator = torch.Generator().manual_seed(task.seed)
+        noise = torch.rand(task.x.shape, generator=generator, dtype=task.x.dtype, device="cpu")
         return noise.to(task.x.device)
     dataset = get_dataset(against)
     start = task.first % dataset.size

@@ -80,10 +80,13 @@ def _environment(root: Path | None) -> Environment:
         by_norm=by_norm,
         move_text=move_text,
         paper_link=words.paper_link,
+        code_link=words.code_link,
         version=words.version,
         parameters_text=words.parameters_text,
     )
-    env.globals.update(chart_html=html.html, flag_meaning=words.flag_meaning, navigation=navigation)
+    env.globals.update(
+        chart_html=html.html, flag_meaning=words.flag_meaning, navigation=navigation, reported_text=words.reported
+    )
     return env
 
 

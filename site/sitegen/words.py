@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
@@ -74,6 +74,11 @@ def paper_link(paper: str) -> str:
     return f"https://arxiv.org/abs/{found[1]}" if found else ""
 
 
+def code_link(repository: object) -> str:
+    """The address of a model's code, if it is one; empty otherwise."""
+    return str(repository) if str(repository or "").startswith("https://") else ""
+
+
 def version(number: int) -> str:
     """An evaluation's version, which is stored as 1000 × the measure's + that of what its parameters name: ``1.1``."""
     measure, named = divmod(number, 1000)
@@ -93,6 +98,11 @@ def circumstances(provenance: Mapping[str, Any]) -> str:
     software = [f"{name} {version}" for name, version in versions.items() if version]
     told = "; ".join(filter(None, (", ".join(filter(None, hardware)), ", ".join(software))))
     return f"{told}; taken from a bundle" if told and provenance.get("ingested") else told
+
+
+def reported(number: int, of: int) -> str:
+    """What part of a row another board has measured; empty if none."""
+    return f"{number} of {of} evaluations were made by another board." if number else ""
 
 
 def parameters_text(parameters: Mapping[str, Any]) -> str:
@@ -162,3 +172,12 @@ def listed(items: Iterable[str], *, last: str = "and") -> str:
     """``a, b and c``."""
     words = list(items)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+
+
+def lacking(titles: Sequence[str], what: str, most: int) -> str:
+    """That some models have no value, with their names as far as there are few."""
+    if not titles:
+        return ""
+    rest = len(titles) - most
+    named = listed([*titles[:most], f"{rest} more"] if rest > 0 else titles)
+    return f"{len(titles)} model{'s have' if len(titles) > 1 else ' has'} {what}: {named}."

@@ -14,9 +14,6 @@ LARGEST_POOL: Final = 1000
 EOT_REPEATS: Final = 10
 """Calls averaged an image when a randomised model is attacked (expectation over transformation)."""
 
-CLEAR: Final = 6
-"""Standard errors by which a randomised model's lead must exceed zero, so that on other draws it does by three."""
-
 
 @dataclass(frozen=True)
 class Budget:
