@@ -32,6 +32,7 @@ LIBRARY = {
         "differences",
         "errors",
         "flags",
+        "global_state",
         "inputs",
         "intervals",
         "isolation",

@@ -156,7 +156,7 @@ def test_in_a_zoomed_chart_a_click_still_means_the_eps_below_it(browser: Browser
         low, high = (int(slider.get_attribute(name) or "") for name in ("min", "max"))
         assert (int(slider.input_value()) - low) / (high - low) == pytest.approx(0.25, abs=0.02)
         drag(page, (0.25, 0.5), (0.75, 0.5))  # the line of ε itself is moved, not the view
-        assert float(page.locator("#epsnumber").input_value()) == pytest.approx(0.175, abs=0.002)
+        assert float(page.locator("#epsnumber").input_value()) == pytest.approx(0.175, abs=0.001)
         assert view(page) == pytest.approx([1 / 3, 2 / 3, 0, 1], abs=1e-3)
 
 

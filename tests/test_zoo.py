@@ -209,7 +209,7 @@ class TestCards:
         [
             (lambda c: c.pop("title"), "field title is missing"),
             (lambda c: c.update(titel="x"), "no field titel"),
-            (lambda c: c["model"].update(form="pickle"), "one of weights, pt2, onnx, code"),
+            (lambda c: c["model"].update(form="pickle"), "one of weights, pt2, onnx, keras, jax, code"),
             (lambda c: c["model"].update(arguments=[1]), "model.arguments is \\[1\\]; it is a table"),
             (lambda c: c.update(year="2020"), "year is '2020'; it is a whole number"),
             (lambda c: c.update(year=True), "year is True"),

@@ -170,7 +170,7 @@ def run_attack(
     adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
     result = replace(result, adversarials=adversarials, fallback=None)
     if own.changed:
-        message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
+        message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."
         return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
     return result
 

@@ -254,7 +254,9 @@ class Attempt:
         arrays, evidence = self._check(result, module, x, y, first=start)
         noticed = list(result.flags)
         if own.changed:
-            text = f"{self.measure.name} changed the model ({own.described()}); it was put back before verifying."
+            text = (
+                f"{self.measure.name} changed what it was lent ({own.described()}); it was put back before verifying."
+            )
             noticed.append(Flag(flags.MODEL_CHANGED, text))
         others = tuple(after - since for after, since in zip(_passes(self.sources), before, strict=True))
         return record.ChunkResult(
@@ -308,7 +310,9 @@ class Attempt:
         if result.adversarials is None:
             checks.check_arrays(self.measure.name, arrays, self.outputs, len(x))
             return arrays, None
-        candidates = result.adversarials.detach().to(x)
+        if result.adversarials.is_complex():
+            raise InputError(f"{self.measure.name}: its adversarial examples are complex numbers, not images.")
+        candidates = result.adversarials.detach().as_subclass(torch.Tensor).to(x)  # no class of the plug-in's own
         checked = verify(module, x, y, candidates)
         holds = checked.holds
         arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in norm_names()}

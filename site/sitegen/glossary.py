@@ -15,6 +15,7 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "protocol asks for it.",
     "certificate": "A proof that no adversarial example is nearer than a given radius. It cannot be lowered by any "
     "attack.",
+    "certified accuracy": "The share of images that a certificate proves robust at ε: no attack can break them.",
     "challenge": "Adversarial examples brought by somebody else, re-checked here, and credited.",
     "CLEVER": "An estimate of the distance to the nearest adversarial example, from sampled gradients (Weng et al. "
     "2018). It is not a bound.",

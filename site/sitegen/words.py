@@ -23,8 +23,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "distances may be far too large.",
     "no-gradients": "The answer has no gradient in the image. Only searches that need none were run: the distances "
     "may be far too large.",
-    "model-changed": "An attack changed the model that it was given. The model was put back before anything was "
-    "verified.",
+    "model-changed": "An attack changed the model that it was lent, or settings of the whole program. All was put back "
+    "before anything was verified.",
     "input-gradients": "Some gradients with respect to the image are zero, infinite or not a number. Attacks that "
     "follow gradients are blind there.",
     "non-finite-gradients": "Some gradients were infinite or not a number. Attacks that follow gradients are blind "

@@ -8,6 +8,7 @@ and mostly no farther: there searches leave the ball, and come back by descents 
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Iterator
 from functools import reduce
@@ -41,8 +42,14 @@ _RIVALS: Final = 4
 _DONORS: Final = 16
 """Perturbations of other samples that each tries."""
 
-_ROUNDS: Final = 4
-"""Random searches from the most promising point."""
+_ROUNDS: Final = 2
+"""Exchanges and random searches from the most promising point that every sample gets."""
+
+_MORE: Final = 2
+"""As many again, in the mean, which go to the most promising samples alone."""
+
+_PROMISING: Final = 0.25
+"""Share of the samples that are left that these are."""
 
 _FLIPS: Final = 200
 """Passes of each of them in linf, where they need no gradient."""
@@ -69,9 +76,12 @@ class _Point:
         self.delta = torch.zeros_like(search.best.x)
         self.margin = -search.scale
 
-    def left(self) -> Tensor:
-        """Indices of the samples that are not broken."""
-        return (self.margin <= 0).nonzero().squeeze(1)
+    def left(self, most: int | None = None) -> Tensor:
+        """Indices of the samples that are not broken, or of the ``most`` whose margins have risen highest."""
+        left = (self.margin <= 0).nonzero().squeeze(1)
+        if most is None or len(left) <= most:
+            return left
+        return left[(self.margin / self.search.scale)[left].topk(most).indices]
 
     def note(self, family: str) -> int:
         """Put the samples that are broken since the last time down to a family; returns how many they are."""
@@ -173,14 +183,23 @@ def _inside(point: _Point, pool: Tensor) -> float:
     for family, rows in _starts(point, pool):
         point.ascend(rows)
         point.note(family)
-    free = 0
-    for _ in range(_ROUNDS):
-        _exchange(point)
-        point.note("exchange")
-        free += _search_corners(point)
-        point.note("corner")
+    free = sum(_round(point, point.left()) for _ in range(_ROUNDS))
+    few = math.ceil(_PROMISING * len(point.left()))
+    for _ in range(_MORE * len(point.left()) // max(1, few)):
+        free += _round(point, point.left(few))
     broken = int((point.margin > 0).sum())
     return free / broken if broken and point.gradients else 0.0
+
+
+def _round(point: _Point, sample: Tensor) -> int:
+    """Exchange and random search for some samples; returns how many of them needed no gradient."""
+    if not len(sample):
+        return 0
+    _exchange(point, sample)
+    point.note("exchange")
+    free = _search_corners(point, sample[point.margin[sample] <= 0])
+    point.note("corner")
+    return free
 
 
 def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
@@ -202,10 +221,9 @@ def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
         yield "aimed", reduce(operator.add, [point.rows(left, target=target) for target in ranked.unbind(dim=1)])
 
 
-def _exchange(point: _Point) -> None:
+def _exchange(point: _Point, left: Tensor) -> None:
     """Try other samples' perturbations, those of broken ones first, and ascend from the best of them."""
-    left = point.left()
-    if not len(left) or len(point.search.x) == 1:
+    if len(point.search.x) == 1:
         return
     worth = point.margin + torch.where(point.margin > 0, 1e6, 0.0)
     search = point.search
@@ -224,9 +242,8 @@ def _exchange(point: _Point) -> None:
     point.ascend(point.rows(left[open_], best[open_]), steps=_STEPS // 2, step=(0.3, 0.02))
 
 
-def _search_corners(point: _Point) -> int:
+def _search_corners(point: _Point, left: Tensor) -> int:
     """Leave the basin of the best point by a random search, then ascend; returns how many the search itself broke."""
-    left = point.left()
     if not len(left):
         return 0
     rows = point.rows(left, point.delta[left])

@@ -109,6 +109,7 @@ class ModelPage:
         bibtex: Entries of the model's paper, of the model and of its evaluation.
         latex: A row for a table.
         bundle: The row's bundle, if it is offered.
+        gone: Whether the workspace has the model's files no more.
         command: How the row is evaluated again.
         short: Who evaluated it, what that cost and what the model costs, in a few sentences.
         verified: The last check of its evidence, or None.
@@ -131,6 +132,7 @@ class ModelPage:
     bibtex: str
     latex: str
     bundle: Bundle | None
+    gone: bool
     command: str
     short: str
     verified: Verified | None
@@ -140,6 +142,11 @@ class ModelPage:
     def row(self) -> Row:
         """The row."""
         return self.facts.row
+
+    @property
+    def reported(self) -> list[str]:
+        """What of it another board reported, each once."""
+        return sorted({" ".join(filter(None, (e.measure, e.norm))) for e in self.row.reported})
 
     @property
     def card(self) -> Mapping[str, Any]:

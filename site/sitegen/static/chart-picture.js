@@ -2,7 +2,7 @@
 // colours, and with a legend of the letters that stand in it.
 "use strict";
 window.CB.picture = (() => {
-  const W = 760, H = 420, LEFT = 66, TOP = 34, RIGHT = 16, BOTTOM = 48, ROW = 17;
+  const W = 760, H = 420, LEFT = 66, TOP = 34, RIGHT = 16, BOTTOM = 48, GAP = 8, ROW = 17;
   const { el } = CB;
   const xml = (text) => text.replace(/[<>&"]/g, (c) => `&#${c.charCodeAt(0)};`);
   const style = (node) => getComputedStyle(node);
@@ -13,7 +13,7 @@ window.CB.picture = (() => {
     const plot = home.querySelector(".plot"), drawn = plot.querySelector("svg");
     const w = W - LEFT - RIGHT, h = H - TOP - BOTTOM, ink = style(document.body).color, paper = style(document.body).backgroundColor;
     const letters = new Map([...plot.querySelectorAll(":scope > .badge")].filter(seen).map((badge) => [badge.textContent, badge]));
-    const rows = rowsOf(named.filter(([letter]) => letters.has(letter)), w), total = H + ROW * rows.length;
+    const rows = rowsOf(named.filter(([letter]) => letters.has(letter)), w), total = H + (rows.length ? GAP + ROW * rows.length : 0);
     const out = [`<svg xmlns="http://www.w3.org/2000/svg" width="${W}" height="${total}" viewBox="0 0 ${W} ${total}" font-family="Liberation Sans, Arial, sans-serif" font-size="11" fill="${ink}">`,
       `<rect width="${W}" height="${total}" fill="${paper}"/><text x="${LEFT}" y="20" font-size="14">${xml(title)}</text>`, `<g transform="translate(${LEFT},${TOP})">`];
     const cut = plot.classList.contains("zoomed") ? "hidden" : "visible", box = drawn.getAttribute("viewBox");
@@ -33,7 +33,7 @@ window.CB.picture = (() => {
       out.push(letter(badge, left, y));
     }
     out.push(`<text x="${w}" y="${h + 36}" text-anchor="end">${xml(home.querySelector(".xlabel").textContent)}</text>`);
-    rows.forEach((row, k) => row.forEach(([name, text, x]) => out.push(letter(letters.get(name), x + 8, H - TOP - 4 + ROW * k), `<text x="${x + 20}" y="${H - TOP + ROW * k}">${xml(text)}</text>`)));
+    rows.forEach((row, k) => row.forEach(([name, text, x]) => out.push(letter(letters.get(name), x + 8, H - TOP + GAP - 4 + ROW * k), `<text x="${x + 20}" y="${H - TOP + GAP + ROW * k}">${xml(text)}</text>`)));
     return `${out.join("")}</g></svg>\n`;
   }
   const letter = (badge, x, y) => `<circle cx="${x}" cy="${y}" r="8" fill="${style(badge).backgroundColor}"/><text x="${x}" y="${y + 3.5}" text-anchor="middle" font-size="10" fill="${style(badge).color}">${xml(badge.textContent)}</text>`;

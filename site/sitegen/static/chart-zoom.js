@@ -65,10 +65,7 @@ window.CB.zoom = (() => {
       changed(view);
     }
     const by = (factor, cx, cy) => set([cx - (cx - view[0]) * factor, cx + (view[1] - cx) * factor, cy - (cy - view[2]) * factor, cy + (view[3] - cy) * factor]);
-    const pan = (dx, dy, from = view) => {
-      const across = Math.min(Math.max(dx, -from[0]), 1 - from[1]), down = Math.min(Math.max(dy, -from[2]), 1 - from[3]);
-      set([from[0] + across, from[1] + across, from[2] + down, from[3] + down]);
-    };
+    const pan = (dx, dy, from = view) => set([from[0] + dx, from[1] + dx, from[2] + dy, from[3] + dy]);
     const middle = () => [(view[0] + view[1]) / 2, (view[2] + view[3]) / 2];
 
     function drag(event) {
