@@ -23,7 +23,7 @@ from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
 from benchmark.plugins import discover, look_up
-from benchmark.results import Flag
+from benchmark.results import Flag, Work
 from benchmark.threat import Norm, get_norm, norm_names
 from benchmark.threat.goals import UNTARGETED, check_goal
 from benchmark.verification import check_classes
@@ -86,6 +86,7 @@ class Attack:
         norms: The norms it attacks in; all that are registered if it does not say.
         goals: The goals it has; for others than ``untargeted`` its function takes ``targets``.
         access: What it may use of the model; `run_attack` gives it no more.
+        work: What it computes of one sample in a norm at an effort, about, or None; for `evaluate --plan`.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
     """
 
@@ -98,6 +99,7 @@ class Attack:
     goals: tuple[str, ...] = (UNTARGETED,)
     access: Access = "gradients"
     default: bool = True
+    work: Callable[[Norm, Effort], Work | None] | None = None
 
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options, readable_models
+from benchmark.cli.costs import print_plan
+from benchmark.cli.options import Place, echo_json, json_option, place_options, readable_models
 
 if TYPE_CHECKING:
     from benchmark.board.job import Job
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from benchmark.errors import InputError
     from benchmark.jobs.executors import Outcome, Setting
     from benchmark.jobs.lease import Rerun
-    from benchmark.jobs.plan import Estimate, Plan
+    from benchmark.jobs.plan import Plan
     from benchmark.jobs.protocol import Protocol
     from models_zoo import Entry
 
@@ -123,7 +124,7 @@ def command(
         plan = make_plan(session, asked, rerun=rerun)
     _print_failed(plan)
     if plan_only or not as_json:
-        _print_plan(place, plan, as_json=as_json)
+        print_plan(place, plan, datasets if plan_only else None, device, as_json=as_json)
     if plan_only:
         return
     ids = _register(place, protocol, entries, datasets, wanted)
@@ -338,57 +339,6 @@ def _print_failed(plan: Plan) -> None:
         click.echo(f"Failed before, left alone: {job}: {job.reason}", err=True)
     if plan.failed:
         click.echo("Run these again with --rerun failed.", err=True)
-
-
-def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
-    from benchmark.board.job import brief
-    from benchmark.jobs.plan import estimates
-
-    with place.database.read() as session:
-        costs = estimates(session, plan.jobs)
-    if as_json:
-        echo_json([_job_values(job, cost) for job, cost in zip(plan.jobs, costs, strict=True)])
-        return
-    rows = [
-        {
-            "model": job.model,
-            "dataset": f"{job.dataset}[:{job.n}]",
-            "measure": job.measure,
-            "parameters": " ".join(f"{k}={brief(v)}" for k, v in job.parameters.items() if v is not None),
-            "reason": job.reason,
-            "passes": f"{cost.passes:,.0f}" if cost else "?",
-            "time": _duration(cost.seconds) if cost else "?",
-        }
-        for job, cost in zip(plan.jobs, costs, strict=True)
-    ]
-    left = "Nothing else is to run." if plan.failed else "Nothing to do: the database has all that was asked for."
-    echo_table(rows, empty=left)
-    if rows:
-        known = [cost for cost in costs if cost]
-        unknown = len(costs) - len(known)
-        total = _duration(sum(cost.seconds for cost in known))
-        also = f", {unknown} of unknown cost" if unknown else ""
-        click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: about {total}{also}.")
-
-
-def _job_values(job: Job, cost: Estimate | None) -> dict[str, Any]:
-    return {
-        "key": job.key,
-        "model": job.model,
-        "dataset": job.dataset,
-        "n": job.n,
-        "measure": job.measure,
-        "parameters": job.parameters,
-        "reason": job.reason,
-        "estimated_passes": cost.passes if cost else None,
-        "estimated_seconds": cost.seconds if cost else None,
-    }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _print_outcome(outcome: Outcome, plan: Plan, *, as_json: bool) -> None:

@@ -222,13 +222,13 @@ def _check(entry: Entry, device: str, *, limits: Limits, apart: bool) -> Checked
     """The conformance report of a staged entry; of what a stranger sent, made in a process that can be stopped."""
     import time
 
-    from benchmark.conformance import IMAGES, check_conformance
+    from benchmark.conformance import check_conformance, looked_at
     from benchmark.data import get_dataset
     from benchmark.jobs.checking import Checked, check_apart
     from models_zoo.loading import load_entry
 
     dataset = get_dataset(entry.dataset)
-    x, y = dataset.load(min(IMAGES, dataset.size))
+    x, y = dataset.load(min(looked_at(dataset.shape), dataset.size))
     claimed = next((claim.value for claim in entry.claims if claim.name == "clean_accuracy"), None)
     classes = dataset.n_classes
     if apart:

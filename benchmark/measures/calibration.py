@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 
 from benchmark.measures import Inputs, Measure, Result, Task
 from benchmark.measures.means import CONFIDENCE, scalar
-from benchmark.results import GridAxis, Output, Score, Summary, Table
+from benchmark.results import GridAxis, Output, Score, Summary, Table, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -76,6 +76,10 @@ class Calibration(Measure[CalibrationParameters]):
     def outputs(self, parameters: CalibrationParameters, dataset: Dataset) -> Sequence[Output]:
         """Five scalars and the reliability diagram."""
         return ECE, BIAS, ADAPTIVE, SCALED, TEMPERATURE, RELIABILITY
+
+    def work(self, parameters: CalibrationParameters, dataset: Dataset) -> Work | None:
+        """One forward pass."""
+        return Work(forward=1, steps=1)
 
     def run(self, task: Task, parameters: CalibrationParameters) -> Result:
         """Array ``logits`` (n, k), float32."""

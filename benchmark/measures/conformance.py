@@ -12,7 +12,7 @@ import numpy as np
 from benchmark.conformance import IMAGES, Report, check_conformance
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
-from benchmark.results import Flag, Output, Score
+from benchmark.results import Flag, Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -67,6 +67,10 @@ class Conformance(Measure[ConformanceParameters]):
             Output(name, "scalar", name.replace("_", " ").capitalize(), f"What the check {name!r} saw.", unit=unit)
             for name, unit in UNITS.items()
         ]
+
+    def work(self, parameters: ConformanceParameters, dataset: Dataset) -> Work | None:
+        """Nine forward passes, and what is looked at on a few images alone."""
+        return Work(forward=10, backward=1, steps=50)
 
     def run(self, task: Task, parameters: ConformanceParameters) -> Result:
         """Check the module.

@@ -16,7 +16,7 @@ from torch.nn import functional
 from benchmark.data import get_dataset
 from benchmark.measures import Inputs, Measure, Result, Task
 from benchmark.measures.means import CONFIDENCE, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -65,6 +65,10 @@ class Ood(Measure[OodParameters]):
         if parameters.against != NOISE:
             get_dataset(parameters.against)
         return AUROC, FPR
+
+    def work(self, parameters: OodParameters, dataset: Dataset) -> Work | None:
+        """Two forward passes: of the images, and of as many others."""
+        return Work(forward=2, steps=2)
 
     def run(self, task: Task, parameters: OodParameters) -> Result:
         """Arrays ``inside`` and ``outside`` (n,), float64: largest probabilities."""

@@ -29,6 +29,7 @@ from benchmark.attacks.engine.budget import (
     TRIED,
     WORTHWHILE,
     Budget,
+    stated_work,
 )
 from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import corner_of, random_corner
@@ -244,4 +245,5 @@ ATTACK = Attack(
     paper="this project",
     run=engine,
     norms=(*KICK, *SPARSE),
+    work=stated_work,
 )
