@@ -9,15 +9,21 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
+import torch
 from safetensors.torch import save
+from torch import nn
 
+from benchmark.data import get_dataset
 from models_zoo.cards import Entry, Weights, check_slug
 from models_zoo.catalogue import CARD
+from models_zoo.errors import CardError
 from models_zoo.fetch import sha256_of
+from models_zoo.loading import preprocessing_of
 from models_zoo.submission import write_card
-from models_zoo.training.loop import CHECKPOINT, Run, Trained
+from models_zoo.training.loop import CHECKPOINT, Run, Trained, untrained
 from models_zoo.training.recipe import get_recipe
-from models_zoo.training.settings import from_values
+from models_zoo.training.samples import Samples, held_out, training_samples
+from models_zoo.training.settings import Settings, from_values
 
 LOG: Final = "training.json"
 
@@ -90,6 +96,53 @@ def run_table(run: Run) -> dict[str, Any]:
         "parameters": _plain(table["parameters"]),
         "settings": _plain(table["settings"]),
     }
+
+
+def run_of(entry: Entry) -> Run | None:
+    """The run that a card states; None if it states none.
+
+    Raises:
+        ZooError: If its recipe or a setting is none that there is.
+    """
+    stated = entry.training_run
+    if not stated:
+        return None
+    recipe, seed = stated.get("recipe"), stated.get("seed")
+    if not isinstance(recipe, str) or not isinstance(seed, int) or seed < 0:
+        raise CardError(
+            f"{entry.slug}: training.run has the recipe {recipe!r} and the seed {seed!r}; it names a recipe and a "
+            "whole number, 0 or more, as curveboard train writes them."
+        )
+    settings = from_values(Settings, stated.get("settings", {}), where=f"{entry.slug}: training.run.settings")
+    return Run(
+        recipe=recipe,
+        dataset=entry.dataset,
+        architecture=entry.architecture,
+        arguments=entry.arguments,
+        parameters=stated.get("parameters", {}),
+        settings=settings,
+        preprocessing=entry.preprocessing,
+        seed=seed,
+    )
+
+
+def _trained_on(run: Run) -> Samples:
+    return held_out(training_samples(get_dataset(run.dataset)), run.settings.validation)[0]
+
+
+def initial_model(entry: Entry) -> nn.Module | None:
+    """The model of an entry as its training began, rebuilt from the seed on its card; None if it states no run.
+
+    Raises:
+        ZooError: If the run cannot be read, or the network not be built.
+    """
+    run = run_of(entry)
+    if run is None:
+        return None
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(run.seed)
+        network = untrained(run, lambda: _trained_on(run), torch.device("cpu"))
+    return nn.Sequential(preprocessing_of(entry), network) if entry.preprocessing else network
 
 
 def _plain(value: Any) -> Any:
