@@ -352,7 +352,7 @@ class TestInitialisation:
             architecture="gaussian_kernel",
             arguments={"inputs": 64, "centres": 16, "outputs": 10, "gamma": 0.5},
             parameters={},
-            settings={"epochs": 1, "lr": 1e-30, "validation": 100},
+            settings={"epochs": 1, "lr": 1e-30, "validation": 600},
             preprocessing=({"kind": "bit_depth", "bits": 3},),
             seed=2,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -37,7 +38,22 @@ def finished(run: Run, folder: Path) -> bool:
     return (folder / CARD).is_file() and isinstance(log, dict) and log.get("run") == run.digest
 
 
-def write_submission(run: Run, trained: Trained, folder: Path, *, slug: str, title: str = "") -> Entry:
+@dataclass(frozen=True)
+class About:
+    """What a card says besides the run.
+
+    Attributes:
+        title: For people; made from the run if empty.
+        authors: Their names.
+        licence: Of the weights; SPDX where possible.
+    """
+
+    title: str = ""
+    authors: tuple[str, ...] = ()
+    licence: str = ""
+
+
+def write_submission(run: Run, trained: Trained, folder: Path, *, slug: str, about: About | None = None) -> Entry:
     """Write a folder that ``curveboard submit`` takes.
 
     Args:
@@ -45,7 +61,7 @@ def write_submission(run: Run, trained: Trained, folder: Path, *, slug: str, tit
         trained: The result.
         folder: Where to; its checkpoint is removed.
         slug: The model's name.
-        title: For people; made from the run by default.
+        about: What else the card says.
 
     Returns:
         The entry that the card describes.
@@ -53,7 +69,7 @@ def write_submission(run: Run, trained: Trained, folder: Path, *, slug: str, tit
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / f"{check_slug(slug)}.safetensors"
     file.write_bytes(save(dict(trained.state)))
-    entry = card_of(run, trained, slug=slug, title=title, folder=folder, weights=file)
+    entry = card_of(run, trained, slug=slug, about=about or About(), folder=folder, weights=file)
     write_card(entry)
     log = {"run": run.digest, "kept": trained.kept, "epochs": [dataclasses.asdict(epoch) for epoch in trained.epochs]}
     (folder / LOG).write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
@@ -61,17 +77,19 @@ def write_submission(run: Run, trained: Trained, folder: Path, *, slug: str, tit
     return entry
 
 
-def card_of(run: Run, trained: Trained, *, slug: str, title: str, folder: Path, weights: Path) -> Entry:
+def card_of(run: Run, trained: Trained, *, slug: str, about: About, folder: Path, weights: Path) -> Entry:
     """The entry of a trained network."""
     recipe = get_recipe(run.recipe)
     parameters = from_values(recipe.Parameters, run.parameters, where=run.recipe)
     kept = "" if trained.kept == len(trained.epochs) else f" Weights of epoch {trained.kept}, the best on validation."
     return Entry(
         slug=slug,
-        title=title or f"{run.architecture}, {recipe.title}, seed {run.seed}",
+        title=about.title or f"{run.architecture}, {recipe.title}, seed {run.seed}",
         dataset=run.dataset,
         form="weights",
         folder=folder,
+        authors=about.authors,
+        licence=about.licence,
         paper=recipe.paper,
         year=datetime.now(UTC).year,
         architecture=run.architecture,
