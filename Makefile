@@ -7,7 +7,7 @@ DEMO := demo
 JOBS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test cluster fuzz lint format perf serve docs clean
+.PHONY: help install demo test cluster chaos fuzz lint format perf serve docs clean
 
 help: ## List what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 16
@@ -37,7 +37,11 @@ test: install ## Run all tests
 
 cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
-	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py tests/test_chaos.py
+
+chaos: install ## Kill and stop things amid runs, by chance, twenty times (needs Ray and PostgreSQL)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray]'
+	CURVEBOARD_CHAOS=20 $(BIN)/python -m pytest tests/test_chaos.py
 
 test-adapters: .adapters-venv/installed ## Run the adapters' tests against timm, torchvision and RobustBench (own environment, 5.5 GB)
 	CURVEBOARD_ADAPTERS=1 .adapters-venv/bin/python -m pytest tests/adapters tests/test_submit.py tests/test_claims.py

@@ -15,6 +15,7 @@ from typing import Final, Literal
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import flags
 from benchmark.curve import proportion_interval
@@ -96,6 +97,7 @@ def check_conformance(
             return Report(tuple(checks))
     assert isinstance(logits, Tensor)
     rest: dict[str, Callable[[], Check]] = {
+        "flops": lambda: _flops(module, x[:1]),
         "input_unchanged": lambda: _input_unchanged(module, x[:FEW]),
         "extreme_inputs": lambda: _extreme_inputs(module, x[:FEW]),
         "logits": lambda: _logits(logits),
@@ -196,6 +198,19 @@ def _speed(seconds: float) -> Check:
     return Check("seconds", "flag" if slow else "pass", seconds, "s/image", f"{seconds:.2g} seconds an image{advice}.")
 
 
+def _flops(module: nn.Module, x: Tensor) -> Check:
+    """What torch's own counter sees of one image's forward pass: convolutions, matrix products, attention."""
+    try:
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            module(x.clone())
+        total = counter.get_total_flops()
+    except Exception:  # the counter follows modules, and stumbles over one that differentiates while it classifies
+        total = 0
+    if not total:  # in another process, or of operations that the counter does not know: unknown, not free
+        return Check("flops", "pass", math.nan, "FLOPs/image", "FLOPs: not to be counted from here.")
+    return Check("flops", "pass", total, "FLOPs/image", f"{total:,} floating-point operations an image, forward.")
+
+
 def _inner_optimisation(passes: int) -> Check:
     if passes:
         message = (
@@ -228,7 +243,7 @@ def _input_unchanged(module: nn.Module, x: Tensor) -> Check:
 
 def _extreme_inputs(module: nn.Module, x: Tensor) -> Check:
     """Black, white, noise and checkerboard: attacks go to the corners of the box."""
-    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).to(x)
+    noise = torch.rand(x.shape, generator=torch.Generator().manual_seed(0), device="cpu").to(x)
     images = torch.cat([torch.zeros_like(x[:1]), torch.ones_like(x[:1]), noise, noise.round()])
     with torch.no_grad():
         bad = int((~torch.isfinite(module(images)).all(dim=1)).sum())

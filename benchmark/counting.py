@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -10,29 +11,56 @@ from torch import Tensor, nn
 from benchmark.twin import twin_of
 
 
+@dataclass
+class Passes:
+    """What was counted.
+
+    Attributes:
+        forward: Images passed forward so far.
+        backward: Images passed backward so far; a gradient of one class's logit counts as one pass.
+        seconds: Time inside the forward passes, in seconds (asynchronous devices: time to issue them).
+    """
+
+    forward: int = 0
+    backward: int = 0
+    seconds: float = 0.0
+
+
 class CountingModel(nn.Module):
     """A classifier that counts its passes, in images.
 
     Attributes:
         module: The classifier itself.
-        forward_passes: Images passed forward so far.
-        backward_passes: Images passed backward so far; a gradient of one class's logit counts as one pass.
-        seconds: Time inside the forward passes, in seconds (asynchronous devices: time to issue them).
+        passes: The counts, in an object of their own: an attack's changes of the model's attributes are put back
+            (`benchmark.isolation`), its passes stay counted.
     """
 
     def __init__(self, module: nn.Module) -> None:
         super().__init__()
         self.module = module
-        self.forward_passes = 0
-        self.backward_passes = 0
-        self.seconds = 0.0
+        self.passes = Passes()
+
+    @property
+    def forward_passes(self) -> int:
+        """Images passed forward so far."""
+        return self.passes.forward
+
+    @property
+    def backward_passes(self) -> int:
+        """Images passed backward so far."""
+        return self.passes.backward
+
+    @property
+    def seconds(self) -> float:
+        """Time inside the forward passes."""
+        return self.passes.seconds
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of ``x``, counted."""
-        self.forward_passes += len(x)
+        self.passes.forward += len(x)
         begin = time.perf_counter()
         logits: Tensor = self.module(x)
-        self.seconds += time.perf_counter() - begin
+        self.passes.seconds += time.perf_counter() - begin
         if logits.requires_grad and torch.is_grad_enabled():
             logits.register_hook(self._count_backward)  # type: ignore[no-untyped-call]
         return logits
@@ -43,7 +71,7 @@ class CountingModel(nn.Module):
         return None if twin is None else _CountedTwin(self, twin)
 
     def _count_backward(self, gradient: Tensor) -> None:
-        self.backward_passes += len(gradient)
+        self.passes.backward += len(gradient)
 
 
 class _CountedTwin(nn.Module):
@@ -54,6 +82,6 @@ class _CountedTwin(nn.Module):
         self.twin = twin
 
     def forward(self, x: Tensor) -> Tensor:
-        self.counter.forward_passes += len(x)
+        self.counter.passes.forward += len(x)
         logits: Tensor = self.twin(x)
         return logits

@@ -287,7 +287,9 @@ class RobustnessCurve:
     @staticmethod
     def load(path: str | Path) -> RobustnessCurve:
         """Read what `save` wrote; an `InputError` if it is something else."""
-        return RobustnessCurve(**curve_forms.load(Path(path)))
+        found = curve_forms.load(Path(path))
+        found.pop("key")
+        return RobustnessCurve(**found)
 
     def _broken(self, eps: ArrayLike) -> NDArray[np.intp]:
         """How many samples have a distance within eps."""

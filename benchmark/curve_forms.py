@@ -38,9 +38,14 @@ class Curve(Protocol):
     def band(self, confidence: float, *, eps: Any) -> Any: ...  # noqa: D102
 
 
-def save(curve: Curve, path: Path) -> None:
-    """Write a curve with its evidence as an ``.npz`` file; see `load`."""
-    about = {"norm": curve.norm, "flags": [asdict(flag) for flag in curve.flags], "origin": list(curve.origin)}
+def save(curve: Curve, path: Path, *, key: str = "") -> None:
+    """Write a curve with its evidence, and what it is of, as an ``.npz`` file; see `load`."""
+    about: dict[str, Any] = {
+        "norm": curve.norm,
+        "flags": [asdict(flag) for flag in curve.flags],
+        "origin": list(curve.origin),
+    }
+    about |= {"key": key} if key else {}
     arrays: dict[str, Any] = {"distances": curve.distances, "about": np.array(json.dumps(about))}
     if curve.adversarials is not None:
         arrays["adversarials"] = curve.adversarials
@@ -49,7 +54,7 @@ def save(curve: Curve, path: Path) -> None:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The fields of a curve that `save` wrote; nothing in the file is executed.
+    """The fields of a curve that `save` wrote, and its key; nothing in the file is executed.
 
     Raises:
         InputError: If it is no such file.
@@ -63,6 +68,7 @@ def load(path: Path) -> dict[str, Any]:
                 "adversarials": found["adversarials"] if "adversarials" in found.files else None,
                 "flags": tuple(Flag(**flag) for flag in about["flags"]),
                 "origin": tuple(about["origin"]),
+                "key": str(about.get("key", "")),
             }
     except FileNotFoundError:
         raise

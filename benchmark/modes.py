@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import torch
 from torch import nn
@@ -36,10 +36,19 @@ def same_draws(device: torch.device, seed: int = 0) -> Iterator[None]:
 
 @contextmanager
 def full_precision() -> Iterator[None]:
-    """Compute float32 convolutions and products as such: on CUDA, TF32 errs by 1e-3, which another machine refutes."""
-    cudnn, products = torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = cudnn, products
+    """Compute float32 convolutions and products as such, whatever the caller has set: TF32 and bfloat16 err by 1e-3.
+
+    Another machine would refute what holds with such errors only. A caller's autocast is off while the block runs.
+    """
+    cudnn, products = torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision()
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    with ExitStack() as stack:
+        for device in ("cpu", "cuda"):
+            if torch.is_autocast_enabled(device):
+                stack.enter_context(torch.autocast(device, enabled=False))
+        try:
+            yield
+        finally:
+            torch.backends.cudnn.allow_tf32 = cudnn
+            torch.set_float32_matmul_precision(products)

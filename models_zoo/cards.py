@@ -19,11 +19,19 @@ from models_zoo.card_fields import Fields
 from models_zoo.errors import CardError
 from models_zoo.fetch import RemoteFile
 
-Form = Literal["weights", "pt2", "onnx", "code"]
+Form = Literal["weights", "pt2", "onnx", "keras", "jax", "code"]
 """How a model comes: weights for a registered architecture, a program without code, or Python code."""
 
-READERS: Final[Mapping[str, str]] = {"onnx": "models_zoo.formats.onnx", "pt2": "models_zoo.formats.pt2"}
-"""The readers of programs, whose versions take part in the digest."""
+CODED: Final = frozenset({"code", "jax"})
+"""Forms that are Python code, and run only where the maintainer trusts it."""
+
+READERS: Final[Mapping[str, str]] = {
+    "jax": "models_zoo.frameworks.jax_models",
+    "keras": "models_zoo.formats.keras_files",
+    "onnx": "models_zoo.formats.onnx",
+    "pt2": "models_zoo.formats.pt2",
+}
+"""The readers of programs and of other frameworks' models, whose versions take part in the digest."""
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
 MAX_CARD_BYTES: Final = 64 * 1024
@@ -85,11 +93,12 @@ class Entry:
         folder: Where files that lie beside the card are.
         authors: Their names.
         paper: Address or citation.
+        repository: Address of the code that made it.
         year: Of publication.
         venue: Of publication.
         licence: Of the weights; SPDX where possible.
         architecture: Name of the registered architecture (form ``weights``).
-        arguments: What the architecture is built with.
+        arguments: What the architecture is built with; of another framework, how it takes images.
         preprocessing: Steps between the [0, 1] image and the network; see `models_zoo.preprocessing`.
         training_method: For instance ``"PGD adversarial training"``.
         training_norm: The norm it was trained to be robust in.
@@ -99,8 +108,8 @@ class Entry:
         notes: Anything else worth saying.
         claims: Published figures.
         weights: Its files; the first is the one that is loaded.
-        code: Python file (form ``code``).
-        factory: Name of the function in it that makes the model.
+        code: Python file (forms ``code`` and ``jax``).
+        factory: Name of the function in it that makes the model, or that is it (``jax``).
         trusted: SHA-256 of the code that the maintainer said may run; never taken from a submitted card.
     """
 
@@ -111,6 +120,7 @@ class Entry:
     folder: Path
     authors: tuple[str, ...] = ()
     paper: str = ""
+    repository: str = ""
     year: int | None = None
     venue: str = ""
     licence: str = ""
@@ -187,6 +197,7 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         folder=folder,
         authors=tuple(card.texts("authors")),
         paper=card.text("paper"),
+        repository=_address(card.text("repository"), "repository"),
         year=card.integer("year"),
         venue=card.text("venue"),
         licence=card.text("licence"),
@@ -201,17 +212,17 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         notes=card.text("notes"),
         claims=tuple(_claim(claim) for claim in card.tables("claims")),
         weights=tuple(_weights(file, digests=digests) for file in card.tables("weights")),
-        code=_file_name(model.text("code"), "model.code") if form == "code" else "",
-        factory=model.text("factory", required=form == "code"),
+        code=_file_name(model.text("code"), "model.code") if form in CODED else "",
+        factory=model.text("factory", required=form in CODED),
         trusted=card.text("trusted"),
     )
     for fields in (card, model, training):
         fields.refuse_unknown()
     if norm not in ("", "linf", "l2", "l1"):
         raise CardError(f"training.norm is {norm!r}; it is one of linf, l2, l1, or absent.")
-    if form == "code" and not entry.factory.isidentifier():
+    if form in CODED and not entry.factory.isidentifier():
         raise CardError(f"model.factory is {entry.factory!r}; it is the name of a function in {entry.code}.")
-    if not entry.weights and form != "code":
+    if not entry.weights and form not in CODED:
         raise CardError("There is no [[weights]] table: a model needs at least one file.")
     return entry
 
@@ -232,6 +243,7 @@ def card_table(entry: Entry) -> dict[str, Any]:
         title=entry.title,
         authors=entry.authors,
         paper=entry.paper,
+        repository=entry.repository,
         year=entry.year,
         venue=entry.venue,
         licence=entry.licence,
@@ -317,6 +329,13 @@ def check_share(name: str, value: float, where: str) -> None:
         return
     hint = f"; {value:g} % is {value / 100:g}" if 1 < value <= 100 else ""
     raise CardError(f"{where} of {name} is {value:g}; it is a share, from 0 to 1{hint}.")
+
+
+def _address(address: str, where: str) -> str:
+    """An address that a page may link to, or nothing."""
+    if address and not re.fullmatch(r"https://[^\s<>\"]+", address):
+        raise CardError(f"{where} is {address[:200]!r}; it is an address that begins with https://.")
+    return address
 
 
 def _file_name(name: str, where: str) -> str:

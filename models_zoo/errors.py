@@ -9,6 +9,7 @@
     │   └── DigestError        a file is there, but it is not the file that was asked for
     ├── WeightsError           a weight file of an unsafe, damaged or unsuitable kind
     ├── CodeError              submitted code: not trusted, over its limits, or failed
+    ├── FrameworkError         a model of another framework that cannot be taken as it is
     ├── TrainingError          a training run that cannot begin, or went wrong
     └── OwnCodeError           a Python file of the workspace itself that cannot be imported
 
@@ -70,6 +71,10 @@ class WeightsError(ZooError):
 
 class CodeError(ZooError):
     """Submitted code is not trusted, went over its limits, or failed."""
+
+
+class FrameworkError(ZooError):
+    """A model of another framework (JAX, Keras) is none, or cannot be taken as it is."""
 
 
 class TrainingError(ZooError):

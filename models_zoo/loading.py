@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from models_zoo import architectures
-from models_zoo.cards import Entry, Weights
+from models_zoo.cards import CODED, Entry, Weights
 from models_zoo.catalogue import ENTRIES, WEIGHTS
 from models_zoo.errors import CardError, CodeError, WeightsError, ZooError, shown
 from models_zoo.fetch import fetch, verify
 from models_zoo.formats.checkpoints import named_as
 from models_zoo.formats.weights import apply_layout, read_arrays
+from models_zoo.optional import optional
 
 COUNTER: Final = "num_batches_tracked"
 FROM_PACKAGES: Final = frozenset({"robustbench", "timm"})
@@ -73,8 +74,10 @@ def _network(entry: Entry, device: str | torch.device) -> nn.Module:
     """The network alone, however it comes."""
     if entry.form == "weights":
         return _weighted(entry)
-    if entry.form == "code":
+    if entry.form in CODED:
         return _coded(entry, device)
+    if entry.form == "keras":
+        return _keras(entry, device)
     from models_zoo.formats import load_program
 
     program = entry.weights[0]
@@ -83,6 +86,7 @@ def _network(entry: Entry, device: str | torch.device) -> nn.Module:
 
 def _coded(entry: Entry, device: str | torch.device) -> nn.Module:
     """The model of submitted code, in a process of its own, if the maintainer trusts exactly this code."""
+    from models_zoo.serving.builders import Served, channels_last
     from models_zoo.serving.sandbox import SandboxedModel
 
     files = {weights.name: local_file(entry, weights) for weights in entry.weights}
@@ -92,7 +96,44 @@ def _coded(entry: Entry, device: str | torch.device) -> nn.Module:
             f"{entry.slug} is Python code ({entry.code}) that nobody here has said to trust, so it was not run. "
             "Read it, then submit it again with: curveboard submit --trust-code FOLDER"
         )
-    return SandboxedModel(files[entry.code], entry.factory, folder=entry.folder, device=device)
+    parameters = ""
+    if entry.form == "jax":
+        channels_last(entry.arguments, default=False)  # refused here, in the card's words
+        parameters = _jax_parameters(entry, files)
+    served = Served(
+        entry.form, str(files[entry.code]), entry.factory, str(entry.folder), parameters, dict(entry.arguments)
+    )
+    return SandboxedModel(served, device=device)
+
+
+def _jax_parameters(entry: Entry, files: Mapping[str, Path]) -> str:
+    """The file of a JAX function's parameters, once it has been read here as arrays; empty if it has none."""
+    others = [name for name in files if name != entry.code]
+    if not others:
+        return ""
+    if len(others) > 1 or not others[0].endswith(".safetensors"):
+        raise WeightsError(
+            f"{entry.slug} names the files {', '.join(others)[:200]}; a JAX function has its parameters in one "
+            ".safetensors file (of Flax: safetensors.flax.save_file(flax.traverse_util.flatten_dict(variables, "
+            "sep='/'), 'parameters.safetensors')). msgpack and pickles are not read."
+        )
+    read_arrays(files[others[0]], others[0])
+    return str(files[others[0]])
+
+
+def _keras(entry: Entry, device: str | torch.device) -> nn.Module:
+    """A ``.keras`` file that holds no code, on Keras' torch backend, in a process of its own."""
+    from models_zoo.formats.keras_files import check_keras
+    from models_zoo.serving.builders import Served, channels_last
+    from models_zoo.serving.sandbox import SandboxedModel
+
+    channels_last(entry.arguments, default=True)
+    if len(entry.weights) > 1:
+        raise CardError(f"{entry.slug} names {len(entry.weights)} files; a Keras model is one .keras file.")
+    file = local_file(entry, entry.weights[0])
+    check_keras(file, entry.weights[0].name)
+    optional("keras", extra="keras", what=f"{entry.slug} (form keras)")
+    return SandboxedModel(Served("keras", str(file), arguments=dict(entry.arguments)), device=device)
 
 
 def _weighted(entry: Entry) -> nn.Module:

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import tomli_w
 
-from models_zoo.cards import Entry, Form, Weights, card_table, check_slug, read_card
+from models_zoo.cards import CODED, Entry, Form, Weights, card_table, check_slug, read_card
 from models_zoo.catalogue import CARD
 from models_zoo.errors import CardError, DigestError, WeightsError
 
@@ -52,7 +52,7 @@ def stage(source: Path, target: Path, *, trust_code: bool = False) -> Entry:
         )
     entry = read_card(card, digests=False)
     named = list(entry.weights)
-    if entry.form == "code" and all(file.name != entry.code for file in named):
+    if entry.form in CODED and all(file.name != entry.code for file in named):
         named.append(Weights(entry.code, "", 0))
     names = [file.name for file in named]
     if len(set(names)) < len(names) or CARD in names:
@@ -121,7 +121,7 @@ def bare_state_dict(
 
 
 def scaffold(folder: Path, *, form: Form, dataset: str, architectures: str, datasets: str) -> Path:
-    """Write a commented card to fill in, and for form ``code`` an example of the code.
+    """Write a commented card to fill in, and for forms ``code`` and ``jax`` an example of the code.
 
     Args:
         folder: Where; it is made if need be. Its name becomes the slug.
@@ -144,9 +144,9 @@ def scaffold(folder: Path, *, form: Form, dataset: str, architectures: str, data
     try:
         with card.open("x", encoding="utf-8") as writer:
             writer.write(text)
-        if form == "code":
+        if form in CODED:
             with (folder / "model.py").open("x", encoding="utf-8") as writer:
-                writer.write(CODE)
+                writer.write(JAX if form == "jax" else CODE)
     except FileExistsError as error:
         raise CardError(f"{error.filename} exists; edit it, or give another folder.") from None
     return card
@@ -164,6 +164,8 @@ title = "@SLUG@"
 authors = ["Your Name"]
 # An address or a citation; the year and the venue of the publication.
 paper = ""
+# Where the code that made it is: an address that begins with https://.
+repository = ""
 year = 2026
 venue = ""
 # The licence of the weights, as an SPDX identifier where there is one.
@@ -244,6 +246,32 @@ form = "onnx"
 [[weights]]
 file = "model.onnx"
 {_FILES.replace("@FILE@", "model.onnx")}""",
+    "keras": f"""\
+[model]
+# A model of Keras 3, saved with model.save("model.keras"): Keras' own layers alone, no Lambda layers and no classes of
+# your own. It returns logits: let its last layer have no softmax. It is run with pip install 'curveboard[keras]'.
+form = "keras"
+# Whether it takes images as (n, h, w, c).
+arguments = {{ channels_last = true }}
+{_PREPROCESSING}
+[[weights]]
+file = "model.keras"
+{_FILES.replace("@FILE@", "model.keras")}""",
+    "jax": f"""\
+[model]
+# A JAX function of parameters and images, as Python code. Like form "code", it is run only after the maintainer has
+# read it and said --trust-code. It needs pip install 'curveboard[jax]'.
+form = "jax"
+code = "model.py"
+# The function in it: apply(parameters, x), or apply(x) where no file is named below.
+factory = "apply"
+# Whether it takes images as (n, h, w, c), as most JAX models do.
+arguments = {{ channels_last = true }}
+{_PREPROCESSING}
+# Its parameters, by their names: safetensors.flax.save_file(parameters, "parameters.safetensors").
+[[weights]]
+file = "parameters.safetensors"
+{_FILES.replace("@FILE@", "parameters.safetensors")}""",
     "code": """\
 [model]
 # Python code. It is run only after the maintainer has read it and said --trust-code, in a process of its own with
@@ -274,4 +302,16 @@ def make(folder: Path) -> nn.Module:
     # from safetensors.torch import load_file
     # network.load_state_dict(load_file(folder / "weights.safetensors"))
     return nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+'''
+
+JAX: Final = '''\
+"""The model, as a JAX function. It sees no network and writes no files; what it prints is lost."""
+
+def apply(parameters, x):
+    """Images in [0, 1], float32, shape (n, h, w, c), to logits, shape (n, k). It must be pure: it is compiled.
+
+    ``parameters`` holds the arrays of the safetensors file by their names. A tree that was flattened to names comes
+    back with, for instance, flax.traverse_util.unflatten_dict(parameters, sep="/").
+    """
+    return x.reshape(x.shape[0], -1) @ parameters["kernel"] + parameters["bias"]
 '''

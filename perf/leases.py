@@ -2,9 +2,9 @@
 
     python -m perf.leases postgresql+psycopg://user@host/empty --evaluators 200 --jobs 2000 --seconds 5
 
-The database must be empty. Evaluators are threads of a few processes; each claims jobs in the order of its own, sleeps
-for the time of a chunk, commits it with an array and finishes. Printed are claims a second, how long a claim and a
-commit take, and how many claims met a row that another evaluator held.
+The database must be empty. Evaluators are threads of a few processes; each takes the next free job, sleeps for the time
+of a chunk, commits it with an array and finishes. Printed are claims a second, how long a look for a job, a claim and a
+commit take, and how many claims were lost to another evaluator. ``--disturb COMMAND`` restarts the server meanwhile.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import argparse
 import functools
 import multiprocessing
 import random
+import shlex
+import subprocess
 import threading
 import time
 from datetime import UTC, datetime
@@ -23,14 +25,31 @@ import numpy as np
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from benchmark.board.job import Job
 from benchmark.board.record import release
-from benchmark.jobs.lease import claim, owned
+from benchmark.jobs.lease import Again, claim, owned
+from benchmark.jobs.queue import Queue
+from benchmark.jobs.runner import Setting
 from db import schema
 from db.migrate import upgrade
 from db.session import Database
 
 NOWHERE = Path("no-locks-here")
 """Evaluators on machines of their own see no lock files of each other."""
+
+JOB = Job(
+    model="invented",
+    model_digest="",
+    dataset="invented",
+    dataset_digest="",
+    n=0,
+    samples=0,
+    measure="invented",
+    version=1,
+    parameters={},
+    changed={},
+    seed=0,
+)
 
 
 def fill(database: Database, jobs: int, samples: int) -> list[int]:
@@ -68,21 +87,31 @@ def fill(database: Database, jobs: int, samples: int) -> list[int]:
 
 def evaluate(database: Database, ids: list[int], name: str, options: argparse.Namespace, seen: dict[str, Any]) -> None:
     """One evaluator: what the runner does, with sleep for work."""
-    draw = random.Random(name)  # noqa: S311 - no secret
-    first = draw.randrange(len(ids))
-    for number in [*ids[first:], *ids[:first]]:
+    setting = Setting(options.url, "", NOWHERE, NOWHERE)
+    queue, ours = Queue(database, [(JOB, number) for number in ids], setting), True
+    while True:
         begin = time.perf_counter()
-        ours = claim(database, number, name, NOWHERE, rerun="missing")
-        seen["claim"].append((time.perf_counter() - begin, ours))
-        if not ours:
-            continue
-        for start in range(0, options.samples, options.chunk):
-            time.sleep(draw.expovariate(1 / options.seconds))
-            begin = time.perf_counter()
-            stop = min(start + options.chunk, options.samples)
-            database.transact(functools.partial(_commit, number, name, start, stop))
-            seen["commit"].append(time.perf_counter() - begin)
-        database.transact(functools.partial(_finish, number, name))
+        one = queue.next(lost=not ours)
+        looked = time.perf_counter()
+        seen["look"].append(looked - begin)
+        if one is None:
+            return
+        ours = claim(database, one[1], name, NOWHERE, Again())
+        seen["claim"].append((time.perf_counter() - looked, ours))
+        if ours:
+            _measure(database, one[1], name, options, seen)
+
+
+def _measure(database: Database, number: int, name: str, options: argparse.Namespace, seen: dict[str, Any]) -> None:
+    """Sleep for each chunk of an evaluation that is ours, commit it, and finish."""
+    draw = random.Random(number)  # noqa: S311 - no secret
+    for start in range(0, options.samples, options.chunk):
+        time.sleep(draw.expovariate(1 / options.seconds))
+        begin = time.perf_counter()
+        stop = min(start + options.chunk, options.samples)
+        database.transact(functools.partial(_commit, number, name, start, stop))
+        seen["commit"].append(time.perf_counter() - begin)
+    database.transact(functools.partial(_finish, number, name))
 
 
 def _finish(number: int, name: str, session: Session) -> None:
@@ -112,7 +141,7 @@ def _commit(number: int, name: str, start: int, stop: int, session: Session) -> 
 def process(url: str, ids: list[int], part: int, options: argparse.Namespace, results: Any) -> None:
     """Some of the evaluators, as threads that share one pool of connections."""
     database = Database(url)
-    seen: dict[str, Any] = {"claim": [], "commit": []}
+    seen: dict[str, Any] = {"look": [], "claim": [], "commit": []}
     threads = [
         threading.Thread(target=evaluate, args=(database, ids, f"evaluator-{part}-{k}", options, seen))
         for k in range(options.evaluators // options.processes)
@@ -134,6 +163,8 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=200)
     parser.add_argument("--chunk", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=5.0, help="mean time of a chunk")
+    parser.add_argument("--disturb", metavar="COMMAND", help="a command that restarts the server, run amid the work")
+    parser.add_argument("--after", type=float, default=10.0, help="seconds after which it is run")
     options = parser.parse_args()
     database = Database(options.url)
     upgrade(database)
@@ -147,6 +178,8 @@ def main() -> None:
     ]
     for worker in workers:
         worker.start()
+    if options.disturb:
+        threading.Timer(options.after, subprocess.run, (shlex.split(options.disturb),), {"check": True}).start()
     seen = [results.get() for _ in workers]
     wall = time.perf_counter() - begin
     for worker in workers:
@@ -156,7 +189,7 @@ def main() -> None:
 
 def _say(database: Database, options: argparse.Namespace, seen: list[dict[str, Any]], wall: float) -> None:
     claims = [one for part in seen for one in part["claim"]]
-    commits = np.array([one for part in seen for one in part["commit"]])
+    commits, looks = (np.array([one for part in seen for one in part[what]]) for what in ("commit", "look"))
     took = np.array([seconds for seconds, _ in claims])
     with database.read() as session:
         done = session.scalar(
@@ -167,7 +200,7 @@ def _say(database: Database, options: argparse.Namespace, seen: list[dict[str, A
     ideal = options.jobs * options.samples / options.chunk * options.seconds / options.evaluators
     print(f"{options.evaluators} evaluators, {done} of {options.jobs} jobs done once, {chunks} chunks, {wall:.1f} s")
     print(f"ideal {ideal:.1f} s; {ours} claims won of {len(claims)} asked, {len(claims) / wall:.0f} a second")
-    for name, times in (("claim", took), ("commit of a chunk", commits)):
+    for name, times in (("look for a free job", looks), ("claim", took), ("commit of a chunk", commits)):
         median, late, most = np.percentile(times, [50, 99, 100]) * 1000
         print(f"{name}: median {median:.1f} ms, 99 % within {late:.0f} ms, at most {most:.0f} ms")
 

@@ -36,6 +36,7 @@ LIBRARY = {
         "intervals",
         "isolation",
         "measures",
+        "memory",
         "modes",
         "plugins",
         "processes",
@@ -82,7 +83,7 @@ MAY_IMPORT = {
     },
     "benchmark.curve_forms": {"benchmark.errors", "benchmark.results", "benchmark.curve"},
     "benchmark.differences": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
-    "benchmark.frameworks": {"benchmark.errors", "benchmark.frameworks"},
+    "benchmark.frameworks": {"benchmark.errors", "models_zoo.errors", "models_zoo.frameworks"},
     "benchmark.intervals": set(),
     "benchmark.ranks": {"benchmark.errors", "benchmark.curve", "benchmark.threat"},
     "benchmark.statistics": {

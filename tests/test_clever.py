@@ -243,7 +243,7 @@ def test_a_misclassified_image_scores_0_and_costs_nothing():
     x = images()
     y = model(x).argmax(dim=1)
     y[1] = (y[1] + 1) % 5
-    model.forward_passes = 0
+    model.passes.forward = 0
     estimates = clever_estimates(model, x, y=y, norm="l2", **SMALL)
     assert estimates.score[1, 0] == 0
     assert estimates.correct.tolist() == [True, False, True, True]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -73,7 +75,7 @@ def test_a_sound_model_passes_every_check(sound: nn.Module, images: Tensor, labe
     report = check_conformance(sound, images, labels, classes=10, claimed_accuracy=0.92)
     assert report.verdict == "pass"
     names = (
-        "parameters size input_shape classes seconds inner_optimisation finite_outputs input_unchanged "
+        "parameters size input_shape classes seconds inner_optimisation finite_outputs flops input_unchanged "
         "extreme_inputs logits deterministic batch_independent input_gradients accuracy input_range claimed_accuracy"
     )
     assert verdicts(report) == dict.fromkeys(names.split(), "pass")
@@ -187,3 +189,30 @@ def test_a_model_that_writes_into_its_images_is_refused_and_they_stay_as_they_ar
     report = check_conformance(Changed(sound, lambda m, x: m(x.sub_(0.001))), images, labels, classes=10)
     assert verdicts(report)["input_unchanged"] == "refuse"
     assert torch.equal(images, before)
+
+
+def test_operations_are_counted_as_the_layers_say(images: Tensor) -> None:
+    network = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 10)).eval()
+    report = check_conformance(network, images, torch.zeros(200, dtype=torch.int64), classes=10)
+    found = {check.name: check for check in report.checks}["flops"]
+    assert found.value == 2 * (4 * 36 * 9 + 4 * 36 * 10)  # a multiplication and an addition each
+
+
+class Elsewhere(nn.Module):
+    """What torch cannot count: the work is done outside of it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.detach().flatten(1).numpy()
+        return torch.from_numpy(rows[:, :10].copy())
+
+
+def test_operations_that_cannot_be_counted_are_unknown_and_not_none(images: Tensor) -> None:
+    report = check_conformance(Elsewhere(), images, torch.zeros(200, dtype=torch.int64), classes=10)
+    found = {check.name: check for check in report.checks}["flops"]
+    assert math.isnan(found.value)
+    measure = get_measure("conformance")
+    task = Task(model=Elsewhere(), module=Elsewhere(), x=images, y=torch.zeros(200, dtype=torch.int64))
+    arrays = measure.run(task, measure.Parameters()).arrays
+    names = {score.name for score in measure.summarise(Inputs(arrays, np.zeros(200, np.int64)), measure.Parameters())}
+    assert "flops" not in names
+    assert "parameters" in names

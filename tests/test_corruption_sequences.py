@@ -9,7 +9,8 @@ from measured import run, value
 from torch import nn
 
 from benchmark.data import get_dataset
-from benchmark.data.corruptions.sequences import KINDS, NOISES, frames_of, perspective, sequence
+from benchmark.data.corruptions.sequences import EXTRA_NOISES, KINDS, NOISES, frames_of, perspective, sequence
+from benchmark.data.suites import get_suite
 from benchmark.errors import UnknownNameError
 from benchmark.measures import get_measure
 
@@ -49,7 +50,7 @@ def test_flips_of_a_translation_by_one_pixel():
     assert "not mFR" in names["flip_ratio"].help
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, *EXTRA_NOISES])
 @pytest.mark.parametrize("family", ["cifar", "imagenet"])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_sequences_keep_their_shape_whatever_the_batch(kind, family, channels):
@@ -60,6 +61,7 @@ def test_sequences_keep_their_shape_whatever_the_batch(kind, family, channels):
     assert made.dtype == np.uint8
     assert np.array_equal(sequence(x[1:2], kind, family=family, seed=1, images_at=11)[0], made[1])
     still = {"gaussian_noise": 0, "shot_noise": 0, "zoom_blur": 0, "brightness": 15, "rotate": 15}
+    still |= dict.fromkeys(EXTRA_NOISES, 0)
     if kind in still:
         assert np.array_equal(made[:, still[kind]], x)
     assert not np.array_equal(made[:, 0], made[:, -1])
@@ -81,7 +83,8 @@ def test_the_tilt_keeps_the_centre_and_is_seen_from_one_pixel_too_far():
 def test_frames_of_the_published_sequences():
     assert [frames_of(k, "imagenet") for k in KINDS] == [31, 31, 31, 31, 31, 31, 41, 31, 31, 31]
     assert [frames_of(k, "cifar") for k in KINDS] == [31, 31, 21, 31, 31, 31, 16, 31, 31, 31]
-    assert set(NOISES) < set(KINDS)
+    assert set(NOISES) == {"gaussian_noise", "shot_noise", *EXTRA_NOISES}
+    assert not set(EXTRA_NOISES) & set(KINDS)
     with pytest.raises(UnknownNameError, match="tilt"):
         sequence(np.zeros((1, 1, 28, 28), np.uint8), "tlit", family="cifar")
 
@@ -93,3 +96,36 @@ def test_translation_moves_by_whole_pixels_and_black_comes_in():
     assert np.array_equal(made[10][..., 3:], x[0][..., :25])
     assert not made[10][..., :3].any()
     assert np.array_equal(made[0][..., :21], x[0][..., 7:])
+
+
+SPREAD = {  # standard deviation of a frame of grey 0.5, as the published constants say
+    "cifar": {
+        "gaussian_noise": 0.02, "gaussian_noise_2": 0.04, "gaussian_noise_3": 0.06, "shot_noise": (0.5 / 700) ** 0.5,
+        "shot_noise_2": (0.5 / 400) ** 0.5, "shot_noise_3": (0.5 / 200) ** 0.5, "speckle_noise": 0.5 * 0.05,
+        "speckle_noise_2": 0.5 * 0.07, "speckle_noise_3": 0.5 * 0.1,
+    },
+    "imagenet": {
+        "gaussian_noise": 0.03, "gaussian_noise_2": 0.05, "gaussian_noise_3": 0.08, "shot_noise": (0.5 / 300) ** 0.5,
+        "shot_noise_2": (0.5 / 120) ** 0.5, "shot_noise_3": (0.5 / 60) ** 0.5, "speckle_noise": 0.5 * 0.05,
+        "speckle_noise_2": 0.5 * 0.1, "speckle_noise_3": 0.5 * 0.15,
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", ["cifar", "imagenet"])
+def test_each_noise_is_as_strong_as_published_in_frames_that_are_draws_of_their_own(family):
+    x = np.full((1, 3, 32, 32), 0.5)
+    for kind, spread in SPREAD[family].items():
+        frames = sequence(x, kind, family=family, seed=5)[0, 1:].astype(float) / 255
+        rounding = 1 / 255 / 12**0.5
+        assert frames.std() == pytest.approx((spread**2 + rounding**2) ** 0.5, rel=0.02), kind
+        assert abs(np.corrcoef(frames[0].ravel(), frames[1].ravel())[0, 1]) < 0.08, kind
+
+
+def test_the_extra_noises_are_a_suite_of_their_own_that_no_protocol_means_by_a_star():
+    for name, ten in (("cifar-p-noises", "cifar-p"), ("imagenet-p-noises", "imagenet-p")):
+        extra, own = get_suite(name), get_suite(ten)
+        assert not extra.default
+        assert extra.sides == own.sides
+        assert extra.kinds.labels == EXTRA_NOISES
+        assert own.kinds.labels == KINDS

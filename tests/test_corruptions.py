@@ -340,6 +340,25 @@ def test_frost_is_a_share_of_the_image_and_a_part_of_a_photograph(photographs):
     assert unavailable("frost", "cifar", 3) == ""
 
 
+def test_photographs_that_cannot_be_had_are_not_asked_for_again_at_every_cell(monkeypatch, tmp_path):
+    asked = []
+
+    def gone(file):
+        asked.append(file.name)
+        raise FetchError("no such host")
+
+    monkeypatch.setenv("CURVEBOARD_CACHE", str(tmp_path))
+    monkeypatch.setattr(frost, "fetch", gone)
+    monkeypatch.setattr(frost, "_failed", {})
+    frost.photographs.cache_clear()
+    for _ in range(3):
+        assert "no such host" in unavailable("frost", "cifar", 3)
+    assert asked == ["frost1.png"]
+    (tmp_path / frost.PHOTOGRAPHS[0].sha256).write_bytes(b"")  # somebody has put it there
+    assert "no such host" in unavailable("frost", "cifar", 3)
+    assert len(asked) == 2
+
+
 def test_without_its_photographs_there_is_no_frost(monkeypatch):
     def gone(shrink):
         raise FetchError("no such host")

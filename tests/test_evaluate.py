@@ -24,7 +24,7 @@ from benchmark.cli import run
 from benchmark.data import get_dataset
 from benchmark.errors import UnsupportedModelError
 from benchmark.jobs.job import seed_of
-from benchmark.jobs.lease import MOST_ATTEMPTS, Owner, claim, is_dead, owned
+from benchmark.jobs.lease import MOST_ATTEMPTS, Again, Owner, claim, is_dead, owned
 from benchmark.measures import Measure, Needs, Result
 from benchmark.results import Flag, GridAxis, Output, Score, Summary, Table
 from benchmark.workspace import Workspace
@@ -611,9 +611,9 @@ def test_only_one_of_two_evaluators_gets_a_job(fake, workspace):
     database = Database(workspace.database_url)
     row = _queued(database)
     with Owner(workspace.locks) as one, Owner(workspace.locks) as two:
-        assert claim(database, row, one.name, workspace.locks, rerun="missing")
-        assert not claim(database, row, two.name, workspace.locks, rerun="missing")
-        assert not claim(database, row, two.name, workspace.locks, rerun="all"), (
+        assert claim(database, row, one.name, workspace.locks, Again())
+        assert not claim(database, row, two.name, workspace.locks, Again())
+        assert not claim(database, row, two.name, workspace.locks, Again("all")), (
             "a living evaluator's job is never taken"
         )
 
@@ -626,7 +626,7 @@ def test_a_dead_evaluators_job_is_taken_over_at_once(fake, workspace):
     assert is_dead(dead, workspace.locks)
     with Owner(workspace.locks) as living:
         assert not is_dead(living.name, workspace.locks)
-        assert claim(database, row, living.name, workspace.locks, rerun="missing")
+        assert claim(database, row, living.name, workspace.locks, Again())
         with database.write() as session, pytest.raises(Exception, match="was taken over"):
             owned(session, row, dead)
 
@@ -665,7 +665,7 @@ def test_who_got_on_before_dying_does_not_count(fake, workspace):
         )
         add_chunk(session, session.get_one(Evaluation, row), result)
     with Owner(workspace.locks) as living:
-        assert claim(database, row, living.name, workspace.locks, rerun="missing")
+        assert claim(database, row, living.name, workspace.locks, Again())
 
 
 def test_a_lease_that_ran_out_is_free(fake, workspace):
@@ -673,17 +673,17 @@ def test_a_lease_that_ran_out_is_free(fake, workspace):
     database = Database(workspace.database_url)
     row = _queued(database)
     with Owner(workspace.locks) as owner:
-        assert claim(database, row, "gone-from-another-machine", workspace.locks, rerun="missing")
-        assert not claim(database, row, owner.name, workspace.locks, rerun="missing")
+        assert claim(database, row, "gone-from-another-machine", workspace.locks, Again())
+        assert not claim(database, row, owner.name, workspace.locks, Again())
         with database.write() as session:
             session.get_one(Evaluation, row).lease_until = 0.0
-        assert claim(database, row, owner.name, workspace.locks, rerun="missing")
+        assert claim(database, row, owner.name, workspace.locks, Again())
 
 
 def _die_over(database: Database, row: int, workspace) -> str:
     """An evaluator takes the job and is killed; its name."""
     with Owner(workspace.locks) as dead:
-        assert claim(database, row, dead.name, workspace.locks, rerun="missing")
+        assert claim(database, row, dead.name, workspace.locks, Again())
     (workspace.locks / f"{dead.name}.lock").touch()  # killed: the file stays, nobody holds it
     return dead.name
 

@@ -12,6 +12,7 @@ import torch
 from conftest import skip_loudly
 
 from models_zoo.serving import landlock
+from models_zoo.serving.builders import Served
 from models_zoo.serving.sandbox import SandboxedModel
 
 CODE = """
@@ -60,7 +61,7 @@ def test_submitted_code_touches_no_file_but_in_its_temporary_folder(tmp_path):
     (victim / "empty").mkdir(parents=True)
     (victim / "mine").write_text("mine")
     (tmp_path / "model.py").write_text(CODE.format(victim=str(victim)))
-    model = SandboxedModel(tmp_path / "model.py", "make", folder=tmp_path)
+    model = SandboxedModel(Served("code", str(tmp_path / "model.py"), "make", str(tmp_path)))
     (errors,) = model(torch.zeros(1, 1, 2, 2)).tolist()
     denied, own = errors[:7], errors[7:9]
     assert all(error in {1.0, 13.0} for error in denied), denied  # EPERM, EACCES

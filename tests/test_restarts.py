@@ -15,7 +15,7 @@ from postgres import PrivateServer
 from sqlalchemy import func, select, update
 
 from benchmark.jobs import lease
-from benchmark.jobs.lease import MOST_ATTEMPTS, DeadlyError, claim, give_up_for
+from benchmark.jobs.lease import MOST_ATTEMPTS, Again, DeadlyError, claim, give_up_for
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.schema import Change, Chunk, Evaluation, State
@@ -128,9 +128,9 @@ def test_leases_run_by_the_servers_clock(queued, tmp_path, monkeypatch):
     if database.engine.dialect.name == "sqlite":
         pytest.skip("a SQLite file has no server")
     running(database, number, "elsewhere", now + 30)
-    assert not claim(database, number, "me", tmp_path, rerun="missing")
+    assert not claim(database, number, "me", tmp_path, Again())
     running(database, number, "elsewhere", now - 1)
-    assert claim(database, number, "me", tmp_path, rerun="missing")
+    assert claim(database, number, "me", tmp_path, Again())
 
 
 def test_a_claim_does_not_wait_for_one_who_is_changing_the_row(queued, tmp_path):
@@ -140,34 +140,34 @@ def test_a_claim_does_not_wait_for_one_who_is_changing_the_row(queued, tmp_path)
     with database.write() as session:
         session.get_one(Evaluation, number, with_for_update=True)
         begin = time.monotonic()
-        assert not claim(Database(database.url), number, "me", tmp_path, rerun="missing")
+        assert not claim(Database(database.url), number, "me", tmp_path, Again())
         assert time.monotonic() - begin < 2
-    assert claim(database, number, "me", tmp_path, rerun="missing")
+    assert claim(database, number, "me", tmp_path, Again())
 
 
 def test_a_claim_made_twice_is_one(queued, tmp_path):
     database, number = queued
-    assert claim(database, number, "me", tmp_path, rerun="missing")
-    assert claim(database, number, "me", tmp_path, rerun="missing")
-    assert not claim(database, number, "you", tmp_path, rerun="missing")  # my lease has not run out
+    assert claim(database, number, "me", tmp_path, Again())
+    assert claim(database, number, "me", tmp_path, Again())
+    assert not claim(database, number, "you", tmp_path, Again())  # my lease has not run out
     with database.read() as session:
         assert session.get_one(Evaluation, number).attempts == 1
 
 
 def test_the_lease_of_one_seen_dying_ends_at_once_and_no_other(queued, tmp_path):
     database, number = queued
-    assert claim(database, number, "dead", tmp_path, rerun="missing")
+    assert claim(database, number, "dead", tmp_path, Again())
     give_up_for(database, number, "somebody else")
-    assert not claim(database, number, "me", tmp_path, rerun="missing")
+    assert not claim(database, number, "me", tmp_path, Again())
     give_up_for(database, number, "dead")
-    assert claim(database, number, "me", tmp_path, rerun="missing")
+    assert claim(database, number, "me", tmp_path, Again())
 
 
 def test_too_many_deaths_are_told_to_each_who_asks(queued, tmp_path):
     database, number = queued
     for k in range(MOST_ATTEMPTS):
-        assert claim(database, number, f"dead{k}", tmp_path, rerun="missing")
+        assert claim(database, number, f"dead{k}", tmp_path, Again())
         give_up_for(database, number, f"dead{k}")
     for _ in range(2):
         with pytest.raises(DeadlyError):
-            claim(database, number, "me", tmp_path, rerun="missing")
+            claim(database, number, "me", tmp_path, Again())

@@ -71,7 +71,7 @@ def column(page: Page, head: str) -> list[str]:
 
 
 def names(page: Page) -> list[str]:
-    return page.eval_on_selector_all("#table tbody th a:first-of-type", "links => links.map((a) => a.textContent)")
+    return page.eval_on_selector_all("#table tbody th > a:first-of-type", "links => links.map((a) => a.textContent)")
 
 
 # Every page
@@ -136,7 +136,7 @@ def test_the_site_works_under_any_path_of_a_server(browser: Browser, site: str, 
                 page = watched.open("index.html")
                 page.locator(".button.primary").click()
                 page.wait_for_selector("#board[data-ready]", state="attached")
-                page.locator("#table tbody th a").first.click()
+                page.locator("#table tbody th > a").first.click()
                 page.wait_for_selector("#curves")
         finally:
             server.shutdown()

@@ -47,7 +47,8 @@ from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pictures import difference, png, strip, to_pixels
 from sitegen.ranking import lead_ranges
 from sitegen.records import RowRecord, load, save
-from sitegen.rows import record_of, unbuilt_row
+from sitegen.row_record import record_of
+from sitegen.rows import unbuilt_row
 from sitegen.scripts_data import falls, words16
 from sitegen.sheets import COLUMNS, dataset_sheets
 from sitegen.threats import UNION

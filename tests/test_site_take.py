@@ -29,7 +29,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def names(page: Page) -> list[str]:
-    return page.eval_on_selector_all("#table tbody th a:first-of-type", "links => links.map((a) => a.textContent)")
+    return page.eval_on_selector_all("#table tbody th > a:first-of-type", "links => links.map((a) => a.textContent)")
 
 
 def taken(page: Page, what: str) -> bytes:

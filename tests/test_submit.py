@@ -19,7 +19,7 @@ from torch import nn
 from benchmark.cli import run
 from benchmark.workspace import Workspace
 from models_zoo import get_entry, load_model
-from models_zoo.cards import read_card
+from models_zoo.cards import Form, read_card
 from models_zoo.claims import robustbench_claims
 from models_zoo.errors import CardError
 from models_zoo.fetch import sha256_of
@@ -185,7 +185,7 @@ class TestWeights:
 
 
 class TestScaffold:
-    @pytest.mark.parametrize("form", ["weights", "pt2", "onnx", "code"])
+    @pytest.mark.parametrize("form", get_args(Form))
     def test_the_card_of_every_form_can_be_read_as_it_is(self, tmp_path: Path, form: Any) -> None:
         card = scaffold(tmp_path / "My_Net", form=form, dataset="digits", architectures="mlp", datasets="digits")
         entry = read_card(card, digests=False)
@@ -194,7 +194,7 @@ class TestScaffold:
     def test_every_field_of_a_card_is_explained(self, tmp_path: Path) -> None:
         texts = "".join(
             scaffold(tmp_path / form, form=form, dataset="digits", architectures="mlp", datasets="digits").read_text()  # type: ignore[arg-type]
-            for form in ("weights", "pt2", "onnx", "code")
+            for form in get_args(Form)
         )
         fields = (
             "slug title authors paper year venue licence notes dataset form architecture arguments preprocessing code "

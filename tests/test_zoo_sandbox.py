@@ -11,10 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmark.conformance import check_conformance
+from benchmark.isolation import isolated
 from models_zoo.cards import Entry, Weights
 from models_zoo.errors import CodeError
 from models_zoo.fetch import sha256_of
 from models_zoo.loading import load_entry
+from models_zoo.serving.builders import Served
 from models_zoo.serving.sandbox import Limits, SandboxedModel
 
 CODE = """
@@ -125,6 +127,14 @@ def test_an_older_forward_pass_still_has_its_gradient(model: nn.Module) -> None:
     torch.testing.assert_close(late, prompt)
 
 
+def test_an_attack_that_asked_once_leaves_nothing_behind(model: nn.Module, linear: nn.Linear) -> None:
+    """Attributes are put back after an attack; the number of a call is none that the child has seen before."""
+    x, z = images().requires_grad_(), torch.rand(5, 1, 2, 2).requires_grad_()
+    with isolated(model, x, torch.zeros(5, dtype=torch.int64)) as own:
+        own.model(x)
+    torch.testing.assert_close(model(z), linear(z.flatten(1)) ** 3)
+
+
 def test_parameters_and_inner_optimisation_are_reported(model: nn.Module) -> None:
     y = torch.zeros(5, dtype=torch.int64)
     report = {c.name: c for c in check_conformance(model, images(), y, classes=3).checks}
@@ -163,7 +173,7 @@ def test_what_the_code_prints_does_not_disturb_its_answers(model: nn.Module) -> 
     ],
 )
 def test_a_dead_endless_or_lying_process_is_an_error_from_then_on(folder: Path, mode: int, message: str) -> None:
-    model = SandboxedModel(folder / "model.py", "make", folder=folder, limits=Limits(call_seconds=3))
+    model = SandboxedModel(Served("code", str(folder / "model.py"), "make", str(folder)), limits=Limits(call_seconds=3))
     with pytest.raises(CodeError, match=message):
         model(images(mode))
     with pytest.raises(CodeError):
@@ -172,7 +182,7 @@ def test_a_dead_endless_or_lying_process_is_an_error_from_then_on(folder: Path, 
 
 def test_code_that_cannot_be_built_says_why(folder: Path) -> None:
     with pytest.raises(CodeError, match="has no function 'build'"):
-        SandboxedModel(folder / "model.py", "build", folder=folder)
+        SandboxedModel(Served("code", str(folder / "model.py"), "build", str(folder)))
 
 
 def test_only_exactly_the_trusted_code_is_run(entry: Entry) -> None:
@@ -193,7 +203,7 @@ def test_the_code_is_part_of_the_digest(entry: Entry) -> None:
 
 
 def test_the_process_ends_with_the_model(folder: Path) -> None:
-    model = SandboxedModel(folder / "model.py", "make", folder=folder)
+    model = SandboxedModel(Served("code", str(folder / "model.py"), "make", str(folder)))
     child = model._child
     assert child.poll() is None
     del model

@@ -8,6 +8,7 @@ To add an attack, add a file here (or an entry point of the group ``curveboard.a
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, cast
@@ -121,6 +122,7 @@ def run_attack(
     effort: Effort = "standard",
     seed: int = 0,
     pool: Tensor | None = None,
+    queries: int | None = None,
 ) -> AttackResult:
     """Run an attack as it declares itself: on copies, with no more access than it states, in a threat that it has.
 
@@ -135,12 +137,15 @@ def run_attack(
         effort: How much to spend.
         seed: The same seed gives the same result on the same machine.
         pool: Images of the same dataset to start from, shape (m, c, h, w).
+        queries: Images that the model may be shown for each sample, besides a few to start, for an attack that counts
+            them; None leaves it to the effort.
 
     Returns:
         What the attack claims, with a flag where it changed the model. Nothing of it is verified.
 
     Raises:
-        UnknownNameError | InputError: If the attack has no such threat, or returns something else than it must.
+        UnknownNameError | InputError: If the attack has no such threat, is given no query at all, or returns something
+            else than it must.
         AccessError: If it asks for more of the model than its access gives.
     """
     attack.check(norm, goal)
@@ -150,6 +155,10 @@ def run_attack(
     if targets is not None:
         _check_targets(model, x, y, targets)
         options["targets"] = targets.clone()
+    if queries is not None:
+        if "queries" not in inspect.signature(attack.run).parameters:
+            raise InputError(f"The attack {attack.name!r} counts no queries; it spends what its effort says.")
+        options["queries"] = spent(queries, 0)
     with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
         result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
     if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
@@ -158,6 +167,17 @@ def run_attack(
         message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
         return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
     return result
+
+
+def spent(queries: int | None, usual: int) -> int:
+    """How many queries an attack may make a sample: those asked for, or else the usual ones.
+
+    Raises:
+        InputError: If fewer than one was asked for.
+    """
+    if queries is not None and queries < 1:
+        raise InputError(f"An attack that sees no gradients needs at least 1 query a sample, got {queries!r}.")
+    return usual if queries is None else queries
 
 
 def _check_targets(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor) -> None:

@@ -41,7 +41,7 @@ def sigma_zero(
             margin, gradient = oracle.gradients(x + delta, y)
             keep_fewer(x, delta, margin, norm=norm, best=best, fewest=fewest)
             adversarial = (margin > 0).view(-1, 1, 1, 1)
-            rate = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * k / steps)))
+            rate = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * k / steps, device=x.device)))
             slope = torch.where(adversarial, 0.0, -gradient.view_as(x)) + _count_slope(delta, norm)
             slope = slope / slope.abs().amax(dim=(1, 2, 3), keepdim=True).clamp(min=1e-30)
             mean.lerp_(slope, 0.1)

@@ -37,7 +37,7 @@ def square(
     others = x if pool is None else pool
     near = nearest_other(images, labels, others, oracle.logits(others).argmax(dim=1), norm, count=1)[:, 0]
     known = (near >= 0).nonzero().squeeze(1)
-    starts = [Rows(known, images, labels, start=others[near[known]])]
+    starts = [Rows(known, images, labels, start=others[near[known]])] if len(known) else []
     starts += [Rows(rows.sample, images, labels, start=far) for far in far_images(images, generator)]
     for start in starts:
         bisect(oracle, start, norm)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from benchmark.board.suite_pictures import store_suite_pictures
 from benchmark.data import Dataset as Data
 from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError
@@ -144,7 +145,9 @@ def store_dataset_facts(database: Database, *, report: Callable[[str], None] = l
     with database.read() as session:
         sizes = select(Cell.dataset_id, func.max(Cell.n)).group_by(Cell.dataset_id).order_by(Cell.dataset_id)
         wanted = [(dataset_id, n) for dataset_id, n in session.execute(sizes) if not _is_stored(session, dataset_id, n)]
-    return [name for dataset_id, n in wanted if (name := _store(database, dataset_id, n, report))]
+    stored = [name for dataset_id, n in wanted if (name := _store(database, dataset_id, n, report))]
+    store_suite_pictures(database)
+    return stored
 
 
 def _is_stored(session: Session, dataset_id: int, n: int) -> bool:

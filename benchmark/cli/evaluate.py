@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
     from benchmark.data import Dataset
     from benchmark.errors import InputError
     from benchmark.jobs.executors import Outcome, Setting
-    from benchmark.jobs.plan import Estimate, Plan, Rerun
+    from benchmark.jobs.lease import Rerun
+    from benchmark.jobs.plan import Estimate, Plan
     from benchmark.jobs.protocol import Protocol
     from benchmark.workspace import Workspace
     from models_zoo import Entry
@@ -153,6 +155,7 @@ def setting_of(
 ) -> Setting:
     """Where and how jobs of the workspace run."""
     from benchmark.jobs.executors import Setting
+    from benchmark.jobs.lease import Again
 
     workspace = place.workspace
     return Setting(
@@ -161,23 +164,34 @@ def setting_of(
         models=workspace.models,
         locks=workspace.locks,
         device=device,
-        rerun=rerun,
+        again=Again(rerun, run=uuid.uuid4().hex),
         workers=workers,
         jobs_per_gpu=jobs_per_gpu,
     )
 
 
 def check_device(device: str) -> None:
-    """Refuse a device that is not there."""
+    """Refuse a device that is not there, or that cannot do what is needed."""
     import torch
 
     from benchmark.errors import InputError
 
+    def refuse(why: str) -> InputError:
+        return InputError(f"The device {device!r} cannot be used: {why}. Give --device cpu, cuda, or cuda:N.")
+
     try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        first = str(error).splitlines()[0].partition(". ")[0].rstrip(".") + "."
-        raise InputError(f"The device {device!r} cannot be used: {first} Give --device cpu, or cuda.") from None
+        wanted = torch.device(device)
+    except RuntimeError:
+        raise refuse("there is no such kind of device") from None
+    if wanted.type == "mps":
+        raise refuse("it has no float64, in which distances are measured")
+    if wanted.type not in ("cpu", "cuda"):
+        raise refuse("models are run on the CPU and on CUDA devices")
+    if wanted.type == "cuda" and not torch.cuda.is_available():
+        built = "this torch finds no CUDA device" if torch.version.cuda else "this torch is built without CUDA"
+        raise refuse(built)
+    if wanted.type == "cuda" and (wanted.index or 0) >= (count := torch.cuda.device_count()):
+        raise refuse(f"this machine has {count} CUDA device{'s' if count > 1 else ''}, the last cuda:{count - 1}")
 
 
 def _check_names(attack: str | None, measure: str | None) -> None:

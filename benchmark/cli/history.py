@@ -54,6 +54,8 @@ def _values(change: ChangeInfo) -> dict[str, Any]:
 def _headline(change: ChangeInfo) -> str:
     if change.kind == "model-added":
         return f"joined the board of {change.dataset}"
+    if change.kind == "verified":
+        return f"re-checked, {change.detail.get('examples')} examples, by {change.detail.get('by')}"
     if change.kind == "withdrawn":
         return f"withdrawn: {change.detail.get('what')} ({change.detail.get('reason')})"
     by = change.detail.get("by") or change.measure or ""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from models_zoo import Entry
     from models_zoo.cards import Form
 
-FORMS: Final = ("weights", "pt2", "onnx", "code")
+FORMS: Final = ("weights", "pt2", "onnx", "keras", "jax", "code")
 """`models_zoo.cards.Form`, written out so that the command line's help does not import the zoo."""
 
 MEMORY = 16 << 30
@@ -34,7 +34,7 @@ MARKS = {"pass": "✓", "flag": "⚑", "refuse": "✗"}
 )
 @click.option("--dry-run", is_flag=True, help="Check and report; change nothing. Needs no workspace.")
 @click.option(
-    "--trust-code", is_flag=True, help="Let the submitted Python code run (form code), once you have read it."
+    "--trust-code", is_flag=True, help="Let the submitted Python code run (forms code, jax), once you have read it."
 )
 @click.option("--replace", is_flag=True, help="Take the place of the workspace's model of the same slug.")
 @click.option("--from", "source", metavar="SOURCE", help="timm:NAME or robustbench:DATASET/THREAT/NAME, not a PATH.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,7 +41,7 @@ def command(
 
     For every sample: the evidence file has its digest; the example lies in the box, changes the label, and is exactly
     as far as the ledger says; none is nearer; distance 0 means misclassified. Exit code 4, and the list, where
-    something is off.
+    something is off. Of rows that were checked whole, the database keeps when and by what: the site marks them.
     """
     from benchmark.cli.evaluate import check_device
 
@@ -55,7 +56,7 @@ def command(
         from benchmark.evidence.check import verify_board
         from benchmark.evidence.store import EvidenceStore
 
-        workspace = place.workspace
+        workspace, begin = place.workspace, datetime.now(UTC)
         report = verify_board(
             place.database,
             EvidenceStore(workspace.artifacts, cached=False),
@@ -65,15 +66,34 @@ def command(
             seed=seed,
             device=device,
         )
+        _record(place, report, device, begin)
     print_report(report, as_json=as_json)
     if report.problems or not report.samples:  # an empty check is no success
         click.get_current_context().exit(4)
 
 
+def _record(place: Place, report: Report, device: str, begin: datetime) -> None:
+    """Write down which rows were sound; a database that may only be read is verified all the same."""
+    from benchmark.board.verified import record_verified
+    from benchmark.jobs.provenance import provenance
+    from db.errors import UnavailableError
+
+    found = provenance(device)
+    versions = found["packages"]
+    by = f"curveboard {versions['curveboard']}, torch {versions['torch']}, {found['device']}"
+    try:
+        with place.database.write() as session:
+            for row in report.sound:
+                detail = {"by": by, "samples": row.samples, "examples": row.examples}
+                record_verified(session, model_id=row.model_id, dataset_id=row.dataset_id, at=begin, detail=detail)
+    except UnavailableError as error:
+        report.notes.append(f"what was checked is not written down: {error}")
+
+
 def print_report(report: Report, *, as_json: bool) -> None:
     """Print what was checked and what is off."""
     if as_json:
-        echo_json(dataclasses.asdict(report))
+        echo_json({name: value for name, value in dataclasses.asdict(report).items() if name != "sound"})
         return
     for note in report.notes:
         click.echo(f"Note: {note}")

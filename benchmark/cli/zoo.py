@@ -101,11 +101,13 @@ def _wanted(place: Place) -> list[RemoteFile]:
     from benchmark.data.corruptions.published import PublishedSuite
     from benchmark.data.suites import suites
     from models_zoo import catalogue
+    from models_zoo.fetch import RemoteFile
 
     files = [w.remote for entry in catalogue(_folders(place)).values() for w in entry.weights if w.urls]
     for dataset in all_datasets().values():
         files += [*dataset.files, *(file for split in dataset.splits.values() for file in split.files)]
-    files += [*PHOTOGRAPHS, *(suite.file for suite in suites().values() if isinstance(suite, PublishedSuite))]
+    files += PHOTOGRAPHS
+    files += [s.file for s in suites().values() if isinstance(s, PublishedSuite) and isinstance(s.file, RemoteFile)]
     return list(dict.fromkeys(files))
 
 

@@ -17,7 +17,7 @@ from filelock import FileLock
 
 from benchmark.errors import InputError
 from benchmark.plugins import workspace_folder
-from models_zoo.fetch import cache_folder, sha256_of
+from models_zoo.fetch import cache_folder
 
 FOLDER: Final = "first-use"
 
@@ -44,20 +44,28 @@ def own_copy(name: str, *, needed: str) -> Path:
     )
 
 
-def verified_copy(path: Path, sha256: str) -> Path:
+def verified_copy(path: Path, digest: str, *, kind: str = "sha256") -> Path:
     """A large file with a known digest, read through once, and again only when its size or time has changed.
+
+    Args:
+        path: The file.
+        digest: As published, in hexadecimal.
+        kind: Which digest that is: ``"md5"`` where its authors have published no other.
 
     Raises:
         InputError: If it is another file.
     """
     record = Recorded("files", cache_folder())
     facts = path.stat()
-    state = f"{facts.st_size} {facts.st_mtime_ns} {sha256}"
+    state = f"{facts.st_size} {facts.st_mtime_ns} {digest}"
     key = str(path.resolve())
     if record.known(key) == state:
         return path
-    if (seen := sha256_of(path)) != sha256:
-        raise InputError(f"{path} has SHA-256 {seen}, expected {sha256}: it is cut, or another file.")
+    with path.open("rb") as stream:
+        seen = hashlib.file_digest(stream, kind).hexdigest()
+    if seen != digest:
+        name = {"sha256": "SHA-256", "md5": "MD5"}[kind]
+        raise InputError(f"{path} has {name} {seen}, expected {digest}: it is cut, or another file.")
     record.replace(key, state)
     return path
 

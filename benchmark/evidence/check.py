@@ -57,6 +57,16 @@ class Problem:
         return f"{self.model}{where}{f', {self.norm}' if self.norm else ''}: {self.text}"
 
 
+@dataclass(frozen=True)
+class Checked:
+    """A row of which everything was checked, and nothing is off."""
+
+    model_id: int
+    dataset_id: int
+    samples: int
+    examples: int
+
+
 @dataclass
 class Report:
     """What was checked.
@@ -68,6 +78,7 @@ class Report:
         samples: Clean images passed forward.
         problems: What is off.
         notes: What could not be checked, and why that is no fault.
+        sound: Rows of which everything was checked and nothing is off.
     """
 
     models: int = 0
@@ -76,6 +87,7 @@ class Report:
     samples: int = 0
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    sound: list[Checked] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -364,7 +376,11 @@ def _verify_row(
     except (ZooError, BenchmarkError) as error:
         report.problems.append(Problem(model.slug, str(error)))
         return
-    check(subject, proofs, store, report, chosen=choose(covered, samples, seed))
+    chosen = choose(covered, samples, seed)
+    before = len(report.problems), report.samples, report.examples
+    check(subject, proofs, store, report, chosen=chosen)
+    if len(report.problems) == before[0] and chosen.sum() == covered.sum():
+        report.sound.append(Checked(model.id, dataset.id, report.samples - before[1], report.examples - before[2]))
 
 
 def choose(covered: NDArray[np.bool_], samples: int | None, seed: int) -> NDArray[np.bool_]:

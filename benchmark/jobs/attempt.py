@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -32,6 +33,7 @@ from benchmark.jobs.job import seed_of
 from benchmark.jobs.lease import LostLeaseError, owned
 from benchmark.jobs.provenance import provenance
 from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task, get_measure
+from benchmark.memory import give_back, out_of_memory
 from benchmark.modes import full_precision
 from benchmark.results import Flag, Output
 from benchmark.threat import norm_names
@@ -83,6 +85,9 @@ class Workbench(Protocol):
     def initial(self, slug: str) -> nn.Module | None:
         """A model as its training began; None if its card states no run."""
 
+    def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
+        """Another model by slug and digest, of the dataset's label space and image shape."""
+
     @property
     def dataset(self) -> Callable[[str, str], Dataset]:
         """A dataset by name and digest."""
@@ -121,6 +126,8 @@ class Attempt:
         self.database, self.device, self.take_over = runner.database, device, take_over
         self.text = ""
         self._robust: list[NDArray[np.bool_]] = []
+        self._most: float = np.inf
+        """Samples that are measured at a time: fewer than the measure's chunk where memory does not hold these."""
 
     def run(self) -> bool:
         """Compute and commit the missing chunks; False if it was told to stop before the last."""
@@ -132,18 +139,24 @@ class Attempt:
         self.outputs: tuple[Output, ...] = tuple(self.measure.outputs(self.parameters, self.dataset))
         checks.check_declaration(self.measure.name, self.outputs)
         self.examples = self._examples()
+        self.sources = self._sources()
         missing = self._begin()
-        pieces = list(cut(missing, self.measure.chunk))
+        pieces = deque(cut(missing, self.measure.chunk))
         left = int(missing.sum())
-        for position, (start, stop) in enumerate(pieces):
-            result = self._chunk(start, stop)
+        while pieces:
+            start, stop = pieces.popleft()
+            result = self._fitting(start, stop)
+            if result is None:
+                middle = (start + stop) // 2
+                pieces.extendleft([(middle, stop), (start, middle)])
+                continue
             with infrastructure():
                 self.database.transact(functools.partial(self._commit, result))
             left -= stop - start
             self._note_robust(result)
             done = self.job.samples - left
             self.runner.progress(self.job, done, self.text, time.perf_counter() - begin)
-            if self.runner.stopping() and position + 1 < len(pieces):
+            if pieces and self.runner.stopping():
                 return False
         self._finish()
         return True
@@ -174,6 +187,15 @@ class Attempt:
                 found |= dict(zip(indices.tolist(), examples, strict=True))
         return found
 
+    def _sources(self) -> dict[str, CountingModel]:
+        """The other models that the measure needs, each of the dataset's label space and image shape."""
+        found = {}
+        for slug in self.needs.sources:
+            digest = self.job.needs.get(f"source:{slug}", "")
+            module = self.runner.source(slug, digest, self.dataset)
+            found[slug] = CountingModel(module).eval()
+        return found
+
     def _begin(self) -> NDArray[np.bool_]:
         """Note what is run and on what; returns the samples that are still missing, as a mask."""
         if self.needs.examples:
@@ -193,12 +215,26 @@ class Attempt:
         if row.key != self.job.key:
             raise WorkspaceError("The database is not the one the plan was made for; run the command again.")
         method = self.measure.method(self.parameters)
-        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes)
+        run = {"run": row.provenance.get("run", "")}
+        row.provenance = provenance(self.device) | {"method": asdict(method)} | dict(self.job.notes) | run
         row.outputs = [output.to_json() for output in self.outputs]
         row.started_at = row.started_at or datetime.now(UTC)
         if self.measure.per_sample and not self.needs.examples and self.take_over:
             record.take_over_chunks(session, row)
         return [(chunk.start, chunk.stop) for chunk in row.chunks]
+
+    def _fitting(self, start: int, stop: int) -> record.ChunkResult | None:
+        """Measure the samples; None if they are more than memory holds, and fewer at a time may be tried."""
+        divisible = self.measure.per_sample and stop - start > 1
+        if not divisible or stop - start <= self._most:
+            try:
+                return self._chunk(start, stop)
+            except Exception as error:
+                if not divisible or not out_of_memory(error):
+                    raise
+            give_back()
+            self._most = (stop - start + 1) // 2
+        return None
 
     def _chunk(self, start: int, stop: int) -> record.ChunkResult:
         """Measure samples ``start`` to ``stop`` on copies, and re-check what was found on the originals."""
@@ -208,6 +244,7 @@ class Attempt:
         pool = self.runner.pool(self.job.dataset, self.job.dataset_digest) if self.needs.pool else None
         devices = [torch.device(self.device)] if self.device.startswith("cuda") else []
         seed = seed_of(self.job, start)
+        before = _passes(self.sources)
         with isolated(module, x, y, pool) as own, full_precision(), torch.random.fork_rng(devices=devices):
             counted = CountingModel(own.model).eval()
             task = self._task(counted, own.model, own.x, own.y, own.pool, first=start, seed=seed)
@@ -222,6 +259,7 @@ class Attempt:
         if own.changed:
             text = f"{self.measure.name} changed the model ({own.described()}); it was put back before verifying."
             noticed.append(Flag(flags.MODEL_CHANGED, text))
+        others = tuple(after - since for after, since in zip(_passes(self.sources), before, strict=True))
         return record.ChunkResult(
             start=start,
             stop=stop,
@@ -229,8 +267,8 @@ class Attempt:
             evidence=evidence,
             flags=noticed,
             seconds=seconds,
-            forward_passes=counted.forward_passes,
-            backward_passes=counted.backward_passes,
+            forward_passes=counted.forward_passes + others[0],
+            backward_passes=counted.backward_passes + others[1],
         )
 
     def _task(
@@ -255,6 +293,10 @@ class Attempt:
             datasets={name: get_dataset(name) for name in self.needs.datasets},
             initial=self.runner.initial(self.job.model) if self.needs.initial else None,
             examples=brought,
+            sources=self.sources,
+            itself=frozenset(
+                slug for slug in self.sources if self.job.needs.get(f"source:{slug}") == self.job.model_digest
+            ),
         )
 
     def _check(
@@ -355,6 +397,12 @@ class Attempt:
         if eps is not None and distances is not None:
             self._robust.append(~within(distances, eps))
             self.text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
+
+
+def _passes(sources: Mapping[str, CountingModel]) -> tuple[int, int]:
+    """Forward and backward passes of the source models so far, in images."""
+    counters = sources.values()
+    return sum(c.forward_passes for c in counters), sum(c.backward_passes for c in counters)
 
 
 def cut(missing: NDArray[np.bool_], chunk: int) -> Iterator[tuple[int, int]]:

@@ -23,6 +23,7 @@ from benchmark.evidence.replay import Search, search
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.executors import Setting, run_jobs
 from benchmark.jobs.job import make_job
+from benchmark.jobs.lease import Again
 from benchmark.measures import get_measure
 from db.schema import Change, Evaluation, Model, State
 from db.session import Database
@@ -203,7 +204,7 @@ def _run(
     with database.write() as session:
         model, data = record.model_row(session, entry), record.dataset_row(session, dataset)
         number = record.evaluation_row(session, job, model_id=model.id, dataset_id=data.id).id
-    run_jobs([(job, number)], dataclasses.replace(setting, rerun="failed"), lambda progress: None)
+    run_jobs([(job, number)], dataclasses.replace(setting, again=Again("failed")), lambda progress: None)
     with database.read() as session:
         row = session.get_one(Evaluation, number)
         if row.state != State.DONE:

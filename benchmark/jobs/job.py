@@ -41,7 +41,7 @@ def make_job(
         dataset: The dataset.
         n: The slice.
         seed: The seed.
-        models: Digests of the models there are, by slug, for measures that need reference models.
+        models: Digests of the models there are, by slug, for measures that need others.
         samples: How many are measured, if the measure does not say.
         notes: Recorded with the provenance.
         reason: Why it is to run.
@@ -99,6 +99,8 @@ def _digests(needs: Needs, entry: Entry, dataset: Dataset, models: Mapping[str, 
         found[f"split:{name}"] = _or_empty(lambda name=name: dataset.split(name).digest)
     for slug in needs.references:
         found[f"reference:{slug}"] = models.get(slug, "")
+    for slug in needs.sources:
+        found[f"source:{slug}"] = models.get(slug, "")
     return found
 
 

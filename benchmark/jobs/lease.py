@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
@@ -42,6 +43,22 @@ DEADLY: Final = (
 
 OLD: Final = 86400.0
 """Seconds for which the lock file of a dead evaluator is kept."""
+
+
+Rerun = Literal["missing", "failed", "all"]
+
+
+@dataclass(frozen=True)
+class Again:
+    """What may be run although it has ended before.
+
+    Attributes:
+        rerun: ``failed`` also what failed or was withdrawn, ``all`` anything.
+        run: Name of the run that asks, the same for all its evaluators: what one has ended, no other does again.
+    """
+
+    rerun: Rerun = "missing"
+    run: str = ""
 
 
 class LostLeaseError(BenchmarkError):
@@ -125,9 +142,28 @@ def kept_alive(database: Database, evaluation_id: int, owner: str) -> Iterator[N
         thread.join()
 
 
-def claim(
-    database: Database, evaluation_id: int, owner: str, locks: Path, *, rerun: Literal["missing", "failed", "all"]
-) -> bool:
+def is_open(row: Evaluation, locks: Path, now: float, again: Again) -> bool:
+    """Whether the evaluation can be claimed, or is to be reported as one over which too many evaluators have died."""
+    if row.state == State.RUNNING:
+        return _is_abandoned(row, locks, now)
+    if row.state == State.FAILED and row.reason == DEADLY and again.rerun == "missing":
+        return True
+    return row.state in _free(row, again)
+
+
+def _free(row: Evaluation, again: Again) -> set[State]:
+    """The states out of which it may be taken, unless somebody runs it."""
+    free = {State.QUEUED}
+    if again.run and row.provenance.get("run") == again.run:
+        return free  # another evaluator of the same run has ended it
+    if again.rerun != "missing":
+        free |= {State.FAILED, State.WITHDRAWN}
+    if again.rerun == "all":
+        free |= {State.UNSUPPORTED, State.DONE}
+    return free
+
+
+def claim(database: Database, evaluation_id: int, owner: str, locks: Path, again: Again) -> bool:
     """Take an evaluation, unless a living evaluator has it, it is finished, or too many have died over it.
 
     Nobody waits for another's claim: a row that somebody is changing at this moment is theirs. A restart of the
@@ -138,7 +174,7 @@ def claim(
         evaluation_id: Which.
         owner: Name of the one who takes it.
         locks: Folder of the lock files.
-        rerun: ``failed`` also takes one that failed or was withdrawn, ``all`` any, throwing away its results.
+        again: Whether it may be taken although it has ended; what ``all`` takes loses its results.
 
     Returns:
         Whether it is ours now.
@@ -146,11 +182,6 @@ def claim(
     Raises:
         DeadlyError: If too many evaluators in a row have died over it; it counts as failed from now on.
     """
-    free = {State.QUEUED}
-    if rerun != "missing":
-        free |= {State.FAILED, State.WITHDRAWN}
-    if rerun == "all":
-        free |= {State.UNSUPPORTED, State.DONE}
 
     def work(session: Session) -> bool | None:
         """Whether it is ours; None if too many have died over it. Done twice, it finds what it did."""
@@ -160,20 +191,22 @@ def claim(
             return False
         if row.state == State.RUNNING and row.owner == owner:
             return True
-        if row.state == State.FAILED and row.reason == DEADLY and rerun == "missing":
-            return None
         now = server_time(session)
-        abandoned = row.state == State.RUNNING and _is_abandoned(row, locks, now)
-        if row.state not in free and not abandoned:
+        if not is_open(row, locks, now, again):
             return False
-        if abandoned and row.attempts >= MOST_ATTEMPTS and rerun == "missing":
-            release(row, State.FAILED, DEADLY)
-            return None
-        if (rerun == "all" and not abandoned) or row.state == State.WITHDRAWN:
+        abandoned = row.state == State.RUNNING
+        if again.rerun == "missing":
+            if row.state == State.FAILED:
+                return None
+            if abandoned and row.attempts >= MOST_ATTEMPTS:
+                release(row, State.FAILED, DEADLY)
+                return None
+        if (again.rerun == "all" and not abandoned) or row.state == State.WITHDRAWN:
             _throw_away(session, row)
         row.state, row.owner, row.lease_until = State.RUNNING, owner, now + LEASE
         row.attempts = row.attempts + 1 if abandoned else 1
         row.reason = None
+        row.provenance = row.provenance | {"run": again.run}
         return True
 
     ours = database.transact(work)

@@ -5,20 +5,19 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from benchmark.data import Dataset
 from benchmark.jobs.job import Job, make_job
+from benchmark.jobs.lease import Rerun
 from benchmark.jobs.protocol import Protocol
 from db.schema import Cell, Chunk, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
 from db.schema import Protocol as ProtocolRow
 from models_zoo import Entry
-
-Rerun = Literal["missing", "failed", "all"]
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmark.attacks import attacks
-from benchmark.data import Dataset
+from benchmark.data import Dataset, datasets_of
 from benchmark.data.corruptions.references import standard_reference
 from benchmark.data.suites import Sequences, Suite, suites
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Measure, get_measure
 from benchmark.threat.goals import Threat
+from models_zoo import catalogue
 
 _SLUG: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,78}")
 HOME: Final = Path(__file__).parent.parent / "protocols"
@@ -71,7 +72,7 @@ class Protocol:
 
 
 def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Replace what stands for the dataset's own: ``"*"`` of attacks and suites, eps, references and sets by name."""
+    """Replace what stands for the dataset's own: ``"*"``, and eps, references and sets by name."""
     choices: dict[str, list[Any]] = {}
     if settings.get("attack") == "*":
         chosen = (a for a in attacks().values() if a.default and settings.get("norm", a.norms[0]) in a.norms)
@@ -85,12 +86,24 @@ def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, A
         if settings.get(name) == "*":
             fitting = (suite.on(dataset) for suite in suites().values() if isinstance(suite, kind) and suite.default)
             choices[name] = [suite.name for suite in fitting if not suite.unavailable()]
+    if settings.get("sources") == "*":
+        own = source_models(dataset)
+        choices["sources"] = [own] if own else []
     for values in itertools.product(*choices.values()):
         chosen_settings = settings | dict(zip(choices, values, strict=True))
         if settings.get("reference") == "standard":
             suite = chosen_settings.get("suite", "")
             chosen_settings["reference"] = standard_reference(suite, dataset.labels_of)
         yield chosen_settings
+
+
+def source_models(dataset: Dataset) -> tuple[str, ...]:
+    """The package's models of the dataset's label space and image shape: what ``sources = "*"`` stands for.
+
+    Not those of a workspace: a newly submitted model would make every row incomplete.
+    """
+    fitting = {d.name for d in datasets_of(dataset.labels_of).values() if d.shape == dataset.shape}
+    return tuple(slug for slug, entry in catalogue().items() if entry.dataset in fitting)
 
 
 def parameters_of(measure: Measure[Any], settings: Mapping[str, Any], *, where: str) -> Any:

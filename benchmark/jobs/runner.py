@@ -7,7 +7,7 @@ import functools
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -19,8 +19,8 @@ from benchmark.data import Dataset, get_dataset
 from benchmark.errors import BenchmarkError, InputError, UnsupportedModelError
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.attempt import Attempt, InfrastructureError, WaitingError
-from benchmark.jobs.lease import DeadlyError, LostLeaseError, claim, kept_alive
-from benchmark.jobs.plan import Rerun
+from benchmark.jobs.lease import Again, DeadlyError, LostLeaseError, claim, kept_alive
+from benchmark.memory import out_of_memory
 from db.errors import DatabaseError
 from db.schema import State
 from db.session import Database
@@ -38,7 +38,7 @@ class Setting:
         locks: Folder of the evaluators' lock files.
         device: As torch names it; ``cuda`` stands for all GPUs of the machine, ``cuda:1`` for one.
         threads: CPU threads a job may use; None leaves torch's choice.
-        rerun: What may be run although it has ended before; see `benchmark.jobs.plan.make_plan`.
+        again: What may be run although it has ended before.
         workers: Jobs that may run at a time; None leaves it to the executor.
         jobs_per_gpu: Jobs that share a GPU.
         address: Where the executor's cluster is, for instance ``ray://host:10001``; empty for its default.
@@ -50,7 +50,7 @@ class Setting:
     locks: Path
     device: str = "cpu"
     threads: int | None = None
-    rerun: Rerun = "missing"
+    again: Again = field(default_factory=Again)
     workers: int | None = None
     jobs_per_gpu: int = 1
     address: str = ""
@@ -112,9 +112,9 @@ class Runner:
         begin = time.perf_counter()
         state, text = "taken", ""
         try:
-            if claim(self.database, evaluation_id, owner, self.setting.locks, rerun=self.setting.rerun):
+            if claim(self.database, evaluation_id, owner, self.setting.locks, self.setting.again):
                 with kept_alive(self.database, evaluation_id, owner):
-                    again = self.setting.rerun == "all"
+                    again = self.setting.again.rerun == "all"
                     device = self.setting.device
                     attempt = Attempt(self, job, evaluation_id, owner, device=device, take_over=not again)
                     state, text = self._attempt(attempt)
@@ -123,6 +123,21 @@ class Runner:
         done = job.samples if state == "done" else 0
         self.report(Progress(job, done, state, text, time.perf_counter() - begin))
         return state
+
+    def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
+        """Another model by slug and digest.
+
+        Raises:
+            ZooError: If there is none of that name.
+            InputError: If it has changed, or classifies other images.
+        """
+        named = get_dataset(get_entry(slug, [self.setting.models]).dataset)
+        if named.labels_of != dataset.labels_of or named.shape != dataset.shape:
+            raise InputError(
+                f"The source model {slug!r} is for {named.labels_of} in images of shape {named.shape}, "
+                f"{dataset.name} has {dataset.labels_of} in {dataset.shape}; they must be equal."
+            )
+        return self.model(slug, digest)
 
     def progress(self, job: Job, done: int, text: str, seconds: float) -> None:
         """Report that so many samples of a job are done."""
@@ -180,7 +195,7 @@ class Runner:
 
 def describe(error: BaseException) -> str:
     """Why a job failed, in a line or two: the user's errors as they are, others with where they arose."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if out_of_memory(error):
         return f"Out of memory: {error}. Use a machine with more memory, or a smaller --limit."
     if isinstance(error, BenchmarkError) or type(error).__module__.startswith(("models_zoo.", "db.")):
         return str(error)

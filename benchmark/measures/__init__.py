@@ -35,7 +35,7 @@ Arrays = Mapping[str, NDArray[Any]]
 class Needs:
     """What a measure needs besides a classifier and the samples of the slice.
 
-    The digests of suites, splits, other datasets, reference models and of the training run enter the evaluation's key.
+    The digests of suites, splits, other datasets, reference and source models and of the training run enter the key.
 
     Attributes:
         gradients: Gradients of the logits with respect to the images.
@@ -47,6 +47,7 @@ class Needs:
         datasets: Other datasets, by name (`Task.datasets`).
         splits: Other splits of the dataset, by name, for instance ``"train"`` (`Task.splits`).
         references: Slugs of models whose arrays of the same measure and parameters `Measure.summarise` is to see.
+        sources: Slugs of models of the same label space and image shape that `Measure.run` is to have (`Task.sources`).
         examples: Digests of files of adversarial examples in the evidence store (`Task.examples`); the measure then
             runs on their samples only.
     """
@@ -60,6 +61,7 @@ class Needs:
     datasets: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
+    sources: tuple[str, ...] = ()
     examples: tuple[str, ...] = ()
 
 
@@ -87,6 +89,8 @@ class Task:
         initial: If the measure needs it, the model as its training began, on the CPU; None where the card states no
             training run of the zoo's.
         examples: The adversarial examples that the measure needs, one for each sample, shape of ``x``.
+        sources: The other models that the measure needs, by slug, in eval mode, their passes counted.
+        itself: Those of them that are the classifier itself, by their digest.
     """
 
     model: nn.Module
@@ -103,6 +107,8 @@ class Task:
     datasets: Mapping[str, Dataset] = field(default_factory=dict)
     initial: nn.Module | None = None
     examples: Tensor | None = None
+    sources: Mapping[str, nn.Module] = field(default_factory=dict)
+    itself: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -23,6 +24,7 @@ UNITS: Final = {
     "deterministic": "relative",
     "extreme_inputs": "images",
     "finite_outputs": "images",
+    "flops": "FLOPs/image",
     "inner_optimisation": "passes",
     "input_gradients": "share",
     "input_range": "share",
@@ -45,7 +47,7 @@ class Conformance(Measure[ConformanceParameters]):
     """The conformance report."""
 
     name = "conformance"
-    version = 1
+    version = 2
     title = "Conformance: whether the model can be evaluated, and what is unusual about it"
     chunk = IMAGES
     per_sample = False
@@ -85,7 +87,8 @@ class Conformance(Measure[ConformanceParameters]):
     def summarise(self, inputs: Inputs, parameters: ConformanceParameters) -> list[Score]:
         """The value that each check saw."""
         arrays = inputs.arrays
-        return [Score(name, float(arrays[name][0]), unit=unit) for name, unit in UNITS.items() if name in arrays]
+        seen = {name: float(arrays[name][0]) for name in UNITS if name in arrays}
+        return [Score(name, value, unit=UNITS[name]) for name, value in seen.items() if not math.isnan(value)]
 
 
 MEASURE = Conformance()

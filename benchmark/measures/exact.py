@@ -88,7 +88,7 @@ class ExactMeasure(Measure[ExactParameters]):
     def run(self, task: Task, parameters: ExactParameters) -> Result:
         """Solve one chunk, within the ledger's distances or, without a ledger, a quick attack's."""
         norm = parameters.norm
-        known = torch.tensor(task.distances.get(norm, np.full(len(task.x), np.inf)))
+        known = torch.tensor(task.distances.get(norm, np.full(len(task.x), np.inf)), device="cpu")
         found: Tensor | None = None
         if not torch.isfinite(known).all():
             attack = get_attack("engine").run

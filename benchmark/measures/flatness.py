@@ -123,8 +123,8 @@ def _robust_loss(module: nn.Module, task: Task, ball: FlatnessParameters) -> Ten
 
 def _random(weight: Tensor, radius: float, generator: torch.Generator) -> Tensor:
     """A direction uniform over the layer's sphere, of a length uniform in [0, radius·‖w‖]."""
-    noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype).to(weight.device)
-    length = radius * weight.norm() * torch.rand((), generator=generator).to(weight)
+    noise = torch.randn(weight.shape, generator=generator, dtype=weight.dtype, device="cpu").to(weight.device)
+    length = radius * weight.norm() * torch.rand((), generator=generator, device="cpu").to(weight)
     moved: Tensor = noise * (length / noise.norm().clamp(min=1e-20))
     return moved
 

@@ -103,7 +103,8 @@ def _of(output: Output, against: str, name: str) -> Output:
 def _others(task: Task, against: str) -> Tensor:
     """As many images from elsewhere, in the shape of the task's; a smaller set is gone through again."""
     if against == NOISE:
-        noise = torch.rand(task.x.shape, generator=torch.Generator().manual_seed(task.seed), dtype=task.x.dtype)
+        generator = torch.Generator().manual_seed(task.seed)
+        noise = torch.rand(task.x.shape, generator=generator, dtype=task.x.dtype, device="cpu")
         return noise.to(task.x.device)
     dataset = task.datasets[against]
     start = task.first % dataset.size

@@ -73,12 +73,13 @@ class Sharpness(Measure[SharpnessParameters]):
         module = movable(task.module).requires_grad_(False)
         weights = [p for p in module.parameters() if p.ndim > 1]
         origin = [w.clone() for w in weights]
-        noisy = torch.zeros(len(task.x), len(GRID), dtype=torch.float64)
+        noisy = torch.zeros(len(task.x), len(GRID), dtype=torch.float64, device="cpu")
         with torch.no_grad():
             correct = module(task.x).argmax(dim=1) == task.y
             for draw in range(DRAWS):
                 generator = torch.Generator().manual_seed(draw)
-                noise = [torch.randn(w.shape, generator=generator).to(w) * w.square().mean().sqrt() for w in origin]
+                drawn = (torch.randn(w.shape, generator=generator, device="cpu").to(w) for w in origin)
+                noise = [unit * w.square().mean().sqrt() for unit, w in zip(drawn, origin, strict=True)]
                 for level, sigma in enumerate(GRID):
                     for weight, start, move in zip(weights, origin, noise, strict=True):
                         weight.copy_(start + sigma * move)

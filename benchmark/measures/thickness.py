@@ -70,12 +70,14 @@ class Thickness(Measure[ThicknessParameters]):
 
     def run(self, task: Task, parameters: ThicknessParameters) -> Result:
         """Array ``thickness`` (n,), float64; the other end by targeted PGD from the image, steps of eps / 5."""
-        rows, generator = torch.arange(len(task.x)), torch.Generator().manual_seed(task.seed)
+        rows = torch.arange(len(task.x), device=task.y.device)
+        generator = torch.Generator().manual_seed(task.seed)
         with torch.no_grad():
             own = task.model(task.x)
         classes = own.shape[1]
         label = own.argmax(dim=1)
-        target = (label + torch.randint(1, classes, (len(label),), generator=generator).to(label)) % classes
+        target = torch.randint(1, classes, (len(label),), generator=generator, device="cpu").to(label)
+        target = (label + target) % classes
         with torch.enable_grad():
             other = ascend(
                 lambda x: -functional.cross_entropy(task.model(x), target, reduction="sum"),
@@ -86,10 +88,9 @@ class Thickness(Measure[ThicknessParameters]):
                 step=parameters.eps / 5,
                 steps=parameters.steps,
             )
-        inside_zone = torch.zeros(len(task.x), dtype=torch.float64)
-        rows = rows.to(label.device)
+        inside_zone = torch.zeros(len(task.x), dtype=torch.float64, device="cpu")
         with torch.no_grad():
-            for share in torch.linspace(0, 1, POINTS).tolist():
+            for share in torch.linspace(0, 1, POINTS, device="cpu").tolist():
                 p = task.model(torch.lerp(task.x, other, share)).double().softmax(dim=1)
                 gap = p[rows, label] - p[rows, target]
                 inside_zone += ((gap > parameters.alpha) & (gap < parameters.beta)).double().cpu()

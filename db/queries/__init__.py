@@ -7,7 +7,16 @@ evaluations finished and the models, protocols and changes recorded by then.
 from db.queries.boards import board_named, boards
 from db.queries.details import EvaluationData, largest_distance, row_data
 from db.queries.history import changes
-from db.queries.overview import Overview, dataset_array, dataset_arrays, datasets, find_models, overview, protocols
+from db.queries.overview import (
+    SUITE,
+    Overview,
+    dataset_array,
+    dataset_arrays,
+    datasets,
+    find_models,
+    overview,
+    protocols,
+)
 from db.queries.records import (
     Board,
     ChangeInfo,
@@ -24,6 +33,7 @@ from db.queries.records import (
 )
 
 __all__ = [
+    "SUITE",
     "Board",
     "ChangeInfo",
     "DatasetInfo",

@@ -69,6 +69,10 @@ def protocols(session: Session, *, as_of: datetime | None = None) -> list[Protoc
     return sorted(protocol_table(session, as_of=as_of).values(), key=lambda p: (p.name, p.version))
 
 
+SUITE = "suite_"
+"""What the array with pictures of a suite is called, before the suite's name: shape (a, s, c, h, w), uint8."""
+
+
 def dataset_arrays(session: Session, dataset_id: int) -> dict[str, int]:
     """The names of the dataset's stored arrays, each with its row's id."""
     query = select(DatasetArray.name, DatasetArray.id).where(DatasetArray.dataset_id == dataset_id)

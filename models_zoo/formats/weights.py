@@ -119,8 +119,8 @@ def _read_torch(path: Path, name: str) -> dict[str, Tensor]:
     return state_dict_in(content, name)
 
 
-def refuse_packed_zip(path: Path, name: str) -> None:
-    """Refuse a zip archive whose members unpack to more than the file: torch writes none, a zip bomb is one."""
+def refuse_packed_zip(path: Path, name: str, *, writer: str = "torch.save") -> None:
+    """Refuse a zip archive whose members unpack to more than the file: its writer makes none, a zip bomb is one."""
     if not zipfile.is_zipfile(path):
         return
     try:
@@ -131,8 +131,8 @@ def refuse_packed_zip(path: Path, name: str) -> None:
     unpacked = sum(member.file_size for member in members)
     if unpacked > path.stat().st_size or any(m.compress_type != zipfile.ZIP_STORED for m in members):
         raise WeightsError(
-            f"{name} is a compressed archive of {path.stat().st_size} bytes that unpacks to {unpacked}; torch.save "
-            "writes none such. It was not read."
+            f"{name} is a compressed archive of {path.stat().st_size} bytes that unpacks to {unpacked}; "
+            f"{writer} writes none such. It was not read."
         )
 
 

@@ -1,4 +1,4 @@
-"""Submitted Python code, run in a process of its own.
+"""Submitted Python code, and files that another framework loads, in a process of their own.
 
 The code is imported by ``models_zoo.serving.worker`` in a child process with limits of memory, file size and time, an
 environment without the parent's variables, and, where the kernel allows it, no network. Images and logits cross as raw
@@ -13,6 +13,9 @@ malice, since the child runs as the same user; so code runs at all only after th
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
+import json
 import math
 import os
 import selectors
@@ -32,6 +35,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models_zoo.errors import CodeError
+from models_zoo.serving.builders import Served
 
 FORWARD: Final = b"F"
 BACKWARD: Final = b"B"
@@ -59,9 +63,7 @@ class SandboxedModel(nn.Module):
     """A model whose code runs in a child process.
 
     Args:
-        code: The Python file.
-        factory: Name of the function in it that makes the model; it is called with the folder of the model's files.
-        folder: Where the model's files are.
+        served: The Python file and the function in it, or the file of another framework.
         device: Where the child puts the model.
         limits: What it may use.
 
@@ -74,19 +76,17 @@ class SandboxedModel(nn.Module):
 
     def __init__(
         self,
-        code: Path,
-        factory: str,
+        served: Served,
         *,
-        folder: Path,
         device: str | torch.device = "cpu",
         limits: Limits | None = None,
     ) -> None:
         super().__init__()
         self._limits = limits or Limits()
-        self._name = code.name
-        self._calls = 0
+        self._name = f"The {'file' if served.form == 'keras' else 'code'} {Path(served.file).name}"
+        self._calls = itertools.count(1)  # an object: attributes are put back after an attack, numbers are never reused
         home = tempfile.TemporaryDirectory(prefix="curveboard-code-")
-        command = [sys.executable, "-I", "-m", "models_zoo.serving.worker", str(code), factory, str(folder)]
+        command = [sys.executable, "-I", "-m", "models_zoo.serving.worker", json.dumps(dataclasses.asdict(served))]
         memory = 0 if torch.device(device).type == "cuda" else self._limits.memory
         self._child = subprocess.Popen(  # noqa: S603 - our own interpreter and worker
             [*command, str(device), str(memory), str(torch.get_num_threads())],
@@ -126,8 +126,7 @@ class SandboxedModel(nn.Module):
 
     def next_number(self) -> int:
         """A number for a forward pass whose gradient may be asked for."""
-        self._calls += 1
-        return self._calls
+        return next(self._calls)
 
     def _answer(self, seconds: float, what: str) -> Tensor:
         deadline = time.monotonic() + seconds
@@ -142,17 +141,17 @@ class SandboxedModel(nn.Module):
             raise self._ended(what) from None
         except (struct.error, ValueError) as error:
             self._child.kill()
-            raise CodeError(f"The code {self._name} wrote into the line that its answers come by ({error}).") from error
-        raise CodeError(f"The code {self._name} failed at {what}: {''.join(c for c in text if c.isprintable())}")
+            raise CodeError(f"{self._name} wrote into the line that its answers come by ({error}).") from error
+        raise CodeError(f"{self._name} failed at {what}: {''.join(c for c in text if c.isprintable())}")
 
     def _too_slow(self, what: str, seconds: float) -> CodeError:
         self._child.kill()
-        return CodeError(f"The code {self._name} was stopped: {what} took more than {seconds:g} seconds.")
+        return CodeError(f"{self._name} was stopped: {what} took more than {seconds:g} seconds.")
 
     def _ended(self, what: str) -> CodeError:
         code = self._child.wait(5)
         return CodeError(
-            f"The process of the code {self._name} ended during {what} with status {code}"
+            f"{self._name}: its process ended during {what} with status {code}"
             f"{' (killed; was memory short?)' if code < 0 else ''}. It may use {self._limits.memory >> 20} MiB."
         )
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import json
 import os
 import resource
 import struct
@@ -15,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, Final
 
+from models_zoo.serving.builders import Served, build
 from models_zoo.serving.landlock import restrict_writes
 
 CLONE_NEWUSER: Final = 0x10000000
@@ -22,8 +24,8 @@ CLONE_NEWNET: Final = 0x40000000
 
 
 def main(arguments: list[str]) -> None:
-    """Serve one model: code, factory, folder, device, bytes of memory (0: no limit), threads."""
-    code, factory, folder, device, memory, threads = arguments
+    """Serve one model: what it is (`Served`, as JSON), device, bytes of memory (0: no limit), threads."""
+    served, device, memory, threads = arguments
     questions, answers = _private_line()
     _limit(int(memory))
 
@@ -31,7 +33,7 @@ def main(arguments: list[str]) -> None:
 
     torch.set_num_threads(int(threads))
     try:
-        serve = _serve(_build(Path(code), factory, Path(folder)), device, answers)
+        serve = _serve(build(Served(**json.loads(served)), device, int(threads)), device, answers)
     except BaseException as error:
         _fail(answers, error)
         return
@@ -61,21 +63,6 @@ def _limit(memory: int) -> None:
     with contextlib.suppress(OSError, AttributeError):  # a network of its own, without a way out; where allowed
         libc = ctypes.CDLL(None, use_errno=True)
         libc.unshare(CLONE_NEWNET if os.geteuid() == 0 else CLONE_NEWUSER | CLONE_NEWNET)
-
-
-def _build(code: Path, factory: str, folder: Path) -> Any:
-    """Import the code and make the model."""
-    import torch
-
-    torch.manual_seed(0)  # a model is the same in every process, also one that draws its weights
-    namespace: dict[str, Any] = {"__name__": code.stem, "__file__": str(code)}
-    exec(compile(code.read_bytes(), str(code), "exec"), namespace)  # noqa: S102 - what this process is for
-    if not callable(namespace.get(factory)):
-        raise TypeError(f"{code.name} has no function {factory!r}")
-    model = namespace[factory](folder)
-    if not isinstance(model, torch.nn.Module):
-        raise TypeError(f"{factory} returned a {type(model).__name__}, expected a torch.nn.Module")
-    return model.eval().requires_grad_(False)
 
 
 def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int, IO[bytes]], None]:
@@ -118,7 +105,8 @@ def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int,
             (found,) = torch.autograd.grad(logits, x, gradient, retain_graph=True, allow_unused=True)
         send(torch.zeros_like(x) if found is None else found)
 
-    send(torch.tensor([float(sum(p.numel() for p in model.parameters()))]))
+    held = sum(p.numel() for p in model.parameters()) + getattr(model, "n_parameters", 0)
+    send(torch.tensor([float(held)]))
     return serve
 
 

@@ -22,10 +22,12 @@ from db.session import Database
 from sitegen import links
 from sitegen.axes import Axis, axes, published
 from sitegen.board_view import BoardView, board_threats, board_title, board_view
+from sitegen.changes import told
 from sitegen.pages import Site, all_pages
 from sitegen.render import STATIC
 from sitegen.rows import PAGE, BuiltRow, RowTask, is_built, load_row
 from sitegen.staging import Kept, exclusively, refuse_foreign, staged
+from sitegen.suites import SuiteSheet, suite_sheets
 from sitegen.workers import build_rows
 
 ALONE: Final = 24
@@ -121,6 +123,7 @@ def _build(
         changes = queries.changes(session, as_of=as_of)
         overview = queries.overview(session)
         axis_of = {board.slug: board_axes(session, board) for board in boards}
+        sheets = {board.dataset.id: suite_sheets(session, board.dataset) for board in boards}
     tasks = {
         board.slug: _tasks(
             database,
@@ -131,6 +134,7 @@ def _build(
             as_of=as_of,
             cache=cache,
             bundles=bundles,
+            sheets=sheets[board.dataset.id],
         )
         for board in boards
     }
@@ -138,7 +142,7 @@ def _build(
     built = _build_rows(everything, jobs)
     views = [board_view(b, [load_row(task) for task in tasks[b.slug]], axis_of[b.slug]) for b in boards]
     with database.read() as session:
-        pages = all_pages(Site(session, views, changes, overview, as_of, address))
+        pages = all_pages(Site(session, views, told(changes), overview, as_of, address))
     rows = {page_folder(view, row): row for view in views for row in view.everyone}
     sizes = _sizes(pages, rows)
     _check_links(pages, rows, sizes)
@@ -168,6 +172,7 @@ def _tasks(
     as_of: datetime | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    sheets: Mapping[str, SuiteSheet],
 ) -> list[RowTask]:
     by_model: dict[int, list[ChangeInfo]] = {}
     for change in changes:
@@ -186,6 +191,7 @@ def _tasks(
             cache=cache,
             axes=axis_of,
             bundle=bundles.get(row.model.digest),
+            sheets=sheets,
         )
         for row in board.rows
     ]

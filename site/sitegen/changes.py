@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from benchmark.board.verified import VERIFIED
 from db.queries import ChangeInfo
 from sitegen.threats import symbol
 from sitegen.words import number, percent
@@ -50,6 +51,11 @@ class Story:
     moves: tuple[Move, ...]
 
 
+def told(changes: Sequence[ChangeInfo]) -> list[ChangeInfo]:
+    """The entries that changed something on a board."""
+    return [change for change in changes if change.kind != VERIFIED]
+
+
 def story(change: ChangeInfo) -> Story:
     """The entry as sentences and a table of moves."""
     detail = change.detail
@@ -59,9 +65,12 @@ def story(change: ChangeInfo) -> Story:
         "model-added": f"{model} joined the board",
         "distances-lowered": f"{by} lowered {model}",
         "challenge-accepted": f"{by} was accepted against {model}",
+        VERIFIED: f"{model} was checked again",
         "transfer-lowered": f"Another model's examples lowered {model}",
     }
     sentences = [text for norm, found in sorted(detail.get("norms", {}).items()) if (text := _lowered(norm, found))]
+    if change.kind == VERIFIED:
+        sentences = [f"All {detail.get('examples')} adversarial examples hold, at their distances ({by})."]
     if change.kind == "challenge-accepted" and not sentences:
         sentences = ["Its examples hold, but none is nearer than what was known."]
     return Story(

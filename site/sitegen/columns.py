@@ -9,6 +9,7 @@ from typing import Final
 from benchmark.results import Direction, Output
 from sitegen.board_view import BoardView
 from sitegen.findings import outputs_of
+from sitegen.glossary import term_of
 from sitegen.records import Cell
 from sitegen.rows import BuiltRow
 from sitegen.threats import UNION, symbol
@@ -46,6 +47,11 @@ class Column:
     def shown_under(self, threat: str) -> bool:
         """Whether it says anything in the table of a threat."""
         return "@" in self.id or not self.threats or threat in self.threats
+
+    @property
+    def term(self) -> str:
+        """Where the glossary explains it: a fragment, or empty."""
+        return term_of(self.title)
 
     @property
     def tooltip(self) -> str:

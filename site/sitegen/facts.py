@@ -21,6 +21,7 @@ from benchmark.threat.budget import ABSOLUTE
 from db.queries import EvaluationData, EvaluationInfo, Row
 from sitegen.axes import Axis
 from sitegen.findings import Found, findings, looked, spread
+from sitegen.suites import SuiteSheet
 from sitegen.threats import UNION
 
 ROUNDING: Final = 1e-9
@@ -180,6 +181,7 @@ class RowFacts:
         threats: threat -> its facts; one that was not attacked on all samples is missing; the union needs all others.
         missing: Threats of the board that were not attacked on all samples -> on how many they were.
         prediction: The class predicted for each clean image, shape (n,), or None.
+        sheets: Pictures of the suites that the dataset's boards use, by the suite's name.
     """
 
     row: Row
@@ -189,6 +191,7 @@ class RowFacts:
     threats: Mapping[str, ThreatFacts]
     missing: Mapping[str, int]
     prediction: NDArray[np.int64] | None
+    sheets: Mapping[str, SuiteSheet] = field(default_factory=dict)
 
     @property
     def correct(self) -> int | None:

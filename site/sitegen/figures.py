@@ -185,5 +185,5 @@ def _facts(database: Database, board: Board) -> list[RowFacts]:
 def _view(database: Database, board: Board) -> BoardView:
     facts = _facts(database, board)
     with database.read() as session:
-        axis_of = board_axes(session, board)
-    return board_view(board, [unbuilt_row(one) for one in facts], axis_of)
+        axis_of, changes = board_axes(session, board), queries.changes(session)
+    return board_view(board, [unbuilt_row(one, changes) for one in facts], axis_of)

@@ -113,6 +113,26 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Verified:
+    """A check of everything that a row rests on.
+
+    Attributes:
+        at: When, in ISO 8601.
+        by: By what: program, versions, device.
+        examples: Adversarial examples that were checked.
+    """
+
+    at: str
+    by: str
+    examples: int
+
+    @property
+    def text(self) -> str:
+        """In words."""
+        return f"All {self.examples} adversarial examples were re-checked on {self.at[:10]} ({self.by})."
+
+
+@dataclass(frozen=True)
 class RowRecord:
     """A row for its board.
 
@@ -127,10 +147,14 @@ class RowRecord:
         cells: Name of an output (`Found.name`) -> its cell.
         fields: Columns of the CSV that its outputs give.
         parameters: Number of the model's parameters, or None.
+        flops: Operations of one image's forward pass, or None.
+        latency: Seconds of a forward pass, an image, or None.
         seconds: What its evaluations took in all.
         passes: Forward and backward passes of them, in images.
         finished: When the newest of them finished, in ISO 8601; empty without any.
         architecture: From the card.
+        verified: The last check of all its evidence since it last changed, or None.
+        reported: How many of its evaluations another board has made.
     """
 
     clean: Share | None
@@ -143,10 +167,14 @@ class RowRecord:
     cells: Mapping[str, Cell]
     fields: Mapping[str, float | None]
     parameters: int | None
+    flops: float | None
+    latency: float | None
     seconds: float
     passes: int
     finished: str
     architecture: str
+    verified: Verified | None
+    reported: int
 
 
 @dataclass(frozen=True)

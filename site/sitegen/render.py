@@ -83,7 +83,9 @@ def _environment(root: Path | None) -> Environment:
         version=words.version,
         parameters_text=words.parameters_text,
     )
-    env.globals.update(chart_html=html.html, flag_meaning=words.flag_meaning, navigation=navigation)
+    env.globals.update(
+        chart_html=html.html, flag_meaning=words.flag_meaning, navigation=navigation, reported_text=words.reported
+    )
     return env
 
 

@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
@@ -31,33 +31,27 @@ from db.schema import State
 from db.session import Database
 from sitegen import links
 from sitegen.axes import Axis
-from sitegen.charts.model import share_of
 from sitegen.charts.pdf import pdf
-from sitegen.facts import RowFacts, ThreatFacts, credits_of, row_facts
-from sitegen.findings import newest
+from sitegen.facts import RowFacts, row_facts
 from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
 from sitegen.menu import navigation
-from sitegen.model.page import flags_of, model_page, page_bytes, published_of
+from sitegen.model.page import model_page, page_bytes
 from sitegen.model.sections import Bundle
 from sitegen.model.strips import PictureData
 from sitegen.numbers import Numbers, load_numbers, numbers_of, save_numbers
-from sitegen.panels import panel_of
 from sitegen.pictures import Examples
 from sitegen.records import (
-    Cell,
-    CreditRecord,
     FilesRecord,
-    Problem,
     RowRecord,
-    Share,
     Summary,
-    ThreatRecord,
     load,
     save,
 )
-from sitegen.scripts_data import bins_js, falls
+from sitegen.row_record import record_of
+from sitegen.scripts_data import bins_js
 from sitegen.sheets import adversarial_sheet
 from sitegen.staging import link_or_copy
+from sitegen.suites import SuiteSheet
 
 SUMMARY: Final = "summary.json"
 NUMBERS: Final = "numbers.bin"
@@ -82,6 +76,7 @@ class RowTask:
     cache: Path
     axes: Mapping[str, Axis]
     bundle: Path | None = None
+    sheets: Mapping[str, SuiteSheet] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -97,6 +92,7 @@ class RowTask:
             [[change.id, change.at, change.detail] for change in self.changes],
             self.as_of,
             self.bundle.name if self.bundle else None,
+            sorted((name, sheet.address, sheet.cells, sheet.size) for name, sheet in self.sheets.items()),
         ]
         text = json.dumps(facts, sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
@@ -228,7 +224,7 @@ def _unread(row: Row, told: str) -> Row:
 def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     with _database(task.url).read() as session:
         data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
-    facts = row_facts(task.row, data, n=task.n, axes=task.axes)
+    facts = replace(row_facts(task.row, data, n=task.n, axes=task.axes), sheets=task.sheets)
     examples = Examples(task.artifacts)
     picture_data = _picture_data(task, examples)
     files: dict[str, bytes] = {}
@@ -246,7 +242,7 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     sizes = {path.name: path.stat().st_size for path in sorted((folder / PAGE).iterdir())}
     links.check({"index.html": links.inside(found)}, sizes)
     own = FilesRecord(tuple(sorted(links.outside(found))), tuple(sorted(found.ids)), sizes, tuple(sheets))
-    save(folder / SUMMARY, Summary(record_of(facts, damaged=damaged), own))
+    save(folder / SUMMARY, Summary(record_of(facts, changes=task.changes, damaged=damaged), own))
 
 
 def _picture_data(task: RowTask, examples: Examples) -> PictureData:
@@ -282,10 +278,10 @@ def _keep_numbers(folder: Path, facts: RowFacts, labels: NDArray[np.int64] | Non
         np.save(folder / f"distances-{threat}.npy", found.curve.distances)
 
 
-def unbuilt_row(facts: RowFacts) -> BuiltRow:
+def unbuilt_row(facts: RowFacts, changes: Sequence[ChangeInfo] = ()) -> BuiltRow:
     """A row's numbers without its page, for a single figure."""
     numbers = {threat: numbers_of(found) for threat, found in facts.threats.items()}
-    return BuiltRow(facts.row, Path(), record_of(facts), FilesRecord((), (), {}, ()), numbers)
+    return BuiltRow(facts.row, Path(), record_of(facts, changes=changes), FilesRecord((), (), {}, ()), numbers)
 
 
 def load_row(task: RowTask) -> BuiltRow:
@@ -312,82 +308,3 @@ def forget_connections() -> None:
     if _database.cache_info().currsize:
         _database.cache_clear()
     _dataset_array.cache_clear()
-
-
-def record_of(facts: RowFacts, *, damaged: str = "") -> RowRecord:
-    """The row's figures for its board."""
-    row = facts.row
-    details = [facts.data[evaluation.id].detail for evaluation in row.done]
-    finished = max((e.finished_at for e in row.done if e.finished_at), default=None)
-    cells, fields = _outputs(facts)
-    return RowRecord(
-        clean=None if facts.correct is None else share_of(facts.correct, facts.n),
-        flags=tuple(flag.code for flag in flags_of(facts)),
-        problems=tuple(
-            Problem(e.measure, e.norm or "", e.state.value, e.reason or "")
-            for e in row.cells
-            if e.state is not State.DONE
-        ),
-        threats={threat: _threat(found) for threat, found in facts.threats.items()},
-        missing=dict(facts.missing),
-        crossing=facts.crossing.text if facts.crossing is not None else "",
-        damaged=damaged,
-        cells=cells,
-        fields=fields,
-        parameters=_parameters(facts),
-        seconds=sum(detail.seconds for detail in details),
-        passes=sum(detail.forward_passes + detail.backward_passes for detail in details),
-        finished=finished.isoformat() if finished else "",
-        architecture=str(row.model.card.get("architecture") or ""),
-    )
-
-
-def _outputs(facts: RowFacts) -> tuple[dict[str, Cell], dict[str, float | None]]:
-    """The newest value of every output, as a cell and as columns of the CSV."""
-    cells: dict[str, Cell] = {}
-    fields: dict[str, float | None] = {}
-    for name, found in newest(facts.found).items():
-        if (panel := panel_of(found)) is not None:
-            cells[name] = panel.cell(found, facts)
-            fields |= {f"{name}{part}": value for part, value in panel.fields(found, facts).items()}
-    return cells, fields
-
-
-def _threat(facts: ThreatFacts) -> ThreatRecord:
-    top = facts.axis.maximum
-    area = facts.curve.area_interval(up_to=top)
-    return ThreatRecord(
-        published=tuple(published_of(facts)),
-        area=Share(facts.curve.area(up_to=top), _finite(area.low) or 0.0, min(area.high, top)),
-        median=_finite(facts.curve.median),
-        censored=facts.curve.censored,
-        decided=facts.decided(),
-        falls=falls(facts.counts),
-        credits=tuple(
-            CreditRecord(
-                slug=c.source.slug,
-                title=c.source.title,
-                about=c.source.about,
-                paper=c.source.paper,
-                decided=c.decided,
-                alone=c.alone,
-                lowered=c.lowered,
-                optimality=c.optimality,
-                seconds=c.seconds,
-                passes=c.passes,
-            )
-            for c in credits_of(facts)
-        ),
-    )
-
-
-def _parameters(facts: RowFacts) -> int | None:
-    """Number of the model's parameters, from whichever scalar counts them."""
-    for found in reversed(facts.of_kind("scalar")):
-        if found.output.unit == "parameters" and found.score is not None and found.score.value is not None:
-            return int(found.score.value)
-    return None
-
-
-def _finite(value: float) -> float | None:
-    return value if np.isfinite(value) else None

@@ -95,6 +95,11 @@ def circumstances(provenance: Mapping[str, Any]) -> str:
     return f"{told}; taken from a bundle" if told and provenance.get("ingested") else told
 
 
+def reported(number: int, of: int) -> str:
+    """What part of a row another board has measured; empty if none."""
+    return f"{number} of {of} evaluations were made by another board." if number else ""
+
+
 def parameters_text(parameters: Mapping[str, Any]) -> str:
     """Parameters as ``norm=linf, eps=0.1``."""
     return ", ".join(

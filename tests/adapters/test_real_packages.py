@@ -16,6 +16,9 @@ from models_zoo.errors import CardError
 from models_zoo.loading import load_entry
 from models_zoo.submission import stage
 
+# The packages warn of one another's old ways, which are not ours to mend.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
 NETWORKS = (
     "resnet18",
     "vit_tiny_patch16_224",

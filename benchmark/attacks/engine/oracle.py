@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import BenchmarkError
+from benchmark.memory import out_of_memory
 from benchmark.modes import eval_mode
 from benchmark.twin import twin_of
 from benchmark.verification import SLACK, mean_lead
@@ -239,7 +240,7 @@ class Oracle:
             try:
                 parts.append(call(i, j))
             except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
+                if not out_of_memory(error):
                     raise
                 if self.batch_size == 1:
                     raise BenchmarkError(
@@ -255,10 +256,3 @@ class Oracle:
 
 def _mean(calls: list[Tensor]) -> Tensor:
     return calls[0] if len(calls) == 1 else torch.stack(calls).mean(dim=0)
-
-
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        "out of memory" in text or "can't allocate memory" in text or "not enough memory" in text
-    )

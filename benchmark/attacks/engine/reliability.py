@@ -51,9 +51,9 @@ class Checks:
         misled: Share of the samples that random searches brought clearly nearer than gradients had (linf).
     """
 
-    before: Tensor = field(default_factory=lambda: torch.empty(0))
-    single_step: Tensor = field(default_factory=lambda: torch.empty(0))
-    gradient_free: Tensor = field(default_factory=lambda: torch.empty(0))
+    before: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
+    single_step: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
+    gradient_free: Tensor = field(default_factory=lambda: torch.empty(0, device="cpu"))
     zero_gradients: float = 0.0
     non_finite_gradients: int = 0
     unbroken: int = 0

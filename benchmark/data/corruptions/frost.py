@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from functools import cache
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -10,7 +12,8 @@ from PIL import Image
 
 from benchmark.data.corruptions.draws import Draws, Floats
 from benchmark.data.corruptions.sampling import luma
-from models_zoo.fetch import RemoteFile, fetch
+from models_zoo.errors import FetchError
+from models_zoo.fetch import RemoteFile, cache_folder, fetch
 
 _HOMES: Final = (
     "https://raw.githubusercontent.com/bethgelab/imagecorruptions/master/imagecorruptions/frost/",
@@ -31,6 +34,25 @@ PHOTOGRAPHS: Final = tuple(
 """The published generators draw one of the first five of six."""
 
 
+RETRY: Final = 600.0
+"""Seconds for which a fetch that failed is not tried again: without a network each try takes seconds, and each chunk
+of an evaluation asks for every severity."""
+_failed: dict[RemoteFile, tuple[float, FetchError]] = {}
+
+
+def _here(file: RemoteFile) -> Path:
+    """The photograph, fetched if need be."""
+    if file in _failed and not (cache_folder() / file.sha256).exists():
+        at, error = _failed[file]
+        if time.monotonic() - at < RETRY:
+            raise error
+    try:
+        return fetch(file)
+    except FetchError as found:
+        _failed[file] = time.monotonic(), found
+        raise
+
+
 @cache
 def photographs(shrink: float) -> tuple[Floats, ...]:
     """The five photographs, each (3, h, w) in [0, 1], made smaller by linear interpolation between four pixels.
@@ -40,7 +62,7 @@ def photographs(shrink: float) -> tuple[Floats, ...]:
     """
     found = []
     for file in PHOTOGRAPHS:
-        with Image.open(fetch(file)) as picture:
+        with Image.open(_here(file)) as picture:
             pixels = np.asarray(picture.convert("RGB"), dtype=np.float64) / 255
         small = _sampled(_sampled(pixels.transpose(2, 0, 1), shrink).swapaxes(1, 2), shrink).swapaxes(1, 2)
         # In 8 bits, as a picture library keeps them.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -28,8 +29,12 @@ SequenceFamily = Literal["imagenet", "cifar"]
 class _Constants:
     """What differs between ImageNet-P and CIFAR-P."""
 
-    noise: float
-    rate: float
+    noise: tuple[float, float, float]
+    """Sigma of the sequence, and of the two harder ones."""
+    rate: tuple[float, float, float]
+    """Photons, likewise."""
+    speckle: tuple[float, float, float]
+    """Sigma of noise that is multiplied with the image, likewise."""
     motion: tuple[float, float, int, float]
     """Radius, sigma, last frame, degrees a frame: the angle is (i − last frame) · degrees."""
     snow: tuple[float, float, float]
@@ -43,11 +48,37 @@ class _Constants:
 
 
 _FAMILIES: Final[dict[SequenceFamily, _Constants]] = {
-    "imagenet": _Constants(0.03, 300, (10, 3, 30, 4), (3, 14, 4), 0.02, (41, 20), 1.0, (0.40, 0.025)),
-    "cifar": _Constants(0.02, 700, (6, 1.8, 20, 9), (2, 10, 2), 0.015, (16, 7), 0.75, (0.70, 0.02)),
+    "imagenet": _Constants(
+        (0.03, 0.05, 0.08),
+        (300, 120, 60),
+        (0.05, 0.10, 0.15),
+        (10, 3, 30, 4),
+        (3, 14, 4),
+        0.02,
+        (41, 20),
+        1.0,
+        (0.40, 0.025),
+    ),
+    "cifar": _Constants(
+        (0.02, 0.04, 0.06),
+        (700, 400, 200),
+        (0.05, 0.07, 0.1),
+        (6, 1.8, 20, 9),
+        (2, 10, 2),
+        0.015,
+        (16, 7),
+        0.75,
+        (0.70, 0.02),
+    ),
 }
 
-NOISES: Final = ("gaussian_noise", "shot_noise")
+EXTRA_NOISES: Final = (
+    "gaussian_noise_2", "gaussian_noise_3", "shot_noise_2", "shot_noise_3", "speckle_noise", "speckle_noise_2",
+    "speckle_noise_3",
+)  # fmt: skip
+"""Speckle, and the harder levels of the noises: outside the ten, and outside all their means."""
+
+NOISES: Final = ("gaussian_noise", "shot_noise", *EXTRA_NOISES)
 """Each frame is a draw of its own: frames are compared with the first, not with the one before."""
 
 KINDS: Final = (
@@ -69,7 +100,7 @@ def sequence(
 
     Args:
         images: Shape (n, c, h, w) of 1 or 3 channels, bytes or floats in [0, 1].
-        kind: One of `KINDS`.
+        kind: One of `KINDS` or of `EXTRA_NOISES`.
         family: Whose constants.
         seed: Seed of the suite.
         images_at: Index of each image in its dataset, or of the first.
@@ -81,8 +112,8 @@ def sequence(
         InputError: If the images have another shape.
         UnknownNameError: If there is no such kind.
     """
-    if kind not in KINDS:
-        raise UnknownNameError("kind of sequence", kind, KINDS)
+    if kind not in _MAKERS:
+        raise UnknownNameError("kind of sequence", kind, _MAKERS)
     if images.ndim != 4 or images.shape[1] not in (1, 3):
         raise InputError(f"Sequences are of images of shape (n, 1 or 3, h, w), got {images.shape}.")
     source = as_bytes(images) / 255.0
@@ -96,14 +127,20 @@ def _stacked(frames: Sequence[Floats]) -> Floats:
     return np.stack(list(frames), axis=1)
 
 
-def _gaussian_noise(x: Floats, draws: Draws, constants: _Constants, count: int) -> Floats:
+def _gaussian_noise(x: Floats, draws: Draws, constants: _Constants, count: int, level: int = 0) -> Floats:
     noise = draws.normal(count, *x.shape[1:])
     noise[:, 0] = 0
-    return np.asarray(x[:, None] + constants.noise * noise)
+    return np.asarray(x[:, None] + constants.noise[level] * noise)
 
 
-def _shot_noise(x: Floats, draws: Draws, constants: _Constants, count: int) -> Floats:
-    rate = constants.rate
+def _speckle_noise(x: Floats, draws: Draws, constants: _Constants, count: int, level: int = 0) -> Floats:
+    noise = draws.normal(count, *x.shape[1:])
+    noise[:, 0] = 0
+    return np.asarray(x[:, None] * (1 + constants.speckle[level] * noise))
+
+
+def _shot_noise(x: Floats, draws: Draws, constants: _Constants, count: int, level: int = 0) -> Floats:
+    rate = constants.rate[level]
     later = [
         generator.poisson(rate * image, size=(count - 1, *image.shape)) / rate
         for generator, image in zip(draws, x, strict=True)
@@ -213,4 +250,14 @@ _MAKERS: Final[dict[str, Callable[[Floats, Draws, _Constants, int], Floats]]] = 
     "rotate": _rotate,
     "tilt": _tilt,
     "scale": _scale,
+    "speckle_noise": _speckle_noise,
+    **{
+        f"{name}_{level + 1}": partial(maker, level=level)
+        for name, maker in (
+            ("gaussian_noise", _gaussian_noise),
+            ("shot_noise", _shot_noise),
+            ("speckle_noise", _speckle_noise),
+        )
+        for level in (1, 2)
+    },
 }

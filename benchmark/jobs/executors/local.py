@@ -7,7 +7,7 @@ import multiprocessing
 import signal
 import threading
 from collections.abc import Mapping
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
@@ -17,8 +17,10 @@ from benchmark.board.job import Job
 from benchmark.errors import WorkspaceError
 from benchmark.jobs.executors import Jobs
 from benchmark.jobs.lease import Owner
-from benchmark.jobs.runner import Report, Runner, Setting
+from benchmark.jobs.queue import Queue
+from benchmark.jobs.runner import Progress, Report, Runner, Setting
 from benchmark.processes import end_with_parent, interruptible
+from db.session import Database
 
 
 class Local:
@@ -57,9 +59,22 @@ def _run_here(jobs: Jobs, setting: Setting, report: Report) -> dict[int, str]:
     stop = threading.Event()
     with interruptible(stop.set), Owner(setting.locks) as owner:
         runner = Runner(setting, report, stop.is_set)
-        for job, evaluation_id in jobs:
-            states[evaluation_id] = "stopped" if stop.is_set() else runner.run(job, evaluation_id, owner.name)
-    return states
+        queue = _queue(jobs, setting, report, states)
+        state = ""
+        while not stop.is_set() and (one := queue.next(lost=state == "taken")):
+            job, number = one
+            state = states[number] = runner.run(job, number, owner.name)
+    return {number: states.get(number, "stopped") for _, number in jobs}
+
+
+def _queue(jobs: Jobs, setting: Setting, report: Report, states: dict[int, str]) -> Queue:
+    """The jobs; those that others have are noted and reported as taken."""
+
+    def note(job: Job, number: int) -> None:
+        states[number] = "taken"
+        report(Progress(job, 0, "taken"))
+
+    return Queue(Database(setting.database_url), jobs, setting, note)
 
 
 _worker: tuple[Runner, Owner] | None = None
@@ -94,24 +109,38 @@ def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, places: list[s
     listener = threading.Thread(target=_listen, args=(events, report), daemon=True)
     listener.start()
     states: dict[int, str] = {}
+    queue = _queue(jobs, setting, report, states)
     with (
         interruptible(stop.set),
         ProcessPoolExecutor(
             workers, context, initializer=_start_worker, initargs=(setting, events, stop, free)
         ) as pool,
     ):
-        futures: dict[Future[str], int] = {pool.submit(_work, job, number): number for job, number in jobs}
-        for future in as_completed(futures):
-            try:
-                states[futures[future]] = future.result()
-            except BrokenProcessPool:
-                raise WorkspaceError(
-                    "A worker process died (killed, or out of memory?). What it had committed is kept; "
-                    "run the command again, perhaps with a smaller -j."
-                ) from None
+        try:
+            _hand_out(queue, pool, workers, stop, states)
+        except BrokenProcessPool:
+            raise WorkspaceError(
+                "A worker process died (killed, or out of memory?). What it had committed is kept; "
+                "run the command again, perhaps with a smaller -j."
+            ) from None
     events.put(None)
     listener.join()
-    return states
+    return {number: states.get(number, "stopped") for _, number in jobs}
+
+
+def _hand_out(queue: Queue, pool: ProcessPoolExecutor, workers: int, stop: Any, states: dict[int, str]) -> None:
+    """Give each worker its next job when it has ended one, so that this machine takes no job before it can run it."""
+    running: dict[Future[str], int] = {}
+    lost = False
+    while True:
+        while len(running) < workers and not stop.is_set() and (one := queue.next(lost=lost)):
+            running[pool.submit(_work, *one)] = one[1]
+        if not running:
+            return
+        ended, _ = wait(running, return_when=FIRST_COMPLETED)
+        for future in ended:
+            states[running.pop(future)] = state = future.result()
+            lost = state == "taken"
 
 
 def _listen(events: Any, report: Report) -> None:

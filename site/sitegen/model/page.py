@@ -23,6 +23,7 @@ from sitegen.model.strips import PictureData, strips_of
 from sitegen.panels import panels
 from sitegen.records import Published, Share
 from sitegen.render import Frame, render
+from sitegen.summary import costs_of, verified
 from sitegen.threats import UNION, symbol
 
 STATUS: Final = {
@@ -78,6 +79,8 @@ def model_page(
         bundle=bundle,
         command=f"curveboard evaluate -m {row.model.slug} --dataset {dataset.name} --limit {facts.n} "
         f"--protocol {row.protocol.name}",
+        short=_short(facts),
+        verified=verified(row, changes),
     )
     files["model.json"] = json_bytes(model_json(page))
     files["samples.csv"] = samples_csv(facts, picture_data.labels)
@@ -98,6 +101,24 @@ def page_bytes(page: ModelPage, *, board_title: str, as_of: datetime | None) -> 
         as_of=as_of,
     )
     return render("model.html", frame, page=page, words=words)
+
+
+def _short(facts: RowFacts) -> str:
+    """Who evaluated the row, what that cost, and what the model costs."""
+    row, costs = facts.row, costs_of(facts)
+    details = [facts.data[evaluation.id].detail for evaluation in row.done]
+    seconds, passes = (sum(d.seconds for d in details), sum(d.forward_passes + d.backward_passes for d in details))
+    who = words.reported(len(row.reported), len(row.cells)) or "Evaluated by this board"
+    told = [f"{who.rstrip('.')}: {len(details)} evaluations, {words.duration(seconds)}, {words.count(passes)} passes."]
+    parts = [f"{words.count(costs['parameters'])} parameters"] if costs["parameters"] is not None else []
+    parts += [f"{words.count(costs['flops'])} operations an image"] if costs["flops"] else []
+    parts += [f"{words.number(1000 * costs['latency'])} ms an image"] if costs["latency"] else []
+    told += [f"The model: {', '.join(parts)}."] if parts else []
+    decided = [found for found in facts.threats.values() if found.decided() is not None and found.axis.threat != UNION]
+    if decided:
+        shares = (f"{words.percent(d.decided(), 0)} % in {d.axis.symbol}" for d in decided)
+        told.append(f"Between proof and attack the curve is decided to {words.listed(shares)}.")
+    return " ".join(told)
 
 
 def _status(facts: RowFacts) -> str:

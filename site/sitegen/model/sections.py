@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from db.queries import DatasetInfo, EvaluationInfo, Row
+from sitegen import words
 from sitegen.axes import Axis
 from sitegen.changes import Story
 from sitegen.charts.base import Chart
 from sitegen.charts.model import ClassFigure
 from sitegen.facts import Credit, RowFacts, ThreatFacts
 from sitegen.model.strips import Strip
-from sitegen.records import Published, Share
+from sitegen.records import Published, Share, Verified
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ class ModelPage:
         latex: A row for a table.
         bundle: The row's bundle, if it is offered.
         command: How the row is evaluated again.
+        short: Who evaluated it, what that cost and what the model costs, in a few sentences.
+        verified: The last check of its evidence, or None.
     """
 
     facts: RowFacts
@@ -128,6 +131,8 @@ class ModelPage:
     latex: str
     bundle: Bundle | None
     command: str
+    short: str
+    verified: Verified | None
 
     @property
     def row(self) -> Row:
@@ -138,6 +143,11 @@ class ModelPage:
     def card(self) -> Mapping[str, Any]:
         """The model's card."""
         return self.row.model.card
+
+    @property
+    def seeds(self) -> str:
+        """The seeds of its evaluations."""
+        return words.listed(map(str, sorted({line.evaluation.seed for line in self.evaluations})))
 
     @property
     def seconds(self) -> float:

@@ -59,6 +59,11 @@ class TableRow:
         """The address of the model's paper; empty if it names none."""
         return words.paper_link(str(self.built.row.model.card.get("paper") or ""))
 
+    @property
+    def code(self) -> str:
+        """The address of the code that made it; empty if the card names none."""
+        return str(self.built.row.model.card.get("repository") or "")
+
 
 @dataclass(frozen=True)
 class Tab:
@@ -264,7 +269,7 @@ def _shown_cells(rows: Sequence[TableRow], shown: Sequence[Column], threat: str)
 def _models_js(view: BoardView, shown: Sequence[Column]) -> bytes:
     """What scripts need to know of each row, whatever the threat."""
     models = [_model(view, built) for built in view.rows]
-    told = [{"id": c.id, "title": c.title, "help": c.tooltip, "direction": c.direction} for c in shown]
+    told = [{"id": c.id, "title": c.title, "help": c.tooltip, "direction": c.direction, "term": c.term} for c in shown]
     symbols = {threat: "union" if threat == UNION else axis.symbol for threat, axis in view.axes.items()}
     head = {"n": view.board.n, "highlighted": list(view.highlighted), "symbols": symbols, "columns": told}
     return push("models", {**head, "models": models})
@@ -284,11 +289,16 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "venue": card.get("venue") or "",
         "extra": bool(card.get("extra_data")),
         "size": record.parameters,
+        "flops": record.flops,
+        "latency": record.latency,
         "seconds": record.seconds,
         "passes": record.passes,
         "flags": list(record.flags),
         "authors": words.listed(map(str, card.get("authors") or [])),
         "paper": words.paper_link(str(card.get("paper") or "")),
+        "code": str(card.get("repository") or ""),
+        "verified": record.verified.text if record.verified else "",
+        "reported": words.reported(record.reported, len(built.row.cells)),
     }
 
 

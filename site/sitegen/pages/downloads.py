@@ -76,6 +76,7 @@ def _flat(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "protocol_version": built.row.protocol.version,
         "authors": "; ".join(map(str, card.get("authors") or [])),
         "paper": str(card.get("paper") or ""),
+        "repository": str(card.get("repository") or ""),
         "architecture": record.architecture,
         "parameters": record.parameters,
         "training_method": card.get("training_method") or "",
@@ -87,6 +88,10 @@ def _flat(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "flags": " ".join(record.flags),
         "seconds": round(record.seconds, 3),
         "passes": record.passes,
+        "flops_image": record.flops,
+        "seconds_image": record.latency,
+        "verified": record.verified.at if record.verified else "",
+        "evaluations_reported": record.reported,
     }
     flat |= _share("clean_accuracy", record.clean)
     for threat, axis in view.axes.items():

@@ -22,6 +22,7 @@ from sitegen.panels.grid import HeatCell, heat_cell
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
 from sitegen.scripts_data import push, words16
+from sitegen.suites import SuiteSheet, sheet_of, suite_sheets
 from sitegen.words import listed, number, percent
 
 MOST_ROWS: Final = 100
@@ -69,6 +70,7 @@ class GridPage:
         against: Beside the curves of the same models.
         latex: The rows for a paper.
         hidden: Rows that the tables leave to the files.
+        sheet: Pictures of the cells, if there are any.
     """
 
     view: BoardView
@@ -80,6 +82,7 @@ class GridPage:
     against: Against
     latex: str
     hidden: int
+    sheet: SuiteSheet | None
 
 
 def _make(site: Site) -> dict[str, bytes]:
@@ -91,7 +94,10 @@ def _make(site: Site) -> dict[str, bytes]:
 
 
 def _files(site: Site, view: BoardView, ranked: GridRanking) -> dict[str, bytes]:
-    page = grid_page(site.views, view, ranked)
+    sheets = suite_sheets(site.session, view.board.dataset)
+    page = grid_page(
+        site.views, view, ranked, sheet_of(sheets, json.loads(ranked.grid.key.parameters), ranked.grid.output)
+    )
     stem, title = f"{view.folder}/{ranked.grid.stem}", ranked.grid.title
     frame = Frame(
         title=f"{title}, {view.title}",
@@ -112,7 +118,9 @@ def _files(site: Site, view: BoardView, ranked: GridRanking) -> dict[str, bytes]
     }
 
 
-def grid_page(views: Sequence[BoardView], view: BoardView, ranked: GridRanking) -> GridPage:
+def grid_page(
+    views: Sequence[BoardView], view: BoardView, ranked: GridRanking, sheet: SuiteSheet | None = None
+) -> GridPage:
     """Everything the page says."""
     output = ranked.grid.output
     kept = over(output)
@@ -132,6 +140,7 @@ def grid_page(views: Sequence[BoardView], view: BoardView, ranked: GridRanking) 
         against=against(views, view, ranked, letters),
         latex=_latex(ranked),
         hidden=max(len(ranked.rows) - MOST_ROWS, 0),
+        sheet=sheet,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -15,6 +15,7 @@ from sitegen.facts import RowFacts
 from sitegen.findings import Found
 from sitegen.panels import Panel
 from sitegen.records import Cell
+from sitegen.suites import SuiteSheet, sheet_of
 from sitegen.threats import symbol
 from sitegen.words import number, percent
 
@@ -41,6 +42,7 @@ class HeatMap:
         heads: Positions across.
         rows: Position down, its cells, and their mean.
         direction: Which values are better.
+        sheet: Pictures of its cells, if there are any.
     """
 
     title: str
@@ -51,6 +53,7 @@ class HeatMap:
     heads: Sequence[str]
     rows: Sequence[tuple[str, Sequence[HeatCell], str]]
     direction: Direction
+    sheet: SuiteSheet | None = None
 
 
 class Grid(Panel):
@@ -61,7 +64,11 @@ class Grid(Panel):
 
     def show(self, found: Sequence[Found], row: RowFacts) -> list[HeatMap]:
         """A heat map each; of more than two axes one for each position of the first ones."""
-        return [made for one in found for made in _maps(one)]
+        return [
+            replace(made, sheet=sheet_of(row.sheets, one.evaluation.parameters, one.output))
+            for one in found
+            for made in _maps(one)
+        ]
 
     def cell(self, found: Found, row: RowFacts) -> Cell:
         """The mean over all cells."""

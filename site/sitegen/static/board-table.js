@@ -14,37 +14,45 @@ window.CB.boardTable = (board) => {
   const robust = (i, at) => { const k = count(i, at), ci = CB.interval(k, n); return [pct(k / n), `${pct(ci[0])}–${pct(ci[1])}`, k / n]; };
   const share = (f) => [(i) => f(i) ?? null, (i) => [pct(f(i))]];
   const figure = (f) => [(i) => f(i) ?? null, (i) => [num(f(i))]];
+  const amount = (f) => [(i) => f(i) ?? null, (i) => [short(f(i))]];
+  const short = (value) => { // 35.1 M
+    const [size, unit] = value >= 1e9 ? [1e9, "\u202fG"] : value >= 1e6 ? [1e6, "\u202fM"] : value >= 1e4 ? [1e3, "\u202fk"] : [1, ""];
+    return value == null ? "–" : num(value / size) + unit;
+  };
   const text = (f) => [(i) => f(i) ?? "", (i) => [f(i) || "–"]];
   function columns() {
     const { data } = board;
-    const found = [
-      ["acc", "Robust %", "Robust accuracy at the slider's ε: images that no attack within ε has broken. Higher is better.", (i) => count(i), (i) => robust(i)],
-      ["cert", "Certified", `Images proven robust at ε = ${num(data.published[0])}. Higher is better.`, ...share((i) => data.certified[i][0])],
-      ["area", "Area", "Area under the curve, up to the end of the axis: the mean of min(distance, end). Higher is better.", ...figure((i) => data.area[i])],
+    const found = [ // a last entry: where the glossary explains it
+      ["acc", "Robust %", "Robust accuracy at the slider's ε: images that no attack within ε has broken. Higher is better.", (i) => count(i), (i) => robust(i), "robust-accuracy"],
+      ["cert", "Certified", `Images proven robust at ε = ${num(data.published[0])}. Higher is better.`, ...share((i) => data.certified[i][0]), "certificate"],
+      ["area", "Area", "Area under the curve, up to the end of the axis: the mean of min(distance, end). Higher is better.", ...figure((i) => data.area[i]), "area-under-the-curve"],
     ];
     for (const c of declared) if (data.cells[c.id]) {
       const cells = data.cells[c.id];
-      found.push([c.id, c.title, c.help, (i) => cells[i][2], (i) => cells[i]]);
+      found.push([c.id, c.title, c.help, (i) => cells[i][2], (i) => cells[i], c.term]);
     }
     data.published.forEach((eps, k) => {
       const at = CB.nearest(data.grid, eps);
-      found.push([`p${k}`, `ε ${num(eps)}`, `Robust accuracy at ε = ${num(eps)}. Higher is better.`, (i) => count(i, at), (i) => robust(i, at).slice(0, 2)]);
+      found.push([`p${k}`, `ε ${num(eps)}`, `Robust accuracy at ε = ${num(eps)}. Higher is better.`, (i) => count(i, at), (i) => robust(i, at).slice(0, 2), "robust-accuracy"]);
     });
     found.push(
-      ["median", "Median", "The ε at which half of the images are broken.", ...figure((i) => data.median[i] ?? Infinity)],
-      ["decided", "Decided %", "How much of the curve is settled between proof and attack.", ...share((i) => data.decided[i])],
-      ["unharmed", "At ε = 0", "Images that are classified correctly without any attack.", ...share((i) => of(i).unharmed?.value)],
+      ["median", "Median", "The ε at which half of the images are broken.", ...figure((i) => data.median[i] ?? Infinity), "median-distance"],
+      ["decided", "Decided %", "How much of the curve is settled between proof and attack.", ...share((i) => data.decided[i]), "decided"],
+      ["unharmed", "At ε = 0", "Images that are classified correctly without any attack.", ...share((i) => of(i).unharmed?.value), "clean-accuracy"],
       ["method", "Training", "", ...text((i) => of(i).method)], ["threat", "Trained for", "", ...text((i) => of(i).threat)],
       ["arch", "Architecture", "", ...text((i) => of(i).arch)], ["year", "Year", "", ...figure4((i) => of(i).year)], ["venue", "Venue", "", ...text((i) => of(i).venue)],
       ["extra", "Extra data", "Whether it was trained on more than the dataset's own images.", ...text((i) => of(i).extra ? "yes" : "no")],
-      ["size", "Parameters", "Numbers that training has set.", ...figure((i) => of(i).size)],
+      ["size", "Parameters", "Numbers that training has set.", ...amount((i) => of(i).size)],
+      ["flops", "FLOPs", "Floating-point operations of one image's forward pass.", ...amount((i) => of(i).flops), "flops"],
+      ["latency", "ms an image", "Milliseconds of a forward pass, an image, in a batch of up to 500, on the machine that evaluated it.", (i) => of(i).latency ?? null, (i) => [of(i).latency == null ? "–" : num(1000 * of(i).latency)]],
       ["seconds", "Hours", "What its evaluations took, in hours of computing.", (i) => of(i).seconds, (i) => [num(of(i).seconds / 3600)]],
-      ["passes", "Passes", "Forward and backward passes of its evaluations, in images.", (i) => of(i).passes, (i) => [num(of(i).passes)]],
+      ["passes", "Passes", "Forward and backward passes of its evaluations, in images.", ...amount((i) => of(i).passes), "passes"],
       ["authors", "Authors", "", ...text((i) => of(i).authors)],
     );
     return found;
   }
   function figure4(f) { return [(i) => f(i) ?? null, (i) => [f(i) == null ? "–" : String(f(i))]]; }
+  // What is shown unless the reader chooses; `fit` takes away what would have to be scrolled to.
   const standard = innerWidth < 640 ? ["acc"] : ["acc", "cert", "area", ...declared.slice(0, 4).map((c) => c.id)];
   const shown = () => { const ids = board.state.cols ?? standard; return columns().filter(([id]) => ids.includes(id)); };
 
@@ -71,7 +79,7 @@ window.CB.boardTable = (board) => {
 
   function build() {
     const head = el("tr"), { state } = board;
-    const add = (id, title, help) => {
+    const add = (id, title, help, term) => {
       const th = el("th", { scope: "col", "data-id": id, title: help || null, class: id === "model" ? "name" : null });
       const button = el("button", { type: "button" }, title);
       button.addEventListener("click", () => {
@@ -81,12 +89,13 @@ window.CB.boardTable = (board) => {
         board.update(); board.write();
       });
       th.append(button);
+      if (term) th.append(el("a", { class: "what", href: `../../glossary.html#${term}`, "aria-label": `What ${term.replaceAll("-", " ")} means` }));
       head.append(th);
     };
     head.append(el("th", { scope: "col" }, el("span", { class: "sr" }, "Select")));
-    add("rank", "Rank", `Arrows: change of rank against ${board.basis}`);
+    add("rank", "Rank", `Arrows: change of rank against ${board.basis}`, "rank");
     add("model", "Model");
-    for (const [id, title, help] of shown()) add(id, title, help);
+    for (const [id, title, help, , , term] of shown()) add(id, title, help, term);
     table.tHead.replaceChildren(head);
     table.tBodies[0].replaceChildren();
     slots = [];
@@ -94,7 +103,7 @@ window.CB.boardTable = (board) => {
   function newSlot() {
     const box = el("input", { type: "checkbox" });
     const rank = el("b"), ranks = el("span", { class: "ci" }), delta = el("span", { class: "delta" });
-    const badge = el("span"), link = el("a"), flag = el("a", { class: "flag" }), small = el("small"), paper = el("a", { class: "paper" }, "paper");
+    const badge = el("span"), link = el("a"), flag = el("a", { class: "flag" }), small = el("small");
     const cells = shown().map(([id, , , , show]) => {
       const main = el("span"), extra = el("span", { class: "ci" }), td = el("td", {}, main, extra);
       let bar = null;
@@ -102,15 +111,29 @@ window.CB.boardTable = (board) => {
       if (TEXTS.includes(id)) td.className = "text";
       return { show, main, extra, bar };
     });
-    const tr = el("tr", {}, el("td", {}, box), el("td", { class: "rank" }, rank, " ", delta, ranks), el("th", { scope: "row" }, badge, link, " ", flag, small, paper));
+    const tr = el("tr", {}, el("td", {}, box), el("td", { class: "rank" }, rank, " ", delta, ranks), el("th", { scope: "row" }, badge, link, " ", flag, small));
     for (const cell of cells) tr.append(cell.main.parentNode);
-    const slot = { tr, box, rank, ranks, delta, badge, link, flag, small, paper, cells, i: -1 };
+    const slot = { tr, box, rank, ranks, delta, badge, link, flag, small, cells, i: -1 };
     box.addEventListener("change", () => board.select(board.data.slugs[slot.i], box.checked));
     tr.addEventListener("pointerenter", () => board.charts.heat(board.data.slugs[slot.i]));
     tr.addEventListener("pointerleave", () => board.charts.heat(null));
     link.addEventListener("focus", () => board.charts.heat(board.data.slugs[slot.i]));
     link.addEventListener("blur", () => board.charts.heat(null));
     return slot;
+  }
+  function about(m) { // as the macro `marks` of the page without scripts
+    const found = [];
+    if (m.paper) found.push(" · ", el("a", { class: "paper", href: m.paper, "aria-label": `Paper of ${m.title}` }, "paper"));
+    if (m.code) found.push(" · ", el("a", { class: "code", href: m.code, "aria-label": `Code of ${m.title}`, rel: "nofollow" }, "code"));
+    if (m.verified) found.push(" ", el("span", { class: "mark", title: m.verified }, "✓ verified"));
+    if (m.reported) found.push(" ", el("span", { class: "mark", title: m.reported }, "reported"));
+    return found;
+  }
+  // Take away standard columns, the last first, until the table fits; whether any was taken.
+  function fit() {
+    const home = table.parentNode, before = standard.length;
+    while (!board.state.cols && standard.length > 2 && home.scrollWidth > home.clientWidth + 1) { standard.pop(); build(); board.update(); }
+    return standard.length < before;
   }
   const set = (node, value) => { if (node.textContent !== value) node.textContent = value; };
   function fill(slot, i) {
@@ -127,10 +150,7 @@ window.CB.boardTable = (board) => {
       set(slot.flag, m.flags.length === 1 ? `⚑ ${m.flags[0]}` : `⚑ ${m.flags.length} warnings`);
       slot.flag.title = m.flags.join(", ");
       if (m.flags.length) slot.flag.href = `models/${m.slug}/index.html#flags`; else slot.flag.removeAttribute("href");
-      set(slot.small, [m.arch, m.method, m.year].filter(Boolean).join(" · "));
-      slot.paper.hidden = !m.paper;
-      if (m.paper) slot.paper.href = m.paper; else slot.paper.removeAttribute("href");
-      slot.paper.setAttribute("aria-label", `Paper of ${m.title}`);
+      slot.small.replaceChildren([m.arch, m.method, m.year].filter(Boolean).join(" · "), ...about(m));
       slot.box.checked = on;
       slot.box.setAttribute("aria-label", `Select ${m.title}`);
       slot.tr.className = `${on ? "on" : ""} ${m.flags.length ? "flagged" : ""}`;
@@ -173,5 +193,5 @@ window.CB.boardTable = (board) => {
     return pages;
   }
   const forget = () => { for (const slot of slots) slot.i = -1; };
-  return { build, update, columns, standard, forget, count, of, caption: (value) => set(table.caption, value), top: () => table.scrollIntoView() };
+  return { build, update, fit, columns, standard, forget, count, of, caption: (value) => set(table.caption, value), top: () => table.scrollIntoView() };
 };

@@ -232,6 +232,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     if (fresh) set($("fieldtitle"), `Clean against robust accuracy at ${name === "union" ? `${data.published[0]} × the reference budgets` : `${data.symbol} ≤ ${data.published[0]}`}`);
     board.shown = true;
     table.build(); columnMenu(); charts.refresh(); move(state.at); update(); marks(); compareLink();
+    if (table.fit()) columnMenu();
     if (push) write(true);
   }
 

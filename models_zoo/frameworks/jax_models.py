@@ -4,41 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import torch.utils.dlpack
 from torch import Tensor, nn
 
-from benchmark.errors import UnsupportedModelError
-from benchmark.frameworks.bridge import ForeignModel, Pullback, imported
+from models_zoo.errors import FrameworkError
+from models_zoo.frameworks.bridge import ForeignModel, Pullback
+from models_zoo.optional import optional
+
+VERSION: Final = 1
+"""Of how a submitted function is called; it takes part in a model's digest."""
 
 
 def from_jax(fn: Callable[..., Any], parameters: Any = None, *, channels_last: bool = False) -> nn.Module:
-    """A JAX classifier as a torch module, for `robustness_curve`, `clever_scores` and every measure.
-
-    The function is traced and compiled once for each of few batch sizes; products are computed in full float32, also
-    on accelerators. Gradients in the images are JAX's own. There are none in the parameters, and no second derivatives.
-
-    Args:
-        fn: ``fn(x)`` or, with ``parameters``, ``fn(parameters, x)``: images in [0, 1], float32, shape (n, c, h, w) ->
-            logits (n, k). It must be pure, as ``jax.jit`` asks for; dropout and the like in evaluation mode. Of Flax:
-            ``model.apply`` with its variables.
-        parameters: A tree of arrays, handed to the function; leave it out where the function holds its own.
-        channels_last: Whether it takes images as (n, h, w, c), as most JAX models do.
-
-    Returns:
-        A module: images (n, c, h, w) -> logits (n, k), float32, on the images' device.
+    """A JAX classifier as a torch module; see `benchmark.from_jax`.
 
     Raises:
-        UnsupportedModelError: If JAX is not installed, or ``fn`` is no function.
-
-    Example:
-        >>> model = from_jax(network.apply, variables, channels_last=True)  # doctest: +SKIP
-        >>> curve = robustness_curve(model, x, y, norm="l2")  # doctest: +SKIP
+        FrameworkError: If ``fn`` is no function.
+        ZooError: If JAX is not installed.
     """
-    jax = imported("jax", face="from_jax", extra="jax")
+    jax = optional("jax", extra="jax", what="A JAX model")
     if not callable(fn):
-        raise UnsupportedModelError(f"from_jax takes a function of images, not {fn!r:.80}.")
+        raise FrameworkError(f"from_jax takes a function of images, not {fn!r:.80}.")
     leaves = jax.tree_util.tree_leaves(parameters)
     held = () if parameters is None else (jax.tree_util.tree_map(jax.numpy.asarray, parameters),)
 

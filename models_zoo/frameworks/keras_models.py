@@ -6,35 +6,24 @@ from typing import Any, cast
 
 from torch import Tensor, nn
 
-from benchmark.errors import UnsupportedModelError
-from benchmark.frameworks.bridge import imported
-from benchmark.frameworks.jax_models import from_jax
+from models_zoo.errors import FrameworkError
+from models_zoo.frameworks.jax_models import from_jax
+from models_zoo.optional import optional
 
 
 def from_keras(model: Any, *, channels_last: bool | None = None) -> nn.Module:
-    """A Keras 3 model as a torch module, for `robustness_curve`, `clever_scores` and every measure.
-
-    Keras computes on the backend it was started with. On torch (``KERAS_BACKEND=torch``) the model is a torch module
-    already and is only called right: images channels last, in inference mode. On JAX it goes through `from_jax`. A
-    ``.keras`` file that was saved on TensorFlow loads on either.
-
-    Args:
-        model: A built ``keras.Model`` that returns logits.
-        channels_last: Whether it takes images as (n, h, w, c); by default what ``keras.config.image_data_format()``
-            says.
-
-    Returns:
-        A module: images in [0, 1], float32, shape (n, c, h, w) -> logits (n, k).
+    """A Keras 3 model as a torch module; see `benchmark.from_keras`.
 
     Raises:
-        UnsupportedModelError: If Keras is not installed or runs on another backend; if the model is none of Keras 3, is
-            not built, or ends in a softmax.
+        FrameworkError: If Keras runs on another backend; if the model is none of Keras 3, is not built, or ends in a
+            softmax.
+        ZooError: If Keras is not installed.
     """
-    keras = imported("keras", face="from_keras", extra="keras")
+    keras = optional("keras", extra="keras", what="A Keras model")
     if not isinstance(model, keras.Model):
-        raise UnsupportedModelError(f"from_keras takes a keras.Model of Keras 3, not a {type(model).__name__}.")
+        raise FrameworkError(f"from_keras takes a keras.Model of Keras 3, not a {type(model).__name__}.")
     if not model.built:
-        raise UnsupportedModelError("The Keras model is not built: call it on a batch of images, or give it an Input.")
+        raise FrameworkError("The Keras model is not built: call it on a batch of images, or give it an Input.")
     _refuse_softmax(keras, model)
     if channels_last is None:
         channels_last = keras.config.image_data_format() == "channels_last"
@@ -42,7 +31,7 @@ def from_keras(model: Any, *, channels_last: bool | None = None) -> nn.Module:
     if backend == "torch":
         return KerasOnTorch(model, channels_last=channels_last)
     if backend != "jax":
-        raise UnsupportedModelError(
+        raise FrameworkError(
             f"Keras runs on {backend}; its models are taken on torch and on JAX. Save the model as .keras, start "
             "Python with KERAS_BACKEND=torch, and load it there; or export it to ONNX."
         )
@@ -81,7 +70,7 @@ def _refuse_softmax(keras: Any, model: Any) -> None:
     """A softmax saturates: where it is 1 in float32, no attack has a gradient, and the model looks robust."""
     last: Any = model.layers[-1] if getattr(model, "layers", None) else None
     if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
-        raise UnsupportedModelError(
+        raise FrameworkError(
             f"The Keras model ends in a softmax (layer {last.name!r}); attacks need logits. Set "
             "model.layers[-1].activation = keras.activations.linear, or cut off the Softmax layer."
         )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-from benchmark.errors import UnsupportedModelError
 
 Pullback = Callable[[Tensor], Tensor]
 """Gradients of logits, shape (n, k), to gradients of images."""
@@ -91,18 +88,3 @@ def filled_size(n: int) -> int:
     """The smallest of 1, 2, 3, 4, 6, 8, 12, 16 … that is at least ``n``: never a half more than needed."""
     power = 1 << max(n - 1, 0).bit_length()
     return 3 * power // 4 if power >= 4 and n <= 3 * power // 4 else power
-
-
-def imported(module: str, *, face: str, extra: str) -> Any:
-    """An optional package.
-
-    Raises:
-        UnsupportedModelError: If it, or something it needs, is not installed; the message names what.
-    """
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        missing = error.name or str(error)
-        raise UnsupportedModelError(
-            f"{face} needs {module}, and {missing} is not installed: pip install 'curveboard[{extra}]'."
-        ) from error

@@ -1,0 +1,188 @@
+"""What attacks by decisions share: questions that are counted, where to start, the way to the boundary, its normal."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from benchmark.attacks import AttackResult
+from benchmark.attacks.engine.budget import EOT_REPEATS
+from benchmark.modes import same_draws
+from benchmark.threat import Norm, get_norm
+
+BATCH: Final = 512
+_AT_ONCE: Final = 2**24
+"""Values of noise held at once."""
+
+HALVINGS: Final = 10
+_SHRUNK: Final = 1e-5
+"""Share by which examples go beyond the boundary that they were found on: verification believes none on it."""
+
+
+class Decisions:
+    """Labels, asked for in batches, the questions counted a sample.
+
+    Args:
+        model: Images -> labels (n,), int64.
+        y: Labels of the samples, shape (n,).
+        votes: Calls an image, of which most decide; more than 1 of a randomised model.
+
+    Attributes:
+        asked: Images shown for each sample so far.
+    """
+
+    def __init__(self, model: nn.Module, y: Tensor, *, votes: int = 1) -> None:
+        self.model, self.y, self.votes = model, y, votes
+        self.asked = 0
+
+    def classes(self, images: Tensor) -> Tensor:
+        """Labels of each call, shape (votes, n)."""
+        parts = torch.split(images, BATCH)
+        return torch.stack([torch.cat([self.model(part) for part in parts]) for _ in range(self.votes)])
+
+    def wrong(self, images: Tensor) -> Tensor:
+        """Whether each of some images of each sample, (n, q, c, h, w), is given another class; (n, q)."""
+        n, q = images.shape[:2]
+        self.asked += q * self.votes
+        if not n * q:
+            return torch.zeros((n, q), dtype=torch.bool, device=images.device)
+        given = self.classes(images.flatten(0, 1)).view(self.votes, n, q)
+        return 2 * (given != self.y[:, None]).sum(dim=0) > self.votes
+
+    def one(self, images: Tensor) -> Tensor:
+        """The same of one image of each sample, (n, c, h, w); (n,)."""
+        return self.wrong(images[:, None])[:, 0]
+
+
+def votes_of(model: nn.Module, images: Tensor) -> int:
+    """Calls to decide on an image: several of a model that gives one of these images two labels."""
+    first, second = (torch.cat([model(part) for part in torch.split(images, BATCH)]) for _ in range(2))
+    return 1 if torch.equal(first, second) else EOT_REPEATS
+
+
+def starts(decisions: Decisions, x: Tensor, pool: Tensor, *, norm: Norm, seed: int) -> tuple[Tensor, Tensor]:
+    """The nearest image of the pool with another class, else the first of some far images; and whether there is one.
+
+    Images of the pool are counted for nobody.
+    """
+    generator = torch.Generator(x.device).manual_seed(seed)
+    y, classes = decisions.y, decisions.classes(pool).mode(dim=0).values
+    apart = get_norm(norm).pairwise(x, pool).masked_fill(classes[None, :] == y[:, None], torch.inf)
+    distance, which = apart.min(dim=1)
+    start, found = pool[which].clone(), torch.isfinite(distance)
+    noise = torch.rand(x.shape, generator=generator, device=x.device)
+    for far in ((x < 0.5).to(x.dtype), 1 - x, torch.zeros_like(x), torch.ones_like(x), noise):
+        if bool(found.all()):
+            break
+        wins = ~found & decisions.one(far)
+        start[wins], found = far[wins], found | wins
+    return start, found
+
+
+def to_boundary(decisions: Decisions, x: Tensor, far: Tensor, norm: Norm, *, halvings: int = HALVINGS) -> Tensor:
+    """Bisect from adversarial images (n, c, h, w) to the boundary: along the line; in linf by a shrinking ball."""
+    delta = (far - x).flatten(1)
+    largest = delta.abs().amax(dim=1) if norm == "linf" else torch.ones(len(x), device=x.device)
+    low, high = torch.zeros_like(largest), largest
+
+    def at(part: Tensor) -> Tensor:
+        moved = delta.clamp(-part[:, None], part[:, None]) if norm == "linf" else delta * part[:, None]
+        return (x.flatten(1) + moved).clamp_(0, 1).view_as(x)
+
+    for _ in range(halvings):
+        middle = (low + high) / 2
+        holds = decisions.one(at(middle))
+        high, low = torch.where(holds, middle, high), torch.where(holds, low, middle)
+    return at(high)
+
+
+def beyond(decisions: Decisions, x: Tensor, found: Tensor) -> Tensor:
+    """Examples (n, c, h, w) pushed a little outward where they then still hold: what is believed of them."""
+    lead = (x + (1 + _SHRUNK) * (found - x)).clamp(0, 1)
+    return torch.where(decisions.one(lead).view(-1, 1, 1, 1), lead, found)
+
+
+def normal(decisions: Decisions, current: Tensor, reach: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Which noises lead beyond the boundary, less the mean (Chen, Jordan & Wainwright 2020, equations 9 and 16).
+
+    Args:
+        decisions: The labels.
+        current: Images at the boundary, shape (n, c, h, w).
+        reach: l2 norm of the noises, shape (n,).
+        count: Noises a sample.
+        generator: Source of the noises.
+
+    Returns:
+        Estimates of the direction that leads across, of l2 norm 1, shape (n, d).
+    """
+    n, flat = len(current), current.flatten(1)
+    weighted, plain = torch.zeros_like(flat), torch.zeros_like(flat)
+    total = torch.zeros(n, device=flat.device)
+    block = max(1, _AT_ONCE // flat.numel())
+    for done in range(0, count, block):
+        some = min(block, count - done)
+        noise = torch.randn((n, some, flat.shape[1]), generator=generator, device=flat.device)
+        tried = (flat[:, None] + normalize(noise, dim=2) * reach[:, None, None]).clamp_(0, 1)
+        noise = tried - flat[:, None]
+        across = decisions.wrong(tried.view(n, some, *current.shape[1:])).to(flat.dtype) * 2 - 1
+        weighted += torch.einsum("nk,nkd->nd", across, noise)
+        plain += noise.sum(dim=1)
+        total += across.sum(dim=1)
+    mean = total / count
+    less = torch.where(mean.abs() == 1, 0.0, mean)  # all on one side: their own mean is the direction
+    return normalize(weighted - less[:, None] * plain, dim=1, eps=1e-30)
+
+
+class Walk(Protocol):
+    """Comes nearer by decisions."""
+
+    def __call__(
+        self, decisions: Decisions, x: Tensor, start: Tensor, *, norm: Norm, queries: int, generator: torch.Generator
+    ) -> Tensor:
+        """Examples near images (m, c, h, w), from starts of another class, with at most so many queries in all."""
+
+
+def by_decisions(
+    walk: Walk,
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: Norm,
+    queries: int,
+    seed: int,
+    pool: Tensor | None,
+) -> AttackResult:
+    """Walk from the nearest image of another class, for every sample that is classified correctly.
+
+    Args:
+        walk: The attack itself.
+        model: Images -> labels.
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        norm: The norm whose distance is to be small.
+        queries: Images that the model is shown for each sample, besides those of the pool.
+        seed: Of what is drawn.
+        pool: Images to start from; ``x`` if there is none.
+    """
+    adversarials, others = x.clone(), x if pool is None else pool
+    if not len(x):
+        return AttackResult(adversarials)
+    with same_draws(x.device, seed):
+        votes = votes_of(model, others)
+        asked = Decisions(model, y, votes=votes)
+        attacked = (~asked.one(x)).nonzero().squeeze(1)
+        decisions = Decisions(model, y[attacked], votes=votes)
+        decisions.asked = asked.asked
+        start, found = starts(decisions, x[attacked], others, norm=norm, seed=seed)
+        rows = attacked[found]
+        if len(rows):
+            decisions.y = y[rows]
+            generator = torch.Generator(x.device).manual_seed(seed)
+            last = votes  # `beyond` asks once more
+            near = walk(decisions, x[rows], start[found], norm=norm, queries=queries - last, generator=generator)
+            adversarials[rows] = beyond(decisions, x[rows], near)
+    return AttackResult(adversarials)

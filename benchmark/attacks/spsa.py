@@ -1,0 +1,52 @@
+"""SPSA: the engine's shrinking search on gradients that are estimated from scores at random signs."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.attacks import Attack, AttackResult, Effort, spent
+from benchmark.attacks.estimation import PROBES, EstimatingOracle, by_estimates
+from benchmark.attacks.nes import QUERIES
+from benchmark.threat import Norm
+
+
+class SignOracle(EstimatingOracle):
+    """Slopes along opposite vectors of signs."""
+
+    def estimate(self, x: Tensor, y: Tensor) -> Tensor:
+        """The mean of slope times signs (Spall 1992; Uesato et al. 2018), shape (n, d)."""
+        n, d = len(x), x[0].numel()
+
+        def signs(count: int) -> Tensor:
+            return torch.randint(0, 2, (n, count, d), generator=self.generator, device=x.device) * 2.0 - 1
+
+        return self.slopes(x, y, signs) / (PROBES // 2)
+
+
+def spsa(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: Norm,
+    effort: Effort,
+    seed: int,
+    pool: Tensor | None,
+    queries: int | None = None,
+) -> AttackResult:
+    """See `benchmark.attacks.estimation.by_estimates`."""
+    budget = spent(queries, QUERIES[effort])
+    return by_estimates(SignOracle, model, x, y, norm=norm, queries=budget, seed=seed, pool=pool)
+
+
+ATTACK = Attack(
+    name="spsa",
+    version=1,
+    title="SPSA: a shrinking search on differences of scores along random signs",
+    paper="after Uesato et al. 2018, arXiv:1802.05666",
+    run=spsa,
+    norms=("linf", "l2"),
+    access="scores",
+    default=False,
+)

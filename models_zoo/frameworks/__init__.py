@@ -1,0 +1,1 @@
+"""Models of other frameworks as torch modules: their forward pass, and its vector–Jacobian product."""
