@@ -24,7 +24,7 @@ from benchmark.board.history import record_change
 from benchmark.board.job import Job
 from benchmark.board.ledger import ledger
 from benchmark.counting import CountingModel
-from benchmark.data import Dataset
+from benchmark.data import Dataset, get_dataset
 from benchmark.data.suites import get_suite
 from benchmark.errors import BenchmarkError, EvidenceError, InputError, WorkspaceError
 from benchmark.evidence.store import EvidenceStore, StoredEvidence
@@ -81,6 +81,9 @@ class Workbench(Protocol):
     @property
     def model(self) -> Callable[[str, str], nn.Module]:
         """A model by slug and digest, kept loaded."""
+
+    def initial(self, slug: str) -> nn.Module | None:
+        """A model as its training began; None if its card states no run."""
 
     def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
         """Another model by slug and digest, of the dataset's label space and image shape."""
@@ -289,6 +292,8 @@ class Attempt:
             dataset=self.dataset,
             suites={name: get_suite(name).on(self.dataset) for name in self.needs.suites},
             splits={name: self.dataset.split(name) for name in self.needs.splits},
+            datasets={name: get_dataset(name) for name in self.needs.datasets},
+            initial=self.runner.initial(self.job.model) if self.needs.initial else None,
             examples=brought,
             sources=self.sources,
             itself=frozenset(

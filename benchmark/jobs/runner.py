@@ -176,6 +176,12 @@ class Runner:
             raise InputError(f"The model {slug!r} has changed since the plan was made; run the command again.")
         return load_model(slug, folders=[self.setting.models], device=self.setting.device)
 
+    def initial(self, slug: str) -> nn.Module | None:
+        """The model as its training began, rebuilt; None if its card states no training run."""
+        from models_zoo.training.finish import initial_model
+
+        return initial_model(get_entry(slug, [self.setting.models]))
+
     def _load_dataset(self, name: str, digest: str) -> Dataset:
         dataset = get_dataset(name)
         if dataset.digest != digest:
