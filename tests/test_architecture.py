@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
     "benchmark.jobs": LIBRARY
     | DATA
-    | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "benchmark.conformance", "db"},
+    | {"benchmark.conformance", "benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
     "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "benchmark.workspace", "db"},
     "benchmark.evidence.store": {"benchmark.errors", "benchmark.evidence.files", "models_zoo.fetch"},
     "benchmark.evidence.files": {"benchmark.errors"},

@@ -47,6 +47,8 @@ MEASURES: list[tuple[str, dict[str, Any]]] = [
     ("curve", {"norm": "l1"}),
     ("curve", {"norm": "linf", "effort": "quick"}),
     ("clever", {"norm": "l2"}),
+    ("verdict", {"norm": "linf", "eps": 0.05}),
+    ("verdict", {"norm": "l2", "eps": 0.25}),
     ("losses", {}),
     ("smoothness", {}),
     ("boundary-thickness", {}),

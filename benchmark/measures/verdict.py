@@ -15,7 +15,7 @@ from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.autoattack import inner_eps
-from benchmark.results import Flag, Output, Score
+from benchmark.results import Flag, Output, Score, Work
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import within
 from benchmark.verification import verify
@@ -100,6 +100,14 @@ class Verdict(Measure[VerdictParameters]):
                 array=array,
             ),
         )
+
+    def work(self, parameters: VerdictParameters, dataset: Dataset) -> Work | None:
+        """As counted where most samples are robust; less of those that the ledger has broken."""
+        if parameters.norm == "linf":
+            return Work(forward=1000, backward=210, steps=2400, operations=56)
+        if parameters.norm in ("l2", "l1"):
+            return Work(forward=265, backward=195, steps=200, operations=105)
+        return None
 
     def run(self, task: Task, parameters: VerdictParameters) -> Result:
         """Attack the samples of the chunk that the ledger does not decide.
