@@ -24,8 +24,13 @@ def _set_environment(before: dict[str, str]) -> None:
     os.environ.update(before)
 
 
+_entered: list[torch.inference_mode] = []
+"""Contexts that stay entered: one that is deleted ends."""
+
+
 def _inference(mode: bool) -> None:
-    torch.inference_mode(mode).__enter__()
+    _entered.append(torch.inference_mode(mode))
+    _entered[-1].__enter__()
 
 
 def _set_device(before: torch.device) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +14,7 @@ from models_zoo.errors import CardError, UnknownEntryError
 
 ENTRIES: Final = Path(__file__).parent / "entries"
 WEIGHTS: Final = Path(__file__).parent / "weights"
+COLLECTIONS: Final = Path(__file__).parent / "collections"
 CARD: Final = "model.toml"
 
 
@@ -54,6 +57,43 @@ def catalogue(folders: Sequence[Path] = (), *, unreadable: list[CardError] | Non
 def present(folders: Sequence[Path] = ()) -> frozenset[str]:
     """The slugs of all models that there are, whatever their cards say."""
     return frozenset(_package_entries()) | {path.parent.name for path in _cards(folders)}
+
+
+def collections() -> Mapping[str, Path]:
+    """The collections of models that the package brings beside its catalogue, by name: a folder each.
+
+    A workspace has their models once they are added to it (`add_collection`).
+    """
+    return {path.name: path for path in sorted(COLLECTIONS.iterdir()) if path.is_dir() and any(path.glob(f"*/{CARD}"))}
+
+
+def add_collection(name: str, models: Path) -> list[str]:
+    """Copy a collection's models into a workspace's folder of models; those that are there already stay.
+
+    Args:
+        name: The collection.
+        models: The workspace's folder of models.
+
+    Returns:
+        Slugs of the models that were added.
+
+    Raises:
+        UnknownEntryError: If there is no such collection.
+        CardError: If another model has a slug of the collection's; nothing is added then.
+    """
+    if name not in collections():
+        raise UnknownEntryError("collection", name, collections())
+    source, there = collections()[name], catalogue([models] if models.is_dir() else [])
+    entries = [read_card(card) for card in sorted(source.glob(f"*/{CARD}"))]
+    for entry in entries:
+        if entry.slug in there and there[entry.slug].digest != entry.digest:
+            raise CardError(f"The workspace has another model {entry.slug!r}; withdraw or rename it, then add {name}.")
+    models.mkdir(exist_ok=True)
+    added = [entry.slug for entry in entries if entry.slug not in there]
+    for slug in added:
+        with tempfile.TemporaryDirectory(prefix=".adding-", dir=models) as staging:
+            shutil.copytree(source / slug, Path(staging) / slug).rename(models / slug)
+    return added
 
 
 def get_entry(slug: str, folders: Sequence[Path] = ()) -> Entry:

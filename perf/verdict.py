@@ -23,6 +23,9 @@ BUDGETS: Final[dict[str, dict[str, float]]] = {
 }
 """Where each model is judged: the budget it was trained for, and published ones of the data's in the other norms."""
 
+SMALL: Final = ("wong2018-mnist-linf0.1", "croce2020-mmr-universal-mnist")
+"""Networks small enough for 200 images; the others are judged on 100."""
+
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Run AutoAttack and the verdict on every model and norm, one process after the other."""
@@ -49,7 +52,7 @@ def tasks(options: Options) -> Iterator[dict[str, Any]]:
                 "model": model,
                 "norm": norm,
                 "eps": eps[0] if isinstance(eps, tuple) else eps,
-                "samples": options.samples or (20 if options.quick else 200),
+                "samples": options.samples or (20 if options.quick else 200 if model in SMALL else 100),
                 "device": options.device,
                 "threads": options.threads,
                 "cifar": str(options.cifar) if options.cifar else None,

@@ -5,41 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from measured import run, value
 from torch import nn
 
 from benchmark.data import get_dataset
 from benchmark.data.corruptions.sequences import EXTRA_NOISES, KINDS, NOISES, frames_of, perspective, sequence
 from benchmark.data.suites import get_suite
 from benchmark.errors import UnknownNameError
-from benchmark.measures import Inputs, Task, get_measure
-
-DIGITS = get_dataset("digits")
-
-
-def task_of(model, n, *, first=0, dataset=DIGITS):
-    x, y = dataset.batch(first, first + n)
-    return Task(model=model, module=model, x=x, y=y, first=first, dataset=dataset)
-
-
-def run(measure, parameters, model, n, *, chunk, dataset=DIGITS, references=()):
-    """All chunks and their summary."""
-
-    def arrays_of(one):
-        parts = [
-            measure.run(task_of(one, min(chunk, n - i), first=i, dataset=dataset), parameters)
-            for i in range(0, n, chunk)
-        ]
-        return {k: np.concatenate([p.arrays[k] for p in parts]) for k in parts[0].arrays}, parts[0].flags
-
-    arrays, flags = arrays_of(model)
-    labels = dataset.labels(0, n)
-    others = {name: arrays_of(one)[0] for name, one in references}
-    return arrays, flags, measure.summarise(Inputs(arrays, labels, others, dataset), parameters)
-
-
-def value(summary, name):
-    found = [s for s in summary.scores if s.name == name]
-    return found[0].value if found else None
+from benchmark.measures import get_measure
 
 
 class Alternating(nn.Module):

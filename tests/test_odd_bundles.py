@@ -49,8 +49,6 @@ def flag(**values):
 
 REFUSED = {
     "negative seconds": chunk(seconds=-5.0),
-    "infinite seconds": chunk(seconds=float("inf")),
-    "seconds that are no number": chunk(seconds=float("nan")),
     "a century of seconds": chunk(seconds=1e12),
     "negative passes": chunk(forward_passes=-1),
     "more passes than a database holds": chunk(forward_passes=10**30),
@@ -66,8 +64,6 @@ REFUSED = {
     "a negative version": evaluation(attack_version=-4),
     "a state that is none": evaluation(state="finished"),
     "a state that is not final": evaluation(state="running"),
-    "a score without a number": score(value=float("nan")),
-    "an infinite score": score(value=float("inf")),
     "an interval the wrong way round": score(low=0.9, high=0.1),
     "a confidence above one": score(confidence=7.0),
     "a score's name without end": score(name="x" * 5000),
@@ -86,6 +82,11 @@ REFUSED = {
     "a protocol without end": lambda manifest: manifest["protocols"][0].update(spec={"measures": "x" * 30_000_000}),
     "a row on a slice of nowhere": lambda manifest: line(manifest).update(cells=[["lines", 1, 10**30]]),
     "a row on a negative slice": lambda manifest: line(manifest).update(cells=[["lines", 1, -20]]),
+    "a method that is no table": evaluation(provenance={"method": 3}),
+    "a method of lists": evaluation(provenance={"method": {"title": ["a"]}}),
+    "packages of lists": evaluation(provenance={"packages": {"torch": ["<b>"]}}),
+    "sources that are no numbers": evaluation(provenance={"sources": {"a": "many"}}),
+    "seconds beyond all numbers": chunk(seconds="1e999"),
     "the same evaluation twice": lambda manifest: manifest["evaluations"].append(line(manifest)),
     "the same chunk twice": lambda manifest: line(manifest)["chunks"].append(line(manifest)["chunks"][0]),
 }
@@ -109,7 +110,7 @@ def test_impossible_values_enter_nothing(packed, other, tmp_path, capsys, name):
     "change",
     [
         flag(message="\x1b[2J\u202eevil <script>alert(1)</script>"),
-        evaluation(provenance={"python": "\x1b]0;x\x07", "packages": {"torch": ["<b>"]}, "method": 3, "cores": -1}),
+        evaluation(provenance={"python": "\x1b]0;x\x07", "packages": {"torch": "<b>"}, "cores": -1, "device": ["a"]}),
         evaluation(
             provenance={"method": {"title": "<script>", "paper": "javascript:alert(1)", "contributor": "\u202ex"}}
         ),

@@ -7,21 +7,31 @@ import math
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 from sklearn import metrics
 from torch import nn
 from torch.nn import functional
 
 from benchmark.cli import run as curveboard
-from benchmark.data import get_dataset
+from benchmark.data import all_datasets, get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
+from benchmark.jobs.job import make_job
+from benchmark.jobs.protocol import get_protocol
 from benchmark.measures import Inputs, Task, get_measure
-from benchmark.measures.calibration import confidences, ece, reliability, temperature
+from benchmark.measures.calibration import confidences, diagram, ece, reliability, temperature
 from benchmark.measures.flatness import movable
+from benchmark.measures.initialisation import distances
 from benchmark.measures.membership import advantage
 from benchmark.measures.ood import auroc, fpr95
 from benchmark.measures.sharpness import GRID
 from benchmark.measures.weight_norms import norms_of_weights
-from models_zoo import load_model
+from models_zoo import get_entry, load_model
+from models_zoo.cards import read_card
+from models_zoo.errors import CardError
+from models_zoo.loading import load_entry
+from models_zoo.training.finish import initial_model, write_submission
+from models_zoo.training.grid import make_run
+from models_zoo.training.loop import train
 
 N, SHAPE, CLASSES = 12, (1, 4, 4), 3
 
@@ -174,6 +184,15 @@ class TestCalibration:
         labels = (rng.random((4000, 1)) > p.cumsum(1)).sum(1)
         assert temperature(3 * logits, labels) == pytest.approx(3, rel=0.05)
 
+    def test_the_diagram_is_each_bins_accuracy_with_its_exact_interval(self):
+        confidence = np.repeat([0.95, 0.5], [10, 4])
+        right = np.concatenate([np.arange(10) < 7, np.arange(4) < 4])
+        table = diagram(confidence, right)
+        assert np.flatnonzero(np.isfinite(table.values)).tolist() == [7, 14]
+        assert table.values[[7, 14]].tolist() == [1, 0.7]
+        exact = binomtest(7, 10).proportion_ci(method="exact")
+        assert (table.low[14], table.high[14]) == pytest.approx((exact.low, exact.high))
+
     def test_the_measure_says_it_all(self):
         scores, _, summary = measured("calibration", task_of(Linear(), n=60))
         assert summary.tables["reliability"].values.shape == (3, 15)
@@ -200,12 +219,27 @@ class TestDetection:
         for against in ("noise", "digits"):
             measure = get_measure("ood")
             parameters = measure.Parameters(against=against)
-            result = measure.run(Task(model, model, x, y, seed=1), parameters)
+            others = {name: get_dataset(name) for name in measure.needs(parameters).datasets}
+            result = measure.run(Task(model, model, x, y, seed=1, datasets=others), parameters)
             scores = {s.name: s.value for s in measure.summarise(Inputs(result.arrays, y.numpy()), parameters)}
+            assert set(scores) == {output.name for output in measure.outputs(parameters, get_dataset("digits"))}
             if against == "digits":
-                assert scores["auroc"] == pytest.approx(0.5)
+                assert scores["auroc-digits"] == pytest.approx(0.5)
             else:
                 assert scores["auroc"] > 0.6
+
+    def test_the_stated_sets_of_a_dataset_are_asked_for_by_name(self):
+        wanted = [p.against for m, p in get_protocol("ood").wanted(get_dataset("mnist")) if m.name == "ood"]
+        assert wanted == ["noise", "fashion_mnist"]
+        for dataset in all_datasets().values():
+            assert set(dataset.outside) <= set(all_datasets()) - {dataset.name}
+
+    def test_the_other_sets_digest_is_part_of_the_key(self):
+        measure = get_measure("ood")
+        job = make_job(
+            measure, measure.Parameters("fashion_mnist"), get_entry("digits-16-16"), get_dataset("digits"), n=9
+        )
+        assert job.needs == {"dataset:fashion_mnist": get_dataset("fashion_mnist").digest}
 
 
 class TestFairness:
@@ -281,6 +315,68 @@ class TestWeights:
 
         with pytest.raises(UnsupportedModelError, match="no weights that could be moved"):
             movable(Nothing())
+
+
+class TestInitialisation:
+    def test_one_step_of_gradient_descent_moves_a_linear_model_by_lr_times_its_gradient(self, tmp_path):
+        run = make_run(
+            recipe="standard",
+            dataset="digits",
+            architecture="mlp",
+            arguments={"inputs": 64, "hidden": [], "outputs": 10},
+            parameters={},
+            settings={"epochs": 1, "batch_size": 1297, "lr": 0.3, "momentum": 0.0, "dtype": "float64"},
+            seed=5,
+        )
+        write_submission(run, train(run), tmp_path, slug="step")
+        entry = read_card(tmp_path / "model.toml")
+        torch.manual_seed(5)
+        layer = nn.Linear(64, 10).double()
+        x, y = get_dataset("digits").split("train").load()
+        flat = x.double().flatten(1)
+        p = layer(flat).softmax(1).detach() - functional.one_hot(y, 10)
+        gradient = p.T @ flat / len(x)
+        task = dataclasses.replace(task_of(load_entry(entry), y=torch.zeros(N)), initial=initial_model(entry))
+        scores, _, _ = measured("initialisation", task)
+        assert scores["l2"].value == pytest.approx(0.3 * float(gradient.norm()), rel=1e-5)
+        assert scores["spectral"].value == pytest.approx(
+            0.09 * float(torch.linalg.svdvals(gradient).max()) ** 2, rel=1e-5
+        )
+        relative = scores["l2"].value / float(layer.weight.detach().norm())
+        assert scores["relative"].value == pytest.approx(relative, rel=1e-5)
+
+    def test_kernels_that_begin_at_training_images_and_preprocessing_are_rebuilt(self, tmp_path):
+        run = make_run(
+            recipe="standard",
+            dataset="digits",
+            architecture="gaussian_kernel",
+            arguments={"inputs": 64, "centres": 16, "outputs": 10, "gamma": 0.5},
+            parameters={},
+            settings={"epochs": 1, "lr": 1e-30, "validation": 600},
+            preprocessing=({"kind": "bit_depth", "bits": 3},),
+            seed=2,
+        )
+        write_submission(run, train(run), tmp_path, slug="kernels")
+        entry = read_card(tmp_path / "model.toml")
+        found = distances(load_entry(entry), initial_model(entry))
+        assert found["l2"] < 1e-25
+        settings = {**entry.training_run["settings"], "validation": 0}  # then it begins at other images
+        other = dataclasses.replace(entry, training_run={**entry.training_run, "settings": settings})
+        assert distances(load_entry(entry), initial_model(other))["l2"] > 0.1
+
+    def test_a_model_whose_card_states_no_run_is_told(self):
+        with pytest.raises(UnsupportedModelError, match="states no run of `curveboard train`"):
+            measured("initialisation", task_of(Linear()))
+
+    def test_a_run_of_another_network_is_refused(self):
+        with pytest.raises(InputError, match="builds another network"):
+            distances(Linear(), nn.Linear(16, 4))
+
+    @pytest.mark.parametrize("run", [{"seed": 0}, {"recipe": "standard"}, {"recipe": "standard", "seed": -1}])
+    def test_a_strangers_card_that_states_half_a_run_is_refused(self, run):
+        entry = dataclasses.replace(get_entry("digits-16-16"), training_run=run)
+        with pytest.raises(CardError, match=r"training\.run has the recipe"):
+            initial_model(entry)
 
 
 class TestFlatness:
@@ -375,7 +471,9 @@ def test_the_protocol_of_analyses_is_evaluated_and_published_whole(tmp_path, cap
     capsys.readouterr()
     assert curveboard(["show", "digits-16-16", "--json", *workspace]) == 0
     shown = json.loads(capsys.readouterr().out)
-    assert {evaluation["state"] for evaluation in shown["evaluations"]} == {"done"}
+    states = {evaluation["measure"]: evaluation["state"] for evaluation in shown["evaluations"]}
+    assert states.pop("initialisation") == "unsupported"  # the embedded cards state no run
+    assert set(states.values()) == {"done"}
     assert curveboard(["publish", *workspace]) == 0
     page = (tmp_path / "board/public/boards/digits-15-analyses/models/digits-16-16/index.html").read_text()
     for title in ("Boundary thickness", "Average flatness", "Robust gap", "Reliability", "Worst class under PGD"):

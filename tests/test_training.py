@@ -3,30 +3,42 @@
 import dataclasses
 import json
 import math
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
 
 from benchmark.attacks import get_attack
 from benchmark.cli import run as curveboard
-from benchmark.data import get_dataset
+from benchmark.data import Split, get_dataset, manifest_digest
 from benchmark.errors import UnknownNameError
 from benchmark.threat.ascent import ascend, steepest
-from models_zoo import architectures
+from models_zoo import architectures, training
 from models_zoo.cards import read_card
+from models_zoo.catalogue import catalogue, collections
 from models_zoo.errors import TrainingError
+from models_zoo.fetch import sha256_of
 from models_zoo.loading import load_entry
+from models_zoo.training import loop
 from models_zoo.training.awp import perturbed_weights
-from models_zoo.training.finish import finished, write_submission
+from models_zoo.training.finish import About, finished, run_table, write_submission
 from models_zoo.training.grid import make_run, read_grid
 from models_zoo.training.loop import CHECKPOINT, Run, train
 from models_zoo.training.recipe import Step, get_recipe, recipes
 from models_zoo.training.samples import augmented, held_out, training_samples
 from models_zoo.training.settings import Settings, from_values
 
+GRIDS = Path(training.__file__).parent / "grids"
 QUICK = {"epochs": 2, "batch_size": 64, "optimiser": "adamw", "lr": 2e-3, "schedule": "cosine", "augmentation": "none"}
 MLP = {"inputs": 64, "hidden": [32], "outputs": 10}
 
@@ -331,6 +343,25 @@ class TestArchitectures:
         trained = train(run)
         assert trained.epochs[-1].loss < trained.epochs[0].loss
 
+    def test_resnet_32_learns_43_traffic_signs_with_cross_lipschitz(self, monkeypatch):
+        # Synthetic signs of GTSRB's shape and classes, each class a colour: the paper's largest case, on little data.
+        rng = np.random.default_rng(0)
+        labels = np.arange(0, 43, 3)
+        images = np.broadcast_to(rng.integers(0, 256, (15, 3, 1, 1)), (15, 3, 32, 32)).astype(np.uint8)
+        split = Split(15, manifest_digest(images, labels, levels=255), lambda: (images, labels))
+        signs = dataclasses.replace(get_dataset("gtsrb"), splits={"train": split})
+        monkeypatch.setattr(loop, "get_dataset", lambda name: signs)
+        run = make_run(
+            recipe="cross-lipschitz",
+            dataset="gtsrb",
+            architecture="resnet_cifar",
+            arguments={"depth": 32, "width": 4, "classes": 43},
+            parameters={"weight": 1e-4, "adversarial": True},
+            settings={"epochs": 2, "batch_size": 15, "lr": 0.05},
+        )
+        trained = train(run)
+        assert trained.epochs[-1].loss < trained.epochs[0].loss
+
 
 class TestSubmission:
     def test_the_card_says_how_it_was_trained(self, tmp_path):
@@ -417,6 +448,102 @@ class TestGrid:
         assert curveboard(["train", "--grid", str(path), "-o", str(out)]) == 0
         assert "0 to train" in capsys.readouterr().out
         assert {f: f.stat().st_mtime_ns for f in out.rglob("*.safetensors")} == stamps
+
+    def test_killed_and_interrupted_at_random_it_ends_in_the_same_bytes(self, tmp_path):
+        path, out = tmp_path / "grid.toml", tmp_path / "out"
+        path.write_text(GRID.replace("epochs = 1", "epochs = 40"))
+        command = [sys.executable, "-m", "curveboard", "train", "--grid", str(path), "-o", str(out), "-j", "2"]
+        draw = random.Random(0)
+        for signal_sent in (signal.SIGKILL, signal.SIGINT):
+            process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+            checkpoints_before = {p: p.stat().st_mtime_ns for p in out.rglob("*.ckpt")}
+            while {p: p.stat().st_mtime_ns for p in out.rglob("*.ckpt")} == checkpoints_before:
+                assert process.poll() is None
+                time.sleep(0.01)
+            time.sleep(draw.random() / 10)
+            process.send_signal(signal_sent)
+            assert process.wait(60) in (-signal.SIGKILL, 130)
+        assert list(out.rglob("*.ckpt"))  # something was in progress
+        assert curveboard(["train", "--grid", str(path), "-o", str(out)]) == 0
+        for slug, run in read_grid(path).runs.items():
+            assert (out / slug / f"{slug}.safetensors").read_bytes() == save(dict(train(run).state))
+            assert not (out / slug / CHECKPOINT).exists()
+
+    def test_a_run_that_fails_keeps_no_other_from_being_trained(self, tmp_path, capsys):
+        path, out = tmp_path / "grid.toml", tmp_path / "out"
+        path.write_text(
+            GRID.replace("lr = 4e-3", 'lr = 1e30, optimiser = "sgd"').replace("seeds = [0, 1]", "seeds = [0]")
+        )
+        assert curveboard(["train", "--grid", str(path), "-o", str(out)]) == 1
+        printed = capsys.readouterr()
+        assert "grid-w8-at-s0: failed: The loss became" in printed.out
+        assert "1 of 2 runs failed" in printed.err
+        assert [p.stem for p in out.rglob("*.safetensors")] == ["grid-w8-std-s0"]
+
+    def test_a_choice_may_have_seeds_of_its_own(self, tmp_path):
+        path = tmp_path / "grid.toml"
+        path.write_text(GRID.replace('label = "at"', 'label = "at"\nseeds = [2]'))
+        assert list(read_grid(path).runs) == ["grid-w8-std-s0", "grid-w8-std-s1", "grid-w8-at-s2"]
+
+    def test_the_cards_of_a_grid_say_its_choices_authors_and_licence(self, tmp_path):
+        path = tmp_path / "grid.toml"
+        path.write_text('authors = ["A. Person"]\nlicence = "MIT"\n' + GRID)
+        grid = read_grid(path)
+        assert grid.about("grid-w8-at-s1") == About("w8 · at · seed 1", ("A. Person",), "MIT")
+
+
+class TestCollections:
+    def test_the_shipped_networks_are_small_whole_and_say_their_recipe(self):
+        folder = collections()["digits"]
+        cards = [read_card(path) for path in sorted(folder.glob("*/model.toml"))]
+        grid = read_grid(GRIDS / "digits.toml")
+        assert {entry.slug for entry in cards} == set(grid.runs)
+        assert len(cards) >= 60
+        for entry in cards:
+            run = grid.runs[entry.slug]
+            assert entry.training_run == run_table(run)
+            assert (entry.architecture, entry.arguments) == (run.architecture, run.built_with)
+            assert entry.licence == "MIT"
+            (weights,) = entry.weights
+            assert weights.size <= 30_000
+            assert sha256_of(entry.folder / weights.name) == weights.sha256
+
+    @pytest.mark.parametrize(
+        "slug", ["grid-w16-at-wd0-last-s0", "grid-w48-std-wd1-best-s0", "grid-w24x2-awp-wd0-last-s0"]
+    )
+    def test_they_classify_digits(self, slug):
+        model = load_entry(read_card(collections()["digits"] / slug / "model.toml"))
+        x, y = get_dataset("digits").load(200)
+        assert (model(x).argmax(1) == y).double().mean() > 0.8
+
+    def test_a_collection_is_added_once_and_is_in_the_catalogue_of_that_workspace_alone(self, tmp_path, capsys):
+        place = ["-w", str(tmp_path / "board")]
+        assert curveboard(["init", str(tmp_path / "board")]) == 0
+        capsys.readouterr()
+        assert curveboard(["zoo", "add"]) == 0
+        assert "digits: 96 models" in capsys.readouterr().out
+        assert curveboard(["zoo", "add", "digits", *place]) == 0
+        assert "96 models added" in capsys.readouterr().out
+        assert curveboard(["zoo", "add", "digits", *place]) == 0
+        assert "0 models added" in capsys.readouterr().out
+        assert "grid-w16-std-wd0-last-s0" in catalogue([tmp_path / "board/models"])
+        assert not any(slug.startswith("grid-") for slug in catalogue())
+
+    def test_a_model_of_the_same_name_is_not_overwritten(self, tmp_path, capsys):
+        place = ["-w", str(tmp_path / "board")]
+        assert curveboard(["init", str(tmp_path / "board")]) == 0
+        own = tmp_path / "board/models/grid-w16-std-wd0-last-s0"
+        shutil.copytree(collections()["digits"] / own.name, own)
+        card = own / "model.toml"
+        card.write_text(card.read_text().replace("inputs = 64", "inputs = 65"))
+        assert curveboard(["zoo", "add", "digits", *place]) == 1
+        assert "another model 'grid-w16-std-wd0-last-s0'" in capsys.readouterr().err
+        assert [path.name for path in (tmp_path / "board/models").iterdir()] == [own.name]
+
+    def test_an_unknown_collection_is_named_with_the_nearest(self, tmp_path, capsys):
+        assert curveboard(["init", str(tmp_path / "board")]) == 0
+        assert curveboard(["zoo", "add", "digit", "-w", str(tmp_path / "board")]) == 1
+        assert "'digits'" in capsys.readouterr().err
 
 
 class TestCommand:

@@ -18,6 +18,8 @@ _FIRST: Final = 1e-6
 
 _FIRST_OF_RANDOMISED: Final = 0.02
 
+_AGAIN: Final = 3
+
 _SAFETY: Final = 2.0
 """How many times what verification asks for: it measures its own rounding anew, among other images."""
 
@@ -48,6 +50,17 @@ def pushed_outward(
     Returns:
         Shape of ``x``; the candidate itself where nothing holds.
     """
+    for _ in range(_AGAIN):
+        result = _pushed(model, x, y, candidates, targets=targets, fallback=fallback)
+        if torch.equal(result, candidates):
+            break
+        candidates = result  # what was pushed alone is looked at again among all, where the rounding is another
+    return candidates
+
+
+def _pushed(
+    model: nn.Module, x: Tensor, y: Tensor, candidates: Tensor, *, targets: Tensor | None, fallback: Tensor | None
+) -> Tensor:
     result = candidates.clone()
     first = verify(model, x, y, candidates, targets=targets, safety=_SAFETY)
     moved = (candidates != x).flatten(1).any(dim=1).cpu()

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, device: str, *, as_json: bool) -> None:
     """The jobs with their costs; with the datasets, those that have never run are estimated too."""
+    from benchmark.board.job import brief
     from benchmark.jobs.estimate import estimates
 
     with place.database.read() as session:
@@ -30,7 +31,7 @@ def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, de
             "model": job.model,
             "dataset": f"{job.dataset}[:{job.n}]",
             "measure": job.measure,
-            "parameters": " ".join(f"{k}={v}" for k, v in job.parameters.items() if v is not None),
+            "parameters": " ".join(f"{k}={brief(v)}" for k, v in job.parameters.items() if v is not None),
             "reason": job.reason,
             "passes": f"{cost.passes:,.0f}" if cost else "?",
             "time": _job_time(cost),

@@ -140,42 +140,24 @@ def _train(run: Run, folder: Path, *, slug: str, device: str, report: Any) -> No
 
 
 def _train_grid(path: Path, output: Path, *, jobs: int, device: str) -> None:
-    """Train what is missing of a grid; one run that fails keeps no other from being trained."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
+    """Train what is missing of a grid."""
     from models_zoo.training.finish import finished
     from models_zoo.training.grid import read_grid
+    from models_zoo.training.many import Ended, train_many
 
     grid = read_grid(path)
     missing = {slug: run for slug, run in grid.runs.items() if not finished(run, output / slug)}
     click.echo(f"{len(grid.runs)} runs, {len(missing)} to train.")
-    failed = 0
-    with ProcessPoolExecutor(min(jobs, max(len(missing), 1)), multiprocessing.get_context("spawn")) as pool:
-        futures = {pool.submit(_one, run, output / slug, slug, device): slug for slug, run in missing.items()}
-        for number, future in enumerate(as_completed(futures), 1):
-            text, ok = future.result()
-            failed += not ok
-            click.echo(f"[{number}/{len(missing)}] {futures[future]}: {text}")
-    if failed:
+    about = {slug: grid.about(slug) for slug in missing}
+    seen: list[Ended] = []
+
+    def report(ended: Ended) -> None:
+        seen.append(ended)
+        state = "" if ended.state == "done" else f"{ended.state}: "
+        click.echo(f"[{len(seen)}/{len(missing)}] {ended.slug}: {state}{ended.text}")
+
+    train_many(missing, output, about=about, workers=jobs, device=device, report=report)
+    if any(ended.state == "stopped" for ended in seen):
+        raise click.Abort
+    if failed := sum(ended.state == "failed" for ended in seen):
         raise click.ClickException(f"{failed} of {len(missing)} runs failed; the others are in {output}.")
-
-
-def _one(run: Run, folder: Path, slug: str, device: str) -> tuple[str, bool]:
-    """One run of a grid, in a process of its own."""
-    import torch
-
-    from benchmark.errors import BenchmarkError
-    from models_zoo.errors import ZooError
-    from models_zoo.training.finish import write_submission
-    from models_zoo.training.loop import train
-
-    torch.set_num_threads(1)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trained = train(run, folder=folder, device=device)
-        write_submission(run, trained, folder, slug=slug)
-    except (BenchmarkError, ZooError, OSError) as error:
-        return f"failed: {error}", False
-    last = trained.epochs[trained.kept - 1]
-    return f"training accuracy {last.accuracy:.1%}. {' '.join(trained.notes)}".rstrip(), True

@@ -1,4 +1,4 @@
-"""``curveboard zoo``: the cache of public files, and the embedded models' training."""
+"""``curveboard zoo``: the cache of public files, collections of models, and the embedded models' training."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @click.group()
 def command() -> None:
-    """Fetch, seed and retrain the zoo's files."""
+    """Fetch, seed and retrain the zoo's files; add collections of models."""
 
 
 @command.command()
@@ -75,6 +75,23 @@ def train(slugs: tuple[str, ...], output: Path) -> None:
         shipped = read_arrays(WEIGHTS / f"{slug}.safetensors", f"{slug}.safetensors")
         furthest = max(float((state[name] - value).abs().max()) for name, value in shipped.items())
         click.echo(f"{slug}: largest difference from the shipped weights {furthest:.2g}")
+
+
+@command.command()
+@click.argument("names", nargs=-1)
+@place_options
+def add(place: Place, names: tuple[str, ...]) -> None:
+    """Add the models of the collections called NAMES to the workspace; without a name, list the collections.
+
+    They are networks that `curveboard train --grid` has made; each card says how.
+    """
+    from models_zoo.catalogue import CARD, add_collection, collections
+
+    for name, folder in collections().items() if not names else ():
+        click.echo(f"{name}: {len(list(folder.glob(f'*/{CARD}')))} models")
+    for name in names:
+        added = add_collection(name, place.workspace.models)
+        click.echo(f"{name}: {len(added)} models added. Next: curveboard evaluate --protocol analyses")
 
 
 def _wanted(place: Place) -> list[RemoteFile]:

@@ -95,6 +95,7 @@ class Dataset:
         at: Which split this is.
         splits: The other splits by name.
         resizing: How images came to this size, in words; empty if as published.
+        outside: Names of datasets that show none of its classes: what out-of-distribution detection is measured on.
     """
 
     name: str
@@ -113,6 +114,7 @@ class Dataset:
     at: str = "test"
     splits: Mapping[str, Split] = field(default_factory=dict)
     resizing: str = ""
+    outside: tuple[str, ...] = ()
 
     @property
     def n_classes(self) -> int:

@@ -52,6 +52,7 @@ def _evaluation(values: Mapping[str, Any], size: int) -> None:
     for _, _, slice_ in values["cells"]:
         _whole("a row's slice", slice_, 1, size)
     _json("a provenance", values["provenance"])
+    _provenance(values["provenance"])
     _text("a reason", values["reason"] or "")
     _moment(values["finished_at"])
     starts = [chunk["start"] for chunk in values["chunks"]]
@@ -67,6 +68,19 @@ def _evaluation(values: Mapping[str, Any], size: int) -> None:
         _flag(flag)
     for score in values["scores"]:
         _score(score)
+
+
+def _provenance(values: Mapping[str, Any]) -> None:
+    """Refuse what the readers of a provenance would stumble over: the boards, the credit, the pages."""
+    for name in ("method", "packages", "sources"):
+        if not isinstance(values.get(name, {}), dict):
+            raise TypeError(f"a provenance's {name} is {str(values[name])[:40]!r}, no table")
+    for name, value in values.get("method", {}).items():
+        _text(f"a method's {name}", value or "")
+    for name, value in values.get("sources", {}).items():
+        _whole(f"a number of examples from {name[:80]!r}", value, 0, LARGEST)
+    for name, value in values.get("packages", {}).items():
+        _text(f"the version of {name[:80]!r}", value or "")
 
 
 def _score(score: Mapping[str, Any]) -> None:

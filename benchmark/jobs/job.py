@@ -9,8 +9,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from benchmark.board.job import Job
-from benchmark.data import Dataset
+from benchmark.board.job import Job, digest
+from benchmark.data import Dataset, get_dataset
 from benchmark.data.suites import get_suite
 from benchmark.errors import BenchmarkError
 from benchmark.measures import Measure, Needs
@@ -62,7 +62,7 @@ def make_job(
         parameters=_plain(dataclasses.asdict(parameters)),
         changed=changed_parameters(measure, parameters),
         seed=seed,
-        needs=_digests(measure.needs(parameters), dataset, models or {}),
+        needs=_digests(measure.needs(parameters), entry, dataset, models or {}),
         outputs=_plain(outputs),
         notes=notes or {},
         reason=reason,
@@ -86,9 +86,13 @@ def _plain(values: Any) -> Any:
     return json.loads(json.dumps(values))
 
 
-def _digests(needs: Needs, dataset: Dataset, models: Mapping[str, str]) -> dict[str, str]:
-    """Digests of suites, splits, reference and source models; empty where there is none, which the run will say."""
+def _digests(needs: Needs, entry: Entry, dataset: Dataset, models: Mapping[str, str]) -> dict[str, str]:
+    """Digests of all that is needed beside model and samples; empty where there is none, which the run will say."""
     found = {}
+    if needs.initial:
+        found["initial"] = digest(entry.training_run) if entry.training_run else ""
+    for name in needs.datasets:
+        found[f"dataset:{name}"] = _or_empty(lambda name=name: get_dataset(name).digest)
     for name in needs.suites:
         found[f"suite:{name}"] = _or_empty(lambda name=name: get_suite(name).on(dataset).digest)
     for name in needs.splits:
@@ -100,9 +104,9 @@ def _digests(needs: Needs, dataset: Dataset, models: Mapping[str, str]) -> dict[
     return found
 
 
-def _or_empty(digest: Any) -> str:
+def _or_empty(found: Any) -> str:
     try:
-        return str(digest())
+        return str(found())
     except BenchmarkError:
         return ""
 

@@ -72,7 +72,7 @@ class Protocol:
 
 
 def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, Any]]:
-    """Replace what stands for the dataset's own: ``"*"``, and ``eps`` and ``reference`` by name."""
+    """Replace what stands for the dataset's own: ``"*"``, and eps, references and sets by name."""
     choices: dict[str, list[Any]] = {}
     if settings.get("attack") == "*":
         chosen = (a for a in attacks().values() if a.default and settings.get("norm", a.norms[0]) in a.norms)
@@ -80,6 +80,8 @@ def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, A
     if settings.get("eps") in ("reference", "published"):
         published = list(dataset.eps.get(settings["norm"], ()))
         choices["eps"] = published if settings["eps"] == "published" else published[:1]
+    if settings.get("against") == "stated":
+        choices["against"] = ["noise", *dataset.outside]
     for name, kind in (("suite", Suite), ("sequences", Sequences)):
         if settings.get(name) == "*":
             fitting = (suite.on(dataset) for suite in suites().values() if isinstance(suite, kind) and suite.default)

@@ -18,8 +18,9 @@ from benchmark.board.job import Job
 from benchmark.data import Dataset, get_dataset
 from benchmark.errors import BenchmarkError, InputError, UnsupportedModelError
 from benchmark.evidence.store import EvidenceStore
-from benchmark.jobs.attempt import Attempt, InfrastructureError, WaitingError
+from benchmark.jobs.attempt import Attempt
 from benchmark.jobs.lease import Again, DeadlyError, LostLeaseError, claim, kept_alive
+from benchmark.jobs.workbench import InfrastructureError, WaitingError
 from benchmark.memory import out_of_memory
 from db.errors import DatabaseError
 from db.schema import State
@@ -175,6 +176,12 @@ class Runner:
         if entry.digest != digest:
             raise InputError(f"The model {slug!r} has changed since the plan was made; run the command again.")
         return load_model(slug, folders=[self.setting.models], device=self.setting.device)
+
+    def initial(self, slug: str) -> nn.Module | None:
+        """The model as its training began, rebuilt; None if its card states no training run."""
+        from models_zoo.training.finish import initial_model
+
+        return initial_model(get_entry(slug, [self.setting.models]))
 
     def _load_dataset(self, name: str, digest: str) -> Dataset:
         dataset = get_dataset(name)

@@ -35,14 +35,16 @@ Arrays = Mapping[str, NDArray[Any]]
 class Needs:
     """What a measure needs besides a classifier and the samples of the slice.
 
-    The digests of suites, splits, reference and source models enter the evaluation's key.
+    The digests of suites, splits, other datasets, reference and source models and of the training run enter the key.
 
     Attributes:
         gradients: Gradients of the logits with respect to the images.
         graph: The structure of the module, to trace it.
         pool: Images to start from (`Task.pool`).
         ledger: The distances known so far (`Task.distances`).
+        initial: The model as its training began, rebuilt from the seed on its card (`Task.initial`).
         suites: Suites of the dataset, by name (`Task.suites`).
+        datasets: Other datasets, by name (`Task.datasets`).
         splits: Other splits of the dataset, by name, for instance ``"train"`` (`Task.splits`).
         references: Slugs of models whose arrays of the same measure and parameters `Measure.summarise` is to see.
         sources: Slugs of models of the same label space and image shape that `Measure.run` is to have (`Task.sources`).
@@ -54,7 +56,9 @@ class Needs:
     graph: bool = False
     pool: bool = False
     ledger: bool = False
+    initial: bool = False
     suites: tuple[str, ...] = ()
+    datasets: tuple[str, ...] = ()
     splits: tuple[str, ...] = ()
     references: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -81,6 +85,9 @@ class Task:
         dataset: The dataset; None in tests that have none.
         suites: The suites that the measure needs, made of the dataset; their batches come on the CPU.
         splits: The splits that the measure needs; their batches come on the CPU.
+        datasets: The other datasets that the measure needs; their batches come on the CPU.
+        initial: If the measure needs it, the model as its training began, on the CPU; None where the card states no
+            training run of the zoo's.
         examples: The adversarial examples that the measure needs, one for each sample, shape of ``x``.
         sources: The other models that the measure needs, by slug, in eval mode, their passes counted.
         itself: Those of them that are the classifier itself, by their digest.
@@ -97,6 +104,8 @@ class Task:
     dataset: Dataset | None = None
     suites: Mapping[str, Suite | Sequences] = field(default_factory=dict)
     splits: Mapping[str, Dataset] = field(default_factory=dict)
+    datasets: Mapping[str, Dataset] = field(default_factory=dict)
+    initial: nn.Module | None = None
     examples: Tensor | None = None
     sources: Mapping[str, nn.Module] = field(default_factory=dict)
     itself: frozenset[str] = frozenset()

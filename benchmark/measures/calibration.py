@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax, softmax
 
+from benchmark.curve import proportion_interval
 from benchmark.measures import Inputs, Measure, Result, Task
-from benchmark.measures.means import CONFIDENCE, scalar
+from benchmark.measures.means import CONFIDENCE, bootstrap_score, scalar
 from benchmark.results import GridAxis, Output, Score, Summary, Table, Work
 
 if TYPE_CHECKING:
@@ -56,6 +57,14 @@ RELIABILITY: Final = Output(
         GridAxis("confidence up to", tuple(f"{(i + 1) / BINS:.2f}" for i in range(BINS))),
     ),
 )
+DIAGRAM: Final = Output(
+    "diagram",
+    "trace",
+    "Accuracy by confidence",
+    "Reliability diagram: accuracy of the images in each of 15 bins of confidence; calibrated is the dashed line.",
+    unit="share",
+    axes=(GridAxis("confidence", tuple(f"{(i + 0.5) / BINS:.3f}" for i in range(BINS)), unit="share"),),
+)
 
 
 @dataclass(frozen=True)
@@ -67,15 +76,15 @@ class Calibration(Measure[CalibrationParameters]):
     """Expected calibration error with its bias, adaptive bins, and a temperature fitted on held-out images."""
 
     name = "calibration"
-    version = 1
+    version = 2
     title = "Calibration of the softmax confidence"
     paper = "Guo et al. 2017, arXiv:1706.04599"
     chunk = 500
     Parameters = CalibrationParameters
 
     def outputs(self, parameters: CalibrationParameters, dataset: Dataset) -> Sequence[Output]:
-        """Five scalars and the reliability diagram."""
-        return ECE, BIAS, ADAPTIVE, SCALED, TEMPERATURE, RELIABILITY
+        """Five scalars, the reliability diagram and its numbers."""
+        return ECE, BIAS, ADAPTIVE, SCALED, TEMPERATURE, RELIABILITY, DIAGRAM
 
     def work(self, parameters: CalibrationParameters, dataset: Dataset) -> Work | None:
         """One forward pass."""
@@ -103,27 +112,23 @@ class Calibration(Measure[CalibrationParameters]):
         spread = [ece(confidence[i], right[i]) for i in drawn]
         return Summary(
             scores=[
-                _score(ECE, ece(confidence, right), spread),
+                bootstrap_score(ECE, ece(confidence, right), spread),
                 Score(BIAS.name, float(np.mean(by_chance)), unit=BIAS.unit),
-                _score(
+                bootstrap_score(
                     ADAPTIVE,
                     ece(confidence, right, adaptive=True),
                     [ece(confidence[i], right[i], adaptive=True) for i in drawn],
                 ),
-                _score(
+                bootstrap_score(
                     SCALED, ece(*confidences(scaled, labels)), [ece(*confidences(scaled[i], labels[i])) for i in drawn]
                 ),
                 Score(TEMPERATURE.name, float(np.mean(fitted))),
             ],
-            tables={RELIABILITY.name: Table(np.stack(reliability(confidence, right)))},
+            tables={
+                RELIABILITY.name: Table(np.stack(reliability(confidence, right))),
+                DIAGRAM.name: diagram(confidence, right),
+            },
         )
-
-
-def _score(output: Output, value: float, resampled: Sequence[float]) -> Score:
-    low, high = np.quantile(resampled, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return Score(
-        output.name, value, min(float(low), value), max(float(high), value), CONFIDENCE, output.unit, output.direction
-    )
 
 
 def confidences(logits: Floats, labels: NDArray[np.int64]) -> tuple[Floats, NDArray[np.bool_]]:
@@ -156,6 +161,16 @@ def reliability(confidence: Floats, right: NDArray[np.bool_]) -> tuple[Floats, F
         accuracy = np.bincount(index, weights=right, minlength=BINS) / count
         mean = np.bincount(index, weights=confidence, minlength=BINS) / count
     return accuracy, mean, count / max(len(confidence), 1)
+
+
+def diagram(confidence: Floats, right: NDArray[np.bool_]) -> Table:
+    """The accuracy in each bin with its Clopper–Pearson interval; NaN in an empty bin."""
+    accuracy, _, share = reliability(confidence, right)
+    low, high = np.full(BINS, np.nan), np.full(BINS, np.nan)
+    for k in np.flatnonzero(share):
+        count = round(share[k] * len(confidence))
+        low[k], high[k] = proportion_interval(round(accuracy[k] * count), count, confidence=CONFIDENCE)
+    return Table(accuracy, low, high, CONFIDENCE)
 
 
 def temperature(logits: Floats, labels: NDArray[np.int64]) -> float:

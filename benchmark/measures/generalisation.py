@@ -13,7 +13,7 @@ from benchmark.attacks import get_attack, run_attack
 from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.curve import CurveParameters
-from benchmark.measures.means import CONFIDENCE
+from benchmark.measures.means import CONFIDENCE, percentiles
 from benchmark.measures.members import training_batch
 from benchmark.results import GridAxis, Output, Score, Summary, Table
 from benchmark.threat.budget import within
@@ -108,7 +108,7 @@ class Gap(Measure[GapParameters]):
         rng = np.random.default_rng(0)
         gaps = robust[0].mean(axis=1) - robust[1].mean(axis=1)
         drawn = np.stack([_resampled(robust, rng) for _ in range(RESAMPLES)])
-        low, high = np.quantile(drawn, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0)
+        low, high = percentiles(drawn)
         ends = float(low[-1]), float(high[-1])
         score = Score("reference", float(gaps[-1]), *ends, CONFIDENCE, unit="share", direction="lower")
         return Summary([score], {"gap": Table(gaps[:-1], low[:-1], high[:-1], CONFIDENCE)})

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from benchmark.measures import Inputs, Measure, Result, Task
-from benchmark.measures.means import mean_score, scalar
+from benchmark.measures.means import bootstrap_score, mean_score, scalar
 from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Margins(Measure[MarginsParameters]):
     """The margin, its 10th percentile γ₁₀ and 1 / γ₁₀²."""
 
     name = "margins"
-    version = 1
+    version = 2
     title = "Margins of the logits"
     paper = "Jiang et al. 2020, arXiv:1912.02178"
     chunk = 500
@@ -57,11 +57,10 @@ class Margins(Measure[MarginsParameters]):
         margin = np.asarray(inputs.arrays["margin"])
         tenth = float(np.quantile(margin, 0.1))
         drawn = np.random.default_rng(0).choice(margin, size=(500, len(margin)))
-        low, high = np.quantile(np.quantile(drawn, 0.1, axis=1), [0.025, 0.975])
         inverse = 1 / tenth**2 if tenth > 0 else float("nan")
         return [
             mean_score(MEAN, margin),
-            Score(LOW.name, tenth, float(low), float(high), 0.95, unit=LOW.unit, direction=LOW.direction),
+            bootstrap_score(LOW, tenth, np.quantile(drawn, 0.1, axis=1)),
             Score(INVERSE.name, inverse, direction=INVERSE.direction),
         ]
 

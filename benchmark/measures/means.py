@@ -1,11 +1,11 @@
-"""Means over samples with Student's interval, for measures that are a number a sample."""
+"""Scores with their intervals: Student's for the mean of a number a sample, the bootstrap's for anything else."""
 
 from __future__ import annotations
 
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from benchmark.curve import t_half_width
 from benchmark.results import Direction, Output, Score
@@ -31,3 +31,34 @@ def mean_score(output: Output, values: NDArray[np.float64]) -> Score:
         half = float(t_half_width(values.std(ddof=1), len(values), confidence=CONFIDENCE))
         low, high = mean - half, mean + half
     return Score(output.name, mean, low, high, CONFIDENCE, unit=output.unit, direction=output.direction)
+
+
+def percentiles(resampled: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The ends of the percentile bootstrap's interval.
+
+    Args:
+        resampled: The statistic of each resample, shape (resamples, …).
+
+    Returns:
+        Low and high ends, shape (…) each.
+    """
+    low, high = np.quantile(
+        np.asarray(resampled, dtype=np.float64), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0
+    )
+    return low, high
+
+
+def bootstrap_score(output: Output, value: float, resampled: ArrayLike) -> Score:
+    """The value of a scalar output, with the percentile bootstrap's interval.
+
+    The interval never leaves the value out: a statistic that chance alone makes larger, such as the ECE or the best
+    threshold, is larger still on every resample.
+
+    Args:
+        output: The output.
+        value: The statistic on the samples.
+        resampled: The statistic of each resample, shape (resamples,).
+    """
+    low, high = (float(end) for end in percentiles(resampled))
+    ends = min(low, value), max(high, value)
+    return Score(output.name, value, *ends, CONFIDENCE, unit=output.unit, direction=output.direction)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.balls import BallParameters, most_loss
-from benchmark.measures.means import CONFIDENCE, scalar
+from benchmark.measures.means import bootstrap_score, scalar
 from benchmark.measures.members import training_batch
 from benchmark.results import Output, Score
 
@@ -69,10 +69,7 @@ class Membership(Measure[BallParameters]):
             train, test = inputs.arrays[f"train{suffix}"], inputs.arrays[f"test{suffix}"]
             rng = np.random.default_rng(0)
             spread = [advantage(rng.choice(train, len(train)), rng.choice(test, len(test))) for _ in range(200)]
-            value = advantage(train, test)
-            low, high = np.quantile(spread, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-            ends = min(float(low), value), max(float(high), value)
-            scores.append(Score(output.name, value, *ends, CONFIDENCE, output.unit, output.direction))
+            scores.append(bootstrap_score(output, advantage(train, test), spread))
         return scores
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -14,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from benchmark.data import get_dataset
-from benchmark.measures import Inputs, Measure, Result, Task
-from benchmark.measures.means import CONFIDENCE, scalar
+from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.measures.means import bootstrap_score, scalar
 from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
@@ -25,14 +26,14 @@ NOISE: Final = "noise"
 AUROC: Final = scalar(
     "auroc",
     "OOD AUROC",
-    "Probability that an image of the dataset has a higher confidence than one of the other set.",
+    "Probability that an image of the dataset has a higher confidence than one of uniform noise.",
     "share",
     "higher",
 )
 FPR: Final = scalar(
     "fpr95",
     "OOD FPR@95",
-    "Share of the other set's images that pass the threshold which 95 % of the dataset's pass.",
+    "Share of images of uniform noise that pass the threshold which 95 % of the dataset's pass.",
     "share",
     "lower",
 )
@@ -54,17 +55,19 @@ class Ood(Measure[OodParameters]):
     """AUROC and FPR at 95 % TPR of the largest softmax probability."""
 
     name = "ood"
-    version = 1
+    version = 2
     title = "Out-of-distribution detection by confidence"
     paper = "Hendrycks & Gimpel 2017, arXiv:1610.02136"
     chunk = 500
     Parameters = OodParameters
 
+    def needs(self, parameters: OodParameters) -> Needs:
+        """The other set."""
+        return Needs(datasets=() if parameters.against == NOISE else (parameters.against,))
+
     def outputs(self, parameters: OodParameters, dataset: Dataset) -> Sequence[Output]:
-        """Two shares."""
-        if parameters.against != NOISE:
-            get_dataset(parameters.against)
-        return AUROC, FPR
+        """Two shares, which name the other set."""
+        return _outputs(parameters.against)
 
     def work(self, parameters: OodParameters, dataset: Dataset) -> Work | None:
         """Two forward passes: of the images, and of as many others."""
@@ -82,12 +85,23 @@ class Ood(Measure[OodParameters]):
         inside, outside = np.asarray(inputs.arrays["inside"]), np.asarray(inputs.arrays["outside"])
         rng = np.random.default_rng(0)
         scores = []
-        for output, statistic in ((AUROC, auroc), (FPR, fpr95)):
+        for output, statistic in zip(_outputs(parameters.against), (auroc, fpr95), strict=True):
             spread = [statistic(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(300)]
-            low, high = np.quantile(spread, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-            value = statistic(inside, outside)
-            scores.append(Score(output.name, value, float(low), float(high), CONFIDENCE, output.unit, output.direction))
+            scores.append(bootstrap_score(output, statistic(inside, outside), spread))
         return scores
+
+
+def _outputs(against: str) -> tuple[Output, Output]:
+    """AUROC and FPR@95 against a set; of noise under their bare names."""
+    if against == NOISE:
+        return AUROC, FPR
+    name = get_dataset(against).title.partition(",")[0]
+    return _of(AUROC, against, name), _of(FPR, against, name)
+
+
+def _of(output: Output, against: str, name: str) -> Output:
+    told = output.help.replace("uniform noise", name)
+    return dataclasses.replace(output, name=f"{output.name}-{against}", title=f"{output.title}, {name}", help=told)
 
 
 def _others(task: Task, against: str) -> Tensor:
@@ -96,7 +110,7 @@ def _others(task: Task, against: str) -> Tensor:
         generator = torch.Generator().manual_seed(task.seed)
         noise = torch.rand(task.x.shape, generator=generator, dtype=task.x.dtype, device="cpu")
         return noise.to(task.x.device)
-    dataset = get_dataset(against)
+    dataset = task.datasets[against]
     start = task.first % dataset.size
     x = dataset.batch(start, min(start + len(task.x), dataset.size))[0]
     while len(x) < len(task.x):

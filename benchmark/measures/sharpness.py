@@ -12,7 +12,7 @@ import torch
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.flatness import movable
-from benchmark.measures.means import scalar
+from benchmark.measures.means import bootstrap_score, scalar
 from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
@@ -98,9 +98,8 @@ class Sharpness(Measure[SharpnessParameters]):
         sigma = _largest(correct.mean(), noisy.mean(axis=0), parameters.fall)
         drawn = [rng.integers(0, len(correct), len(correct)) for _ in range(200)]
         spread = [_largest(correct[i].mean(), noisy[i].mean(axis=0), parameters.fall) for i in drawn]
-        low, high = np.quantile(spread, [0.025, 0.975])
         return [
-            Score(SIGMA.name, sigma, float(min(low, sigma)), float(max(high, sigma)), 0.95, direction=SIGMA.direction),
+            bootstrap_score(SIGMA, sigma, spread),
             Score(INVERSE.name, 1 / sigma**2 if sigma else float("inf"), direction=INVERSE.direction),
         ]
 

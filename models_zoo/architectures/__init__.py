@@ -95,6 +95,11 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
     return network
 
 
+def starts_from_images(name: str) -> bool:
+    """Whether the initial weights of an architecture are put by training images; see `initialise`."""
+    return hasattr(import_architecture(name), "initialise")
+
+
 def initialise(name: str, network: nn.Module, x: Tensor) -> None:
     """Let an architecture put its initial weights by training images, where its module has ``initialise(network, x)``.
 
@@ -103,6 +108,6 @@ def initialise(name: str, network: nn.Module, x: Tensor) -> None:
         network: Freshly built; changed in place.
         x: Some training images, shape (n, c, h, w).
     """
-    module = importlib.import_module(_module_of(name))
+    module = import_architecture(name)
     if hasattr(module, "initialise"):
         module.initialise(network, x)

@@ -4,7 +4,8 @@
 
     name = "digits"                      # slugs begin with it
     dataset = "digits"
-    seeds = [0, 1]
+    seeds = [0, 1]                       # a choice with seeds of its own counts more
+    authors = ["You"]                    # for the cards, with `licence`
 
     [settings]                           # of all runs; what a choice says counts more
     epochs = 30
@@ -34,6 +35,7 @@ from typing import Any, Final
 
 from models_zoo.cards import check_slug
 from models_zoo.errors import TrainingError
+from models_zoo.training.finish import About
 from models_zoo.training.loop import Run
 from models_zoo.training.recipe import get_recipe
 from models_zoo.training.settings import Settings, from_values
@@ -50,11 +52,20 @@ class Grid:
         name: What the slugs begin with.
         runs: Every run by its slug, ``name-label-…-s0``.
         labels: For each slug its choice on each axis, the seed among them.
+        authors: For the cards.
+        licence: For the cards.
     """
 
     name: str
     runs: Mapping[str, Run]
     labels: Mapping[str, Mapping[str, str]]
+    authors: tuple[str, ...] = ()
+    licence: str = ""
+
+    def about(self, slug: str) -> About:
+        """What the card of a run says besides it: its choices are its title."""
+        *choices, seed = self.labels[slug].values()
+        return About(f"{' · '.join(choices)} · seed {seed}", self.authors, self.licence)
 
 
 def read_grid(path: Path) -> Grid:
@@ -69,18 +80,20 @@ def read_grid(path: Path) -> Grid:
         raise TrainingError(f"The grid {path} cannot be read: {error}.") from error
     name, dataset = table.pop("name", path.stem), table.pop("dataset", None)
     seeds, common, axes = table.pop("seeds", [0]), table.pop("settings", {}), table.pop("choices", {})
+    authors, licence = table.pop("authors", []), table.pop("licence", "")
     if not isinstance(dataset, str) or not isinstance(axes, Mapping) or not axes:
         raise TrainingError(f"The grid {path} needs a dataset and at least one list of [[choices.AXIS]].")
     if table:
         raise TrainingError(f"The grid {path} has no field {sorted(table)[0]!r}.")
-    if not (isinstance(seeds, list) and seeds and all(isinstance(s, int) and s >= 0 for s in seeds)):
-        raise TrainingError(f"The grid {path}: seeds is {seeds!r}; it is a list of whole numbers, 0 or more.")
+    _check_seeds(path, seeds)
+    if not (isinstance(authors, list) and all(isinstance(name, str) for name in [*authors, licence])):
+        raise TrainingError(f"The grid {path}: authors is {authors!r}, licence {licence!r}; names, and a text.")
     for axis, choices in axes.items():
         _check_axis(path, axis, choices)
     runs: dict[str, Run] = {}
     labels: dict[str, dict[str, str]] = {}
     for chosen in itertools.product(*axes.values()):
-        for seed in seeds:
+        for seed in next((choice["seeds"] for choice in chosen if "seeds" in choice), seeds):
             slug = check_slug("-".join([name, *(choice["label"] for choice in chosen), f"s{seed}"]))
             if slug in runs or len(runs) >= MOST_RUNS:
                 raise TrainingError(
@@ -88,7 +101,12 @@ def read_grid(path: Path) -> Grid:
                 )
             runs[slug] = _run(path, dataset, common, chosen, seed)
             labels[slug] = {a: c["label"] for a, c in zip(axes, chosen, strict=True)} | {"seed": str(seed)}
-    return Grid(name, runs, labels)
+    return Grid(name, runs, labels, tuple(authors), licence)
+
+
+def _check_seeds(path: Path, seeds: Any) -> None:
+    if not (isinstance(seeds, list) and seeds and all(isinstance(s, int) and s >= 0 for s in seeds)):
+        raise TrainingError(f"The grid {path}: seeds is {seeds!r}; it is a list of whole numbers, 0 or more.")
 
 
 def _check_axis(path: Path, axis: str, choices: Any) -> None:
@@ -97,10 +115,12 @@ def _check_axis(path: Path, axis: str, choices: Any) -> None:
     for choice in choices:
         if not isinstance(choice, Mapping) or not isinstance(choice.get("label"), str):
             raise TrainingError(f"The grid {path}: each of choices.{axis} is a table with a label, got {choice!r}.")
-        if unknown := sorted(set(choice) - {*_RUN, "label"}):
+        if unknown := sorted(set(choice) - {*_RUN, "label", "seeds"}):
             raise TrainingError(
                 f"The grid {path}: choices.{axis} has no field {unknown[0]!r}; it has {', '.join(_RUN)}."
             )
+        if "seeds" in choice:
+            _check_seeds(path, choice["seeds"])
 
 
 def _run(path: Path, dataset: str, common: Mapping[str, Any], chosen: tuple[Mapping[str, Any], ...], seed: int) -> Run:

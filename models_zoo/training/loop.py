@@ -150,6 +150,23 @@ def train(
         return session.result()
 
 
+def untrained(run: Run, samples: Callable[[], Samples], device: torch.device) -> nn.Module:
+    """The network as the first step finds it; its weights are drawn from the global generator.
+
+    Args:
+        run: What is to be trained.
+        samples: Gives what it is trained on, for architectures that begin at training images (Gaussian kernels).
+        device: Where to compute.
+    """
+    dtype = getattr(torch, run.settings.dtype)
+    network = architectures.build(run.architecture, run.built_with).to(device, dtype).train()
+    if architectures.starts_from_images(run.architecture):
+        found = samples()
+        first = torch.arange(min(LOOKED_AT, len(found)))
+        architectures.initialise(run.architecture, network, found.take(first, dtype=dtype, device=device)[0])
+    return network
+
+
 class _Session:
     """A run in progress."""
 
@@ -160,8 +177,7 @@ class _Session:
         self.dtype = getattr(torch, run.settings.dtype)
         self.samples, self.validation = held_out(training_samples(get_dataset(run.dataset)), run.settings.validation)
         self.generator = torch.Generator().manual_seed(run.seed)
-        self.network = architectures.build(run.architecture, run.built_with).to(device, self.dtype).train()
-        architectures.initialise(run.architecture, self.network, self._take(self.samples, torch.arange(LOOKED_AT))[0])
+        self.network = untrained(run, lambda: self.samples, device)
         self.whole = nn.Sequential(preprocessing.build(run.preprocessing), self.network)
         self.steps = -(-len(self.samples) // run.settings.batch_size)
         self.optimiser = _optimiser(self.network, run.settings)

@@ -19,7 +19,7 @@ from benchmark.attacks.engine.state import Search
 BUDGET: Final = replace(
     BUDGETS["quick"], linearise=3, search=30, noisy=1, settle=10, targets=4, aim=8, finished=2, descent=12, donors=24
 )
-_ROUNDS: Final = 2
+_ROUNDS: Final = 3
 """Exchanges, each with a kick."""
 
 

@@ -69,4 +69,5 @@ DATASET: Final = Dataset(
     read=partial(read, TEST),
     files=(ARCHIVE,),
     splits={"train": Split(50000, files_digest((ARCHIVE,), "train"), partial(read, TRAIN), (ARCHIVE,))},
+    outside=("cifar100", "svhn"),
 )

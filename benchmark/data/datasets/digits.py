@@ -25,4 +25,5 @@ DATASET: Final = Dataset(
             1297, "9407c89d8ab94b3cac1c89a060978fb184e9b5e26f898732463c8ff7239f2926", partial(digits, "train")
         )
     },
+    outside=("fashion_mnist",),
 )

@@ -71,4 +71,5 @@ DATASET: Final = Dataset(
     read=partial(read, TEST),
     files=TEST,
     splits={"train": Split(60000, files_digest(TRAIN), partial(read, TRAIN), TRAIN)},
+    outside=("mnist",),
 )

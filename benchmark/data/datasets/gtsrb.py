@@ -150,4 +150,5 @@ DATASET: Final = Dataset(
     files=TEST,
     splits={"train": Split(26640, files_digest(TRAIN), read_train, TRAIN)},
     resizing=RESIZED,
+    outside=("svhn",),
 )

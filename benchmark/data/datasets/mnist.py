@@ -29,4 +29,5 @@ DATASET: Final = Dataset(
             MNIST_FILES["train"],
         )
     },
+    outside=("fashion_mnist",),
 )

@@ -74,4 +74,5 @@ DATASET: Final = Dataset(
     read=partial(read, TEST),
     files=(TEST,),
     splits={"train": Split(73257, files_digest((TRAIN,)), partial(read, TRAIN), (TRAIN,))},
+    outside=("cifar10", "cifar100"),
 )

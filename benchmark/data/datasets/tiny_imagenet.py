@@ -122,4 +122,5 @@ DATASET: Final = Dataset(
     files=(ARCHIVE,),
     at="val",
     splits={"train": Split(100000, files_digest((ARCHIVE,), "train"), read_train, (ARCHIVE,))},
+    outside=("svhn",),
 )

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import multiprocessing
-import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -21,6 +19,7 @@ from benchmark.jobs.executors import Jobs
 from benchmark.jobs.lease import Owner
 from benchmark.jobs.queue import Queue
 from benchmark.jobs.runner import Progress, Report, Runner, Setting
+from benchmark.processes import end_with_parent, interruptible
 from db.session import Database
 
 
@@ -78,24 +77,6 @@ def _queue(jobs: Jobs, setting: Setting, report: Report, states: dict[int, str])
     return Queue(Database(setting.database_url), jobs, setting, note)
 
 
-@contextmanager
-def interruptible(stop: Callable[[], object]) -> Iterator[None]:
-    """The first SIGINT calls ``stop``, the second interrupts."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def first(_signal: int, _frame: object) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        stop()
-
-    before = signal.signal(signal.SIGINT, first)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
 _worker: tuple[Runner, Owner] | None = None
 """What a worker process works with."""
 
@@ -103,17 +84,9 @@ _worker: tuple[Runner, Owner] | None = None
 def _start_worker(setting: Setting, events: Any, stop: Any, places: Any) -> None:
     global _worker  # noqa: PLW0603 - a process pool hands state to its tasks in no other way
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent asks through ``stop``
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     setting = dataclasses.replace(setting, device=places.get())
     _worker = (Runner(setting, events.put, stop.is_set), Owner(setting.locks).__enter__())
-
-
-def _end_with_parent() -> None:
-    """End this worker when its parent is killed: nobody would hear of its jobs, and another run may begin at once."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    os._exit(1)  # as a kill at any moment: at most the current chunk is lost
 
 
 def _work(job: Job, evaluation_id: int) -> str:

@@ -25,9 +25,9 @@ from benchmark import plugins
 from benchmark.board.job import Job
 from benchmark.errors import BenchmarkError, WorkspaceError
 from benchmark.jobs.executors import Jobs
-from benchmark.jobs.executors.local import interruptible
 from benchmark.jobs.lease import Owner, give_up_for
 from benchmark.jobs.runner import Progress, Report, Runner, Setting
+from benchmark.processes import interruptible
 from db.errors import DatabaseError
 from db.session import Database
 

@@ -67,15 +67,18 @@ def _trace(found: Found) -> Trace:
     assert found.table is not None
     values, low, high = found.table.values, found.table.low, found.table.high
     work = _amounts(axis.labels)
-    x, logarithmic = _scaled(work)
-    shares = output.unit == "share"
+    shares, both = output.unit == "share", output.unit == axis.unit == "share"
+    x, logarithmic = (work, False) if both else _scaled(work)
     write = percent if shares else number
     finite = np.concatenate([part[np.isfinite(part)] for part in (values, low, high)])
     y_range, y_ticks = _heights(finite, shares=shares)
     title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
-    ends = f"{write(float(values[0]))} to {write(float(values[-1]))}"
+    seen = values[np.isfinite(values)]
+    ends = f"{write(float(seen[0]))} to {write(float(seen[-1]))}" if len(seen) else "nothing"
     known = np.isfinite(low) & np.isfinite(high)
     places = _labelled(x)
+    # Two shares of one thing, such as confidence and accuracy: where they are equal.
+    same = [Line("", x, x, "dash faint", step=False)] if both else []
     chart = Chart(
         title=title,
         description=f"From {ends} over {axis.labels[0]} to {axis.labels[-1]} {axis.unit or axis.name}.",
@@ -87,7 +90,7 @@ def _trace(found: Found) -> Trace:
         x_texts=[axis.labels[k] for k in places],
         y_ticks=y_ticks,
         areas=[Area("interval", x[known], low[known], high[known], "s0", step=False)] if known.sum() > 1 else [],
-        lines=[Line("", x, values, "s0 thick", step=False)],
+        lines=[*same, Line("", x, values, "s0 thick", step=False)],
     )
     table = [[axis.name, output.title, "interval"]]
     for label, v, a, b in zip(axis.labels, values, low, high, strict=True):
