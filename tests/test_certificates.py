@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ from benchmark.measures.certificate import CertificateParameters
 from benchmark.threat import Norm, dual, norms_of
 from benchmark.verification import verify
 from models_zoo import load_model, preprocessing
-from models_zoo.architectures import gaussian_kernel
+from models_zoo.architectures import build, gaussian_kernel
 
 NORMS = ("linf", "l2", "l1")
 
@@ -359,3 +360,14 @@ def test_the_size_of_a_batch_does_not_matter(norm: Norm) -> None:
     whole = certificate(model, x, y, norm=norm, method="crown")
     alone = torch.cat([certificate(model, x[i : i + 1], y[i : i + 1], norm=norm, method="crown") for i in range(6)])
     torch.testing.assert_close(whole, alone, rtol=TOLERANCE, atol=0)
+
+
+@pytest.mark.parametrize("method", ["crown", "ibp", "auto"])
+def test_a_network_of_imagenets_size_is_refused_by_its_size_at_once(method: str) -> None:
+    """A ResNet at 224 × 224: CROWN had not ended after four minutes, interval bounds failed to allocate after six."""
+    network = build("resnet_cifar", {"depth": 20, "width": 64, "classes": 1000}).eval()
+    x = torch.rand(1, 3, 224, 224)
+    begin = time.process_time()
+    with pytest.raises(UnsupportedModelError, match=r"too large for the certificate (crown|ibp): .* multiplications"):
+        certificate(network, x, torch.zeros(1, dtype=torch.int64), norm="linf", method=method)
+    assert time.process_time() - begin < 30

@@ -162,8 +162,11 @@ SKIPPED = {
     "corruption_strength": "needs a suite",
     "corruptions": "needs a suite",
     "sequences": "needs a suite",
+    "initialisation": "needs a card with a run of `curveboard train`",
+    "transferability": "needs other models",
 }
-"""Measures without tensors of their own: suites are numpy's, and what is brought goes through the verification."""
+"""Measures that need more than a network, and make no tensors of their own: suites are numpy's, and what is brought
+goes through the verification."""
 
 
 @pytest.mark.parametrize("name", sorted(set(measures()) - set(SKIPPED)))
