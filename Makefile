@@ -51,8 +51,9 @@ test-adapters: .adapters-venv/installed ## Run the adapters' tests against timm,
 	.adapters-venv/bin/python -m pip install --quiet --requirement tests/adapters/requirements.txt
 	@touch $@
 
-fuzz: install ## Try ten times as many random networks and hostile files
-	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py tests/test_fuzz_hostile.py --timeout 7200
+fuzz: install ## Try ten times as many random networks and hostile files, and a year looked at after every step
+	CURVEBOARD_FUZZ=10 $(BIN)/python -m pytest tests/test_program_fuzz.py tests/test_fuzz_hostile.py \
+		tests/test_submit_killed.py tests/test_year.py --timeout 7200
 
 lint: install ## Check style and types
 	$(BIN)/ruff check

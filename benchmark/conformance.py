@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -28,7 +28,13 @@ IMAGES: Final = 500
 """How many images are looked at, at most."""
 
 FEW: Final = 32
-"""How many for what needs gradients or single images."""
+"""How many for what needs gradients or single images, at most."""
+
+VALUES: Final = 2**24
+"""Numbers in the images that are looked at, at most: 111 images of 3 × 224 × 224."""
+
+TOGETHER: Final = 2**22
+"""Numbers in the images of one call, at most: all 500 of CIFAR, 27 of 3 × 224 × 224."""
 
 SLOW: Final = 1.0
 """Seconds an image from which on an evaluation would take days."""
@@ -73,6 +79,11 @@ class Report:
         return "refuse" if "refuse" in found else "flag" if "flag" in found else "pass"
 
 
+def looked_at(shape: Sequence[int]) -> int:
+    """How many images of a shape (c, h, w) are looked at."""
+    return max(FEW, min(IMAGES, VALUES // math.prod(shape)))
+
+
 def check_conformance(
     module: nn.Module, x: Tensor, y: Tensor, *, classes: int, claimed_accuracy: float | None = None
 ) -> Report:
@@ -80,7 +91,7 @@ def check_conformance(
 
     Args:
         module: The classifier, in eval mode.
-        x: Images in [0, 1], shape (n, c, h, w), float32, on the module's device; the first 500 are used.
+        x: Images in [0, 1], shape (n, c, h, w), float32, on the module's device; the first `looked_at` are used.
         y: Labels, shape (n,), int64.
         classes: Number of classes of the dataset.
         claimed_accuracy: Clean accuracy that its authors report on the dataset, a share.
@@ -88,7 +99,9 @@ def check_conformance(
     Returns:
         The report. Failures of the module itself are lines of it, never exceptions.
     """
-    x, y = x[:IMAGES].clone(), y[:IMAGES]  # a model may write into what it is given
+    n = looked_at(x.shape[1:])
+    x, y = x[:n].clone(), y[:n]  # a model may write into what it is given
+    few = max(4, min(FEW, TOGETHER // 2 // x[0].numel()))
     checks = [_parameters(module), _size(module)]
     logits, seconds, inner = _first_call(module, x)
     for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes):
@@ -98,12 +111,12 @@ def check_conformance(
     assert isinstance(logits, Tensor)
     rest: dict[str, Callable[[], Check]] = {
         "flops": lambda: _flops(module, x[:1]),
-        "input_unchanged": lambda: _input_unchanged(module, x[:FEW]),
-        "extreme_inputs": lambda: _extreme_inputs(module, x[:FEW]),
+        "input_unchanged": lambda: _input_unchanged(module, x[:few]),
+        "extreme_inputs": lambda: _extreme_inputs(module, x[:few]),
         "logits": lambda: _logits(logits),
         "deterministic": lambda: _deterministic(module, x, logits),
-        "batch_independent": lambda: _batch_independent(module, x[:FEW]),
-        "input_gradients": lambda: _finite_gradients(module, x[:FEW], y[:FEW]),
+        "batch_independent": lambda: _batch_independent(module, x[:few]),
+        "input_gradients": lambda: _finite_gradients(module, x[:few], y[:few]),
         "accuracy": lambda: _accuracy(logits, y, classes),
         "input_range": lambda: _input_range(module, x, y, logits),
     }
@@ -149,15 +162,24 @@ def _first_call(module: nn.Module, x: Tensor) -> tuple[Tensor | Exception, float
             module(x[:1].clone())  # the first call of a process pays for much that later ones do not
             begin = time.perf_counter()
             with counted_backward_passes() as count:
-                logits = module(x.clone())
+                logits = _in_parts(module, x)
             if x.is_cuda:
                 torch.cuda.synchronize(x.device)
-        if not isinstance(logits, Tensor):
-            raise TypeError(f"it gives a {type(logits).__name__}, no tensor of logits")
         elsewhere = sum(getattr(m, "inner_passes", 0) for m in module.modules())
         return logits, time.perf_counter() - begin, count.passes + elsewhere
     except Exception as error:  # as above
         return error, 0.0, 0
+
+
+def _in_parts(module: nn.Module, x: Tensor, change: Callable[[Tensor], Tensor] = torch.clone) -> Tensor:
+    """The outputs for images, so many at a time that they take little memory, each part a changed copy."""
+    found = []
+    for part in torch.split(x, max(1, TOGETHER // x[0].numel())):
+        logits = module(change(part))
+        if not isinstance(logits, Tensor):
+            raise TypeError(f"it gives a {type(logits).__name__}, no tensor of logits")
+        found.append(logits)
+    return torch.cat(found) if len(found) > 1 else found[0]
 
 
 def _parameters(module: nn.Module) -> Check:
@@ -266,7 +288,7 @@ def _logits(logits: Tensor) -> Check:
 
 def _deterministic(module: nn.Module, x: Tensor, logits: Tensor) -> Check:
     with torch.no_grad():
-        difference = max(float(disagreement(logits, module(x)).max()) for _ in range(2))
+        difference = max(float(disagreement(logits, _in_parts(module, x)).max()) for _ in range(2))
     if difference > REPRODUCIBLE:
         message = f"Repeated calls differ by {difference:.2g} (relative): it is randomised, or in train mode."
         return Check("deterministic", "flag", difference, "relative", message, flags.RANDOMISED)
@@ -335,14 +357,25 @@ def _accuracy(logits: Tensor, y: Tensor, classes: int) -> Check:
     return Check("accuracy", "pass", accuracy, "share", f"{accuracy:.1%} of the first {len(y)} images are right.")
 
 
+RANGES: Final[dict[str, Callable[[Tensor], Tensor]]] = {
+    "0 to 255": lambda x: 255 * x,
+    "-1 to 1": lambda x: 2 * x - 1,
+    "-0.5 to 0.5": lambda x: x - 0.5,
+    "inverted": lambda x: 1 - x,
+    "inverted, 0 to 255": lambda x: 255 * (1 - x),
+}
+"""Other ranges that networks are trained on than [0, 1]."""
+
+
 def _input_range(module: nn.Module, x: Tensor, y: Tensor, logits: Tensor) -> Check:
     """Whether the model would do better on another range than [0, 1]: its preprocessing was forgotten then."""
     correct = int((logits.argmax(dim=1) == y).sum())
     _, high = proportion_interval(correct, len(y))
-    ranges = {"0 to 255": 255 * x, "-1 to 1": 2 * x - 1, "-0.5 to 0.5": x - 0.5, "inverted": 1 - x}
-    ranges["inverted, 0 to 255"] = 255 * (1 - x)
     with torch.no_grad():
-        shares = {name: float((module(image).argmax(dim=1) == y).double().mean()) for name, image in ranges.items()}
+        shares = {
+            name: float((_in_parts(module, x, change).argmax(dim=1) == y).double().mean())
+            for name, change in RANGES.items()
+        }
     best = max(shares, key=shares.__getitem__)
     if shares[best] > float(high) + 0.02:
         message = (

@@ -53,7 +53,7 @@ SMALL_IMAGES: Final = "small-images"
 """The images are too small for Square Attack."""
 
 MODEL_CHANGED: Final = "model-changed"
-"""An attack or measure changed the model it was given; it was put back."""
+"""An attack or measure changed the model that it was lent, or the process's global state; it was put back."""
 
 STILL_FALLING: Final = "still-falling"
 """Many samples were broken late in an attack's budget: a larger one would break more."""

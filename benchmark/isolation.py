@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from benchmark.global_state import kept
+
 
 @dataclass
 class Isolated:
@@ -20,7 +22,8 @@ class Isolated:
         x: A copy of the images.
         y: A copy of the labels.
         pool: A copy of the pool, if there is one.
-        changed: After the block: names of the model's parameters, buffers and modules that had been changed.
+        changed: After the block: names of the model's parameters, buffers and modules, and of global state, that
+            had been changed.
     """
 
     model: nn.Module
@@ -40,8 +43,8 @@ def isolated(model: nn.Module, x: Tensor, y: Tensor, pool: Tensor | None = None)
     """Hand out copies of the data, and put the model back to what it was when the block ends, however it ends.
 
     Put back are the contents of parameters and buffers, which of them ask for gradients and what gradients they hold,
-    every module's mode, hooks, sub-modules and attributes. What a module keeps elsewhere (a list inside an attribute, a
-    global) is not seen.
+    every module's mode, hooks, sub-modules and attributes, and the process's global state (`benchmark.global_state`).
+    What a module keeps elsewhere (a list inside an attribute, a global of its own) is not seen.
 
     Args:
         model: The model; one copy of its parameters and buffers is kept.
@@ -56,8 +59,10 @@ def isolated(model: nn.Module, x: Tensor, y: Tensor, pool: Tensor | None = None)
     own = Isolated(model, _copy(x), _copy(y), None if pool is None else _copy(pool))
     before = [_State(name, module) for name, module in model.named_modules(remove_duplicate=True)]
     try:
-        yield own
+        with kept() as changed:
+            yield own
     finally:
+        own.changed += changed
         for state in before:
             own.changed += state.put_back()
 

@@ -41,7 +41,8 @@ def robustness_curve(
         x: Images, shape (n, c, h, w), floats in [0, 1]: a tensor, an array or nested lists. They are read as float32,
             on the model's device, and never changed.
         y: Class indices, shape (n,), integers from 0.
-        norm: The name of a norm that the attack has: ``"linf"``, ``"l2"`` or ``"l1"`` for the engine.
+        norm: The name of a norm that the attack has: ``"linf"``, ``"l2"``, ``"l1"``, ``"l0"`` (values) or
+            ``"l0_pixels"`` for the engine.
         seed: The same seed gives the same distances on the same machine; the global random state is not touched.
         effort: ``"quick"``, ``"standard"`` or ``"thorough"``.
         attack: A registered attack's name.

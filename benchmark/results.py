@@ -36,6 +36,25 @@ PER_SAMPLE: frozenset[Kind] = frozenset({"upper", "lower", "estimate", "verdict"
 """Kinds whose values are an array of the chunks, named `Output.array`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a measure computes, about: stated before anything has run, so that a plan can tell its cost.
+
+    Attributes:
+        forward: Images passed forward, a sample.
+        backward: Images passed backward, a sample.
+        steps: Forward passes in turn for a chunk of samples, however few images each has.
+        sample_steps: The same for each sample by itself.
+        operations: Elementwise operations on the images beside each of these.
+    """
+
+    forward: float = 0.0
+    backward: float = 0.0
+    steps: float = 0.0
+    sample_steps: float = 0.0
+    operations: float = 0.0
+
+
 @dataclass(frozen=True)
 class GridAxis:
     """An axis of a grid, or the work axis of a trace.

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -112,14 +111,13 @@ def joined(curves: Sequence[RobustnessCurve]) -> RobustnessCurve:
         return curves[0]
     flags = sorted((f for c in curves for f in c.flags), key=lambda f: (f.code, -(f.value or 0.0)))
     known = [c.adversarials for c in curves if c.adversarials is not None]
-    values = {
-        "distances": np.concatenate([c.distances for c in curves]),
-        "norm": curves[0].norm,
-        "adversarials": np.concatenate(known) if len(known) == len(curves) else None,
-        "flags": tuple({flag.code: flag for flag in reversed(flags)}.values())[::-1],
-        "origin": tuple(name for c in curves for name in c.origin),
-    }
-    return RobustnessCurve(**{f.name: values[f.name] for f in fields(RobustnessCurve)})
+    return RobustnessCurve(
+        distances=np.concatenate([c.distances for c in curves]),
+        norm=curves[0].norm,
+        adversarials=np.concatenate(known) if len(known) == len(curves) else None,
+        flags=tuple({flag.code: flag for flag in reversed(flags)}.values())[::-1],
+        origin=tuple(name for c in curves for name in c.origin),
+    )
 
 
 @contextmanager

@@ -44,6 +44,9 @@ errors that are normally distributed, one in ten million is as large."""
 DIFFERENT: Final = 0.01
 """A twin whose leads on clean images are typically off by more than this share is another model, not a twin."""
 
+ERRORS: Final = 3.0
+"""Standard errors of the mean lead of a randomised model by which it must exceed zero."""
+
 REPEATS: Final = 20
 """Calls an image when a randomised model is verified."""
 
@@ -59,6 +62,8 @@ REASONS: Final = (
     "the label changes only within floating-point slack",
     "the target class is not reached",
 )
+WITHIN_SLACK: Final = 4
+"""Index of the reason that a little more of the same perturbation mends."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +107,8 @@ def verify(
         candidates: Claimed adversarial examples, shape of ``x``; a row that is none is any row that does not hold.
         targets: The class that each candidate is to be given, shape (n,), int64; any but the label if left out.
         batch_size: Images a forward pass.
-        safety: How many times the measured rounding is held against a candidate. An attack that checks its own examples
-            gives more than 1, since the rounding is measured anew among other images.
+        safety: How many times the measured rounding, or the standard errors of a randomised model, are held against a
+            candidate. Who checks beforehand gives more than 1, since both are measured anew among other images.
 
     Returns:
         The verdict for each sample.
@@ -128,7 +133,7 @@ def verify(
         predicted = clean.mean(dim=0).argmax(dim=1)
         reached = predicted != y if targets is None else predicted == targets
         logits = _calls(model, shown, calls, batch_size)
-        lead = mean_lead(logits, y, targets=targets)
+        lead = mean_lead(logits, y, targets=targets, errors=ERRORS * safety)
         rounding = SLACK * deciding_size(logits.mean(dim=0), y, targets=targets)
         rows = ((lead > rounding) & boxed & ~reached).nonzero().squeeze(1)
         clear = torch.zeros_like(boxed)
@@ -137,8 +142,8 @@ def verify(
             judge = _Judge(model, y[rows], None if targets is None else targets[rows], batch_size, safety)
             clear[rows] = judge.confirm(shown[rows], lead[rows], rounding[rows], x[rows], clean[0, rows])
     reason = torch.zeros(len(x), dtype=torch.int64, device=x.device)
-    reason[~(clear | reached)] = 4
-    reason[reached & ~(lead > rounding)] = 4  # at the goal from the start: told as before, without the second pass
+    reason[~(clear | reached)] = WITHIN_SLACK
+    reason[reached & ~(lead > rounding)] = WITHIN_SLACK  # at the goal from the start: told without the second pass
     reason[~(lead > 0)] = 3 if targets is None else 5
     reason[~boxed] = 2
     reason[~finite] = 1
@@ -310,7 +315,7 @@ def deciding_size(logits: Tensor, labels: Tensor, targets: Tensor | None = None)
     return logits.gather(1, classes).abs().amax(dim=1)
 
 
-def mean_lead(logits: Tensor, labels: Tensor, *, targets: Tensor | None = None, errors: float = 3) -> Tensor:
+def mean_lead(logits: Tensor, labels: Tensor, *, targets: Tensor | None = None, errors: float = ERRORS) -> Tensor:
     """How far the winner leads the loser (see `deciding`), in the mean of repeated calls less some standard errors.
 
     Args:

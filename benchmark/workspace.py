@@ -15,11 +15,14 @@ if TYPE_CHECKING:
 
 CONFIG: Final = "curveboard.toml"
 VARIABLE: Final = "CURVEBOARD_WORKSPACE"
+DATABASE_VARIABLE: Final = "CURVEBOARD_DATABASE_URL"
+"""Its value is used in place of the workspace's ``database``: a place for a password."""
 
 TEMPLATE: Final = """\
 # A Curveboard workspace. Paths are relative to this folder.
 
-# Any SQLAlchemy URL; for PostgreSQL: postgresql+psycopg://user@host/name
+# Any SQLAlchemy URL; for PostgreSQL: postgresql+psycopg://user@host/name. A password has no place here: give the
+# whole URL by the variable CURVEBOARD_DATABASE_URL, or the password by ~/.pgpass.
 database = "sqlite:///curveboard.db"
 
 # The protocol that `curveboard evaluate` follows unless told otherwise (curveboard list protocols).
@@ -82,11 +85,14 @@ class Workspace:
         path = root / CONFIG
         text = TEMPLATE
         if database_url is not None:
+            _refuse_password(database_url, path)
             text = text.replace('"sqlite:///curveboard.db"', '"' + database_url.replace("\\", "\\\\") + '"')
         try:
             root.mkdir(parents=True, exist_ok=True)
             with path.open("x", encoding="utf-8") as file:
                 file.write(text)
+            if database_url is not None:  # who else uses the machine need not know where the board's server is
+                path.chmod(0o640)
             workspace = cls.load(root)
             for folder in (root / "artifacts", workspace.models, workspace.protocols, workspace.datasets):
                 folder.mkdir(exist_ok=True)
@@ -117,10 +123,12 @@ class Workspace:
         for name, value in settings.items():
             if not isinstance(value, str):
                 raise WorkspaceError(f"{path}: {name} must be a string, got {value!r}.")
+        _refuse_password(settings["database"], path)
+        _refuse_secret(settings["artifacts"], path)
         root = root.absolute()
         return cls(
             root=root,
-            database_url=absolute_url(settings["database"], root),
+            database_url=absolute_url(os.environ.get(DATABASE_VARIABLE) or settings["database"], root),
             protocol=settings["protocol"],
             artifacts=_place(settings["artifacts"], root),
             models=root / settings["models"],
@@ -172,6 +180,28 @@ def absolute_url(url: str, root: Path) -> str:
     if prefix or not separator or not path or path.startswith(("/", ":memory:", "file:")) or Path(path).is_absolute():
         return url
     return f"sqlite:///{root / path}"
+
+
+def _refuse_password(url: str, path: Path) -> None:
+    from db.urls import has_password
+
+    if has_password(url):
+        raise WorkspaceError(
+            f"The database URL for {path} holds a password, which would lie there for others to read, and in backups. "
+            f"Leave it out of the URL; give the whole URL by the variable {DATABASE_VARIABLE}, or the password by "
+            "~/.pgpass or PGPASSWORD."
+        )
+
+
+def _refuse_secret(artifacts: str, path: Path) -> None:
+    from db.urls import has_password
+
+    if has_password(artifacts):
+        raise WorkspaceError(
+            f"The address of the evidence in {path} holds a password, which would lie there for others to read, and "
+            "in backups. Leave it out; give it as that store's own tools take it (keys, an agent, the variables of "
+            "S3), or by a variable of fsspec: FSSPEC_SFTP_PASSWORD for sftp://."
+        )
 
 
 def _place(artifacts: str, root: Path) -> Path | str:

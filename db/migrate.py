@@ -14,9 +14,10 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
-from db.errors import DatabaseError
+from db.errors import DatabaseError, UnavailableError
 from db.schema import Base
 from db.session import Database, translated
+from db.urls import sqlite_file
 
 
 def _config(connection: Connection | None = None) -> Config:
@@ -34,7 +35,12 @@ def head() -> str:
 
 
 def upgrade(database: Database) -> None:
-    """Create or migrate the tables to the newest schema; SQLite is put into WAL mode."""
+    """Create or migrate the tables to the newest schema; SQLite's file is made if need be, and put into WAL mode."""
+    if database.is_missing and (path := sqlite_file(database.url)) is not None:
+        try:
+            path.touch(exist_ok=True)
+        except OSError as error:
+            raise UnavailableError(f"The database {database} cannot be made: {error.strerror or error}.") from error
     with translated(database.url):
         if database.engine.dialect.name == "sqlite":
             raw = database.engine.raw_connection()  # a PRAGMA that cannot run inside a transaction

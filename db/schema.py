@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import Float, ForeignKey, Index, MetaData, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
-from db.types import ArrayBlob, DatasetCard, Json, State, StateName, UtcDateTime, Whole
+from db.types import ArrayBlob, DatasetCard, Json, State, StateName, Told, UtcDateTime, Whole
 
 __all__ = [
     "NAMING",
@@ -69,7 +69,7 @@ class Model(Base):
     card: Mapped[dict[str, Any]]
     """The card as JSON: authors, paper, year, licence, architecture, claims …"""
     added_at: Mapped[datetime]
-    withdrawn: Mapped[str | None] = mapped_column(Text)
+    withdrawn: Mapped[str | None] = mapped_column(Told())
     """Why the maintainer withdrew it; None while it stands."""
 
 
@@ -148,7 +148,7 @@ class Evaluation(Base):
     outputs: Mapped[list[dict[str, Any]]] = mapped_column(Json(list), default=list)
     """The outputs that its measure declared (`benchmark.results.Output`), as JSON."""
     state: Mapped[State] = mapped_column(StateName(), index=True)
-    reason: Mapped[str | None] = mapped_column(Text)
+    reason: Mapped[str | None] = mapped_column(Told())
     """Why it failed or does not apply."""
     owner: Mapped[str | None] = mapped_column(String(120))
     """The evaluator that runs it."""
@@ -254,7 +254,7 @@ class Flag(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     evaluation_id: Mapped[int] = mapped_column(ForeignKey("evaluations.id", ondelete="CASCADE"))
     code: Mapped[str] = mapped_column(String(80))
-    message: Mapped[str] = mapped_column(Text)
+    message: Mapped[str] = mapped_column(Told())
     value: Mapped[float | None] = mapped_column(Float(53))
 
 

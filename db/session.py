@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import time
 import weakref
@@ -15,11 +16,10 @@ from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import NullPool
 
 from db.errors import DatabaseError, GoneError, RevisionError, UnavailableError
+from db.urls import BUSY_SECONDS, open_sqlite, shown, sqlite_file, without_password
 
 HEAD: Final = "0002"
 """The newest migration; a test holds it equal to alembic's head."""
-
-BUSY_SECONDS: Final = 60
 
 PATIENCE: Final = 120.0
 """Seconds for which `Database.transact` waits for a server that went away: a restart takes less."""
@@ -57,8 +57,9 @@ class Database:
             self.engine = _engine(self.url)
         except (ArgumentError, NoSuchModuleError) as error:
             raise DatabaseError(
-                f"The database URL {str(url)!r} cannot be used: {error}. Give one like sqlite:///board.db."
-            ) from error
+                f"The database URL {without_password(str(url))!r} cannot be used: {without_password(str(error))}. Give "
+                "one like sqlite:///board.db."
+            ) from None
         except ModuleNotFoundError as error:
             raise DatabaseError(
                 f"The driver for {self.url.drivername!r} is not installed ({error.name}); "
@@ -68,15 +69,27 @@ class Database:
         weakref.finalize(self, self.engine.dispose)  # pooled connections are closed with it, or at the program's end
 
     def revision(self) -> str | None:
-        """The migration the database stands at; None for an empty one."""
+        """The migration the database stands at; None for an empty one, and for a file that is not there."""
+        if self.is_missing:
+            return None
         with translated(self.url), self.engine.connect() as connection:
             if not inspect(connection).has_table("alembic_version"):
                 return None
             revision: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
             return revision
 
+    @property
+    def is_missing(self) -> bool:
+        """Whether it is a SQLite file that is not there; nothing but `db.migrate.upgrade` makes one."""
+        path = sqlite_file(self.url)
+        return path is not None and not path.exists()
+
     def require_head(self) -> None:
         """Raise `RevisionError` unless the schema is the one this program was written for."""
+        if self.is_missing:
+            raise RevisionError(
+                f"There is no database {self}. Put it back, or make an empty one: curveboard db upgrade."
+            )
         revision = self.revision()
         if revision == HEAD:
             return
@@ -153,7 +166,7 @@ class Database:
                 pause = min(2 * pause, 5.0)
 
     def __str__(self) -> str:
-        return self.url.render_as_string(hide_password=True)
+        return shown(self.url)
 
 
 def only_writer(session: Session) -> None:
@@ -178,14 +191,14 @@ def translated(url: URL) -> Iterator[None]:
     try:
         yield
     except (OperationalError, DBAPIError) as error:
-        where = url.render_as_string(hide_password=True)
+        where, said = shown(url), without_password(str(error.orig).strip())
         kind = GoneError if _is_gone(error) else UnavailableError
         raise kind(
-            f"The database {where} cannot be used: {str(error.orig).strip()}. Nothing was changed; check that it "
+            f"The database {where} cannot be used: {said}. Nothing was changed; check that it "
             "exists, that you may write to it, that its disk has room, and that no other program holds it locked."
         ) from error
     except SQLAlchemyError as error:
-        raise DatabaseError(f"The database refused: {error}") from error
+        raise DatabaseError(f"The database refused: {without_password(str(error))}") from error
 
 
 def _is_gone(error: DBAPIError) -> bool:
@@ -205,7 +218,11 @@ def _engine(url: URL) -> Engine:
         # A connection that the server has closed meanwhile is noticed before it is used.
         return create_engine(url, pool_size=2, max_overflow=8, pool_pre_ping=True, pool_recycle=1800)
     # No pool: to open a file costs nothing, and none is left open behind anybody's back.
-    engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+    path = sqlite_file(url)
+    if path is None:
+        engine = create_engine(url, poolclass=NullPool, connect_args={"timeout": BUSY_SECONDS})
+    else:
+        engine = create_engine(url, poolclass=NullPool, creator=functools.partial(open_sqlite, path))
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _record: Any) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy import JSON, DateTime, Dialect, Enum, Integer, LargeBinary, TypeDecorator
+from sqlalchemy import JSON, DateTime, Dialect, Enum, Integer, LargeBinary, Text, TypeDecorator
 
 from db.errors import DamagedError
+from db.texts import plain
 
 
 class State(StrEnum):
@@ -128,6 +129,21 @@ class Whole(_Checked):
         if value is not None and not isinstance(value, int):
             raise TypeError(f"{str(value)[:40]!r} where a whole number is expected")
         return value
+
+
+class Told(_Checked):
+    """A text for people, which the site shows: without the paths of this machine, and without passwords."""
+
+    cache_ok = True
+    impl = Text
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave them out."""
+        return None if value is None else plain(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Leave them out of what earlier versions have written."""
+        return None if value is None else plain(value)
 
 
 class StateName(_Checked):

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models_zoo.cards import Claim, Entry, Weights
-from models_zoo.catalogue import catalogue, get_entry
+from models_zoo.catalogue import catalogue, get_entry, present
 from models_zoo.errors import ZooError
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["Claim", "Entry", "Weights", "ZooError", "catalogue", "get_entry", "load_model"]
+__all__ = ["Claim", "Entry", "Weights", "ZooError", "catalogue", "get_entry", "load_model", "present"]
 
 
 def load_model(slug: str, *, folders: Sequence[Path] = (), device: str | torch.device = "cpu") -> nn.Module:

@@ -6,12 +6,18 @@ packages' own code, which is installed and so trusted; their weights are read as
 
 from __future__ import annotations
 
+import pickle
+import tempfile
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from models_zoo.cards import Entry, Weights, check_slug
-from models_zoo.errors import CardError, FetchError, WeightsError
+from models_zoo.errors import CardError, FetchError, WeightsError, ZooError, shown
+from models_zoo.fetch import html_hint
+from models_zoo.formats.weights import refuse_packed_zip
 from models_zoo.optional import optional
 from models_zoo.submission import write_card
 
@@ -71,7 +77,7 @@ def _from_timm(name: str, target: Path, *, dataset: str | None, classes: int | N
         slug=check_slug(slug or _slug("timm", name)),
         title=f"{name} (timm)",
         dataset=dataset,
-        paper="https://github.com/huggingface/pytorch-image-models",
+        repository="https://github.com/huggingface/pytorch-image-models",
         licence=str(configuration.get("license") or ""),
         architecture="timm",
         arguments={"name": name, "classes": classes},
@@ -80,41 +86,68 @@ def _from_timm(name: str, target: Path, *, dataset: str | None, classes: int | N
 
 
 def _from_robustbench(dataset: str, threat_model: str, name: str, *, target: Path, slug: str | None) -> None:
-    from models_zoo.architectures.robustbench import build, facts_of
-    from models_zoo.fetch import html_hint
-    from models_zoo.formats.weights import read_arrays
+    from models_zoo.architectures.robustbench import facts_of
 
-    facts = facts_of(dataset, threat_model, name)
-    gdown = optional("gdown", extra="robustbench", what=f"robustbench:{dataset}/{threat_model}/{name}")
-    file = target / "download.pt"
-    gdown.download(id=facts["gdrive_id"], output=str(file), quiet=True)
-    if not file.is_file():
-        raise FetchError(f"RobustBench's address of {name} gives no file; its quota may be used up. Try again later.")
-    if page := html_hint(file):
-        raise FetchError(f"RobustBench's address of {name}: {page}try again later.")
-    state = read_arrays(file, file.name)
-    # Checkpoints name the network `module.` or `model.`, as RobustBench's own loader knows.
-    state = {key.removeprefix("module.").removeprefix("model."): value for key, value in state.items()}
-    expected = build(dataset=dataset, threat_model=threat_model, name=name).state_dict()
-    if all(key.startswith("model.") or key not in state for key in expected):
-        state = {f"model.{key}" if f"model.{key}" in expected else key: value for key, value in state.items()}
-    missing = sorted(set(expected) - set(state))
-    if missing:
-        raise WeightsError(
-            f"RobustBench's weights of {name} lack {missing[0]} and {len(missing) - 1} more; export it as a program."
-        )
-    file.unlink()
+    facts_of(dataset, threat_model, name)  # refused before anything is downloaded
+    network = _loaded_by_robustbench(dataset, threat_model, name, target)
     _write(
         target,
-        {key: state[key] for key in expected},
+        network.state_dict(),
         slug=check_slug(slug or _slug("robustbench", dataset, threat_model, name)),
         title=f"{name} (RobustBench, {threat_model})",
         dataset=dataset,
         paper="https://robustbench.github.io",
+        repository="https://github.com/RobustBench/robustbench",
         architecture="robustbench",
         arguments={"dataset": dataset, "threat_model": threat_model, "name": name},
         training_norm={"Linf": "linf", "L2": "l2"}.get(threat_model),
     )
+
+
+def _loaded_by_robustbench(dataset: str, threat_model: str, name: str, target: Path) -> Any:
+    """The network with its weights as RobustBench's own ``load_model`` has them, files read as arrays alone.
+
+    Files that are in RobustBench's cache (``models/`` in the working directory) are used, others fetched into
+    ``target`` and removed.
+    """
+    import torch
+
+    what = f"robustbench:{dataset}/{threat_model}/{name}"
+    utils = optional("robustbench.utils", extra="robustbench", what=what)
+    load = torch.load
+
+    def as_arrays(path: Any, **_: Any) -> Any:
+        refuse_packed_zip(Path(path), Path(path).name)
+        return load(path, map_location="cpu", weights_only=True)
+
+    def download(gdrive_id: str, output: Any) -> None:
+        optional("gdown", extra="robustbench", what=what).download(id=gdrive_id, output=str(output), quiet=True)
+        if not Path(output).is_file():
+            raise FetchError(f"RobustBench's address of {name} gives no file; its quota may be used up. Try later.")
+        if page := html_hint(Path(output)):
+            raise FetchError(f"RobustBench's address of {name}: {page}try again later.")
+
+    own = Path("models") / dataset / threat_model
+    here = own.is_dir() and any(path.name.startswith(f"{name}.pt") for path in own.iterdir())
+    with (
+        tempfile.TemporaryDirectory(dir=target) as scratch,
+        warnings.catch_warnings(),
+        mock.patch.object(torch, "load", as_arrays),
+        mock.patch.object(utils, "download_gdrive_new", download),
+    ):
+        warnings.simplefilter("ignore")
+        folder = "models" if here else scratch
+        try:
+            return utils.load_model(name, model_dir=folder, dataset=dataset, threat_model=threat_model)
+        except ZooError:
+            raise
+        except pickle.UnpicklingError as error:
+            raise WeightsError(f"RobustBench's file of {name} holds more than arrays, and was not read.") from error
+        except Exception as error:  # whatever goes wrong in the package is told as its own failure
+            raise WeightsError(
+                f"RobustBench's own load_model fails at {what}: {shown(error)}. Load the model where it works, and "
+                "submit it as .pt2 or ONNX."
+            ) from error
 
 
 def _write(target: Path, state: Mapping[str, Any], **facts: Any) -> None:

@@ -34,6 +34,13 @@ READERS: Final[Mapping[str, str]] = {
 """The readers of programs and of other frameworks' models, whose versions take part in the digest."""
 
 SLUG: Final = re.compile(r"[a-z0-9][a-z0-9.-]{0,79}")
+DEVICES: Final = frozenset({"con", "prn", "aux", "nul", *(f"{n}{i}" for n in ("com", "lpt") for i in range(10))})
+"""Names that Windows keeps for devices, whatever suffix they have."""
+PAGES: Final = frozenset({
+    "all", "attacks", "board", "boards", "changes", "compare", "correlations", "datasets", "downloads", "index",
+    "method", "model", "models", "new", "static",
+})  # fmt: skip
+"""Names of the site's own pages and folders, and words that the command line gives a meaning."""
 MAX_CARD_BYTES: Final = 64 * 1024
 
 
@@ -277,11 +284,13 @@ def check_slug(slug: str) -> str:
     Raises:
         CardError: If it is none: it names a folder, an address and a row, so it has a small alphabet.
     """
-    if not SLUG.fullmatch(slug) or ".." in slug:
+    if not SLUG.fullmatch(slug) or ".." in slug or slug.endswith("."):
         raise CardError(
             f"The slug {slug!r} cannot be used: at most 80 of the characters a-z, 0-9, '-' and '.', the first a letter "
-            "or digit, no two dots in a row."
+            "or digit, the last no dot, no two dots in a row."
         )
+    if slug.partition(".")[0] in DEVICES or slug in PAGES or slug.endswith((".html", ".js", ".css", ".lock")):
+        raise CardError(f"The slug {slug!r} cannot be used: systems or the site use that name. Choose another.")
     return slug
 
 

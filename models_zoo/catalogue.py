@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -29,25 +29,34 @@ def _package_entries() -> Mapping[str, Entry]:
     return found
 
 
-def catalogue(folders: Sequence[Path] = ()) -> Mapping[str, Entry]:
+def catalogue(folders: Sequence[Path] = (), *, unreadable: list[CardError] | None = None) -> Mapping[str, Entry]:
     """All models by slug, sorted.
 
     Args:
         folders: Folders of further models, each with one folder a model that holds a ``model.toml``.
+        unreadable: Takes what is wrong with cards of ``folders``, whose models are then left out.
 
     Raises:
-        CardError: If a card cannot be read, or two models have one slug.
+        CardError: If a card cannot be read, or two models have one slug, and ``unreadable`` is not given.
     """
     found = dict(_package_entries())
-    for folder in folders:
-        for path in sorted(folder.glob(f"*/{CARD}")):
-            entry = read_card(path)
-            if entry.slug != path.parent.name:
-                raise CardError(f"{path} has the slug {entry.slug!r}; its folder is named after it.")
+    for path in _cards(folders):
+        try:
+            entry = _read(path)
             if entry.slug in found:
                 raise CardError(f"{path} has the slug of another model, {entry.slug!r}; rename it and its folder.")
+        except CardError as error:
+            if unreadable is None:
+                raise
+            unreadable.append(error)
+        else:
             found[entry.slug] = entry
     return dict(sorted(found.items()))
+
+
+def present(folders: Sequence[Path] = ()) -> frozenset[str]:
+    """The slugs of all models that there are, whatever their cards say."""
+    return frozenset(_package_entries()) | {path.parent.name for path in _cards(folders)}
 
 
 def collections() -> Mapping[str, Path]:
@@ -88,12 +97,32 @@ def add_collection(name: str, models: Path) -> list[str]:
 
 
 def get_entry(slug: str, folders: Sequence[Path] = ()) -> Entry:
-    """The model called ``slug``.
+    """The model called ``slug``; other models' cards are not read.
 
     Raises:
         UnknownEntryError: If there is none of that name; with the nearest names.
+        CardError: If its card cannot be read.
     """
-    table = catalogue(folders)
-    if slug not in table:
-        raise UnknownEntryError("model", slug, table)
-    return table[slug]
+    package = _package_entries()
+    own = [path for path in _cards(folders) if path.parent.name == slug]
+    if slug in package:
+        if own:
+            raise CardError(f"{own[0]} has the slug of another model, {slug!r}; rename it and its folder.")
+        return package[slug]
+    if not own:
+        raise UnknownEntryError("model", slug, present(folders))
+    if len(own) > 1:
+        raise CardError(f"{own[1]} has the slug of another model, {slug!r}; rename it and its folder.")
+    return _read(own[0])
+
+
+def _cards(folders: Sequence[Path]) -> Iterator[Path]:
+    for folder in folders:
+        yield from sorted(folder.glob(f"*/{CARD}"))
+
+
+def _read(path: Path) -> Entry:
+    entry = read_card(path)
+    if entry.slug != path.parent.name:
+        raise CardError(f"{path} has the slug {entry.slug!r}; its folder is named after it.")
+    return entry

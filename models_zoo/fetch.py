@@ -126,6 +126,11 @@ def fetch(file: RemoteFile, *, cache: Path | None = None, progress: bool = True)
     return target
 
 
+def is_cached(file: RemoteFile) -> bool:
+    """Whether the user's cache holds the file, so that no address would be asked."""
+    return _holds(cache_folder() / file.sha256, file)
+
+
 def seed(paths: Iterable[Path], wanted: Iterable[RemoteFile], *, cache: Path | None = None) -> list[RemoteFile]:
     """Put the local files that are wanted into the cache, recognised by size and digest alone.
 

@@ -17,9 +17,6 @@ from models_zoo.errors import CardError, DigestError, WeightsError
 
 MAX_FILE_BYTES: Final = 16 << 30
 
-STAGING: Final = ".submitting-"
-"""How the names of folders begin in which submissions are checked, beside the workspace's models."""
-
 BLOCK: Final = 1 << 20
 
 

@@ -26,9 +26,11 @@ from perf.peers import PEERS
 
 OURS: Final = "curveboard"
 AUTOATTACK: Final = "autoattack"
+VERDICT: Final = "verdict"
 
 _MODULES: Final = {
     OURS: "benchmark.library",
+    VERDICT: "benchmark.measures.verdict",
     AUTOATTACK: "pyautoattack",
     "pyautoattack": "pyautoattack",
     "adv-lib": "adv_lib.attacks",
@@ -55,7 +57,8 @@ def measure(task: dict[str, Any], work: Workload) -> dict[str, Any]:
 
     Args:
         task: ``contestant``, ``model``, ``norm``, ``samples``, ``seed``, ``device``, ``threads``, ``cifar``; ``eps``
-            for AutoAttack; ``effort`` for our engine (standard if left out).
+            for AutoAttack and the verdict; ``effort`` for our engine (standard if left out), and ``alone``: whether
+            each image is a call of its own.
         work: The model and images.
 
     Returns:
@@ -96,6 +99,8 @@ def _load_library(contestant: str) -> None:
 def _run(task: dict[str, Any], model: nn.Module, work: Workload, right: Tensor) -> tuple[Tensor, list[str]]:
     if task["contestant"] == OURS:
         return _ours(task, model, work)
+    if task["contestant"] == VERDICT:
+        return _verdict(task, model, work)
     x, y = work.x[right].clone(), work.y[right].clone()
     if task["contestant"] == AUTOATTACK:
         found = _autoattack(task, model, x, y)
@@ -110,12 +115,25 @@ def _run(task: dict[str, Any], model: nn.Module, work: Workload, right: Tensor) 
 def _ours(task: dict[str, Any], model: nn.Module, work: Workload) -> tuple[Tensor, list[str]]:
     from benchmark.library import robustness_curve
 
-    curve = robustness_curve(
-        model, work.x, work.y, norm=task["norm"], seed=task["seed"], effort=task.get("effort", "standard")
+    candidates, flags = [], set()
+    size = 1 if task.get("alone") else len(work.x)
+    for x, y in zip(work.x.split(size), work.y.split(size), strict=True):
+        effort = task.get("effort", "standard")
+        curve = robustness_curve(model, x, y, norm=task["norm"], seed=task["seed"], effort=effort)
+        candidates.append(torch.from_numpy(np.asarray(curve.adversarials)).to(x.device))
+        flags |= {flag.code for flag in curve.flags}
+    return torch.cat(candidates), sorted(flags)
+
+
+def _verdict(task: dict[str, Any], model: nn.Module, work: Workload) -> tuple[Tensor, list[str]]:
+    from benchmark.measures import Task
+    from benchmark.measures.verdict import MEASURE, VerdictParameters
+
+    found = MEASURE.run(
+        Task(model, work.model, work.x, work.y, seed=task["seed"]), VerdictParameters(task["norm"], task["eps"])
     )
-    assert curve.adversarials is not None
-    candidates = torch.from_numpy(np.asarray(curve.adversarials)).to(work.x.device)
-    return candidates, [flag.code for flag in curve.flags]
+    assert found.adversarials is not None
+    return found.adversarials, [flag.code for flag in found.flags]
 
 
 def _autoattack(task: dict[str, Any], model: nn.Module, x: Tensor, y: Tensor) -> Tensor:

@@ -32,6 +32,7 @@ LIBRARY = {
         "differences",
         "errors",
         "flags",
+        "global_state",
         "inputs",
         "intervals",
         "isolation",
@@ -42,6 +43,7 @@ LIBRARY = {
         "processes",
         "ranks",
         "results",
+        "resuming",
         "statistics",
         "threat",
         "twin",
@@ -65,7 +67,9 @@ MAY_IMPORT = {
     "benchmark.plugins": {"benchmark.errors", "models_zoo.own_code"},
     "benchmark.cli": {"benchmark", "models_zoo", "db", "sitegen"},
     "benchmark.data": {"benchmark.errors", "benchmark.plugins", "benchmark.results", "benchmark.threat"} | DATA,
-    "benchmark.jobs": LIBRARY | DATA | {"benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
+    "benchmark.jobs": LIBRARY
+    | DATA
+    | {"benchmark.conformance", "benchmark.jobs", "benchmark.evidence", "benchmark.board", "db"},
     "benchmark.evidence": LIBRARY | DATA | {"benchmark.evidence", "benchmark.board", "benchmark.workspace", "db"},
     "benchmark.evidence.store": {"benchmark.errors", "benchmark.evidence.files", "models_zoo.fetch"},
     "benchmark.evidence.files": {"benchmark.errors"},

@@ -6,30 +6,75 @@ import torch
 from test_attacks import exact_distance, linear_problem
 
 from benchmark.attacks import get_attack, run_attack
-from benchmark.attacks.hopskipjump import QUERIES
-from benchmark.attacks.nes import QUERIES as NES_QUERIES
-from benchmark.errors import AccessError
+from benchmark.attacks.access import limited
+from benchmark.attacks.decisions import Decisions, normal
+from benchmark.attacks.estimation import PROBES
+from benchmark.attacks.nes import GaussianOracle
+from benchmark.attacks.spsa import SignOracle
+from benchmark.attacks.zoo import CoordinateOracle
+from benchmark.errors import AccessError, InputError
 from benchmark.verification import verify
 
+SCORES = ("nes", "spsa", "zoo", "n-attack")
+DECISIONS = ("hopskipjump", "geoda")
+BLACK = (*SCORES, *DECISIONS, "square")
 
-def found_by(name, model, x, y, *, norm, effort):
-    claimed = run_attack(get_attack(name), model, x, y, norm=norm, effort=effort)
+
+def found_by(name, model, x, y, *, norm, effort="quick", **options):
+    claimed = run_attack(get_attack(name), model, x, y, norm=norm, effort=effort, **options)
     return verify(model, x, y, claimed.adversarials).distances[norm].numpy()
 
 
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize("name", ["hopskipjump", "nes"])
+@pytest.mark.parametrize("name", SCORES + DECISIONS)
 def test_without_gradients_to_within_a_twentieth_of_the_exact_distance_of_a_linear_model(name, norm):
     model, x, y = linear_problem()
     exact = np.array([exact_distance(model, x[i], y[i], norm) for i in range(len(x))])
-    found = found_by(name, model, x, y, norm=norm, effort="standard")
+    found = found_by(name, model, x, y, norm=norm, effort="quick")
     assert (found >= exact * (1 - 1e-4)).all()
     ratio = found[exact > 0] / exact[exact > 0]
     assert ratio.mean() <= 1.05, ratio
 
 
+@pytest.mark.parametrize("make", [GaussianOracle, SignOracle, CoordinateOracle])
+def test_estimates_of_a_linear_model_are_its_gradient(make):
+    """Noises give it in the mean over estimates, coordinates exactly once each has had its turn."""
+    model, x, y = linear_problem()
+    x, y, d = x[1:5], y[1:5], x[0].numel()
+    oracle = make(model, torch.Generator().manual_seed(0), repeats=1)
+    with torch.no_grad():
+        rival = model(x).scatter(1, y[:, None], -torch.inf).argmax(1)
+    true = (model.linear.weight[rival] - model.linear.weight[y]).detach()
+    if make is CoordinateOracle:
+        for _ in range(-(-d // (PROBES // 2))):
+            known = oracle.estimate(x, y)
+        np.testing.assert_allclose(known, true, atol=0.02)
+    else:
+        mean = torch.stack([oracle.estimate(x, y) for _ in range(300)]).mean(0)
+        np.testing.assert_allclose(mean, true, atol=0.3)
+        assert torch.cosine_similarity(mean, true).min() > 0.99
+
+
+def test_labels_alone_show_the_normal_of_a_plane():
+    model, _, _ = linear_problem()
+    weight = (model.linear.weight[1] - model.linear.weight[0]).detach()
+    offset = (model.linear.bias[1] - model.linear.bias[0]).detach()
+    grey = torch.full((3, 20), 0.5)
+    on = grey - ((grey @ weight + offset) / weight.square().sum())[:, None] * weight
+
+    def labels(images):
+        return (images.flatten(1) @ weight + offset > 0).long()
+
+    asked = Decisions(labels, torch.zeros(3, dtype=torch.int64))
+    found = normal(asked, on.view(3, 1, 4, 5), torch.full((3,), 0.1), 2000, torch.Generator().manual_seed(0))
+    assert torch.cosine_similarity(found, weight[None]).min() > 0.98
+    assert asked.asked == 2000
+
+
 class Counted(torch.nn.Module):
-    shown = 0
+    """Counts images and calls, of the class: an attack works on a copy."""
+
+    shown = calls = 0
 
     def __init__(self, inner):
         super().__init__()
@@ -37,21 +82,71 @@ class Counted(torch.nn.Module):
 
     def forward(self, x):
         assert not torch.is_grad_enabled() or not x.requires_grad
-        Counted.shown += len(x)  # of the class: an attack works on a copy
+        Counted.shown += len(x)
+        Counted.calls += 1
         return self.inner(x)
 
 
-@pytest.mark.parametrize(("name", "queries", "start"), [("hopskipjump", QUERIES, 7), ("nes", NES_QUERIES, 60)])
-def test_no_more_images_are_shown_than_declared(name, queries, start):
+def asked(name, x, y, **options):
+    Counted.shown = Counted.calls = 0
+    attack = get_attack(name)
+    with limited(Counted(linear_problem()[0]), attack.access, name) as seen:  # what is verified after it is not its own
+        attack.run(seen, x, y, norm="linf", effort="quick", seed=0, **({"pool": None} | options))
+    return Counted.shown, Counted.calls
+
+
+@pytest.mark.parametrize("name", BLACK)
+def test_no_more_images_are_shown_than_asked_for_besides_those_of_the_pool(name):
+    _, x, y = linear_problem()
+    for queries in (1, 40, 700):
+        shown, _ = asked(name, x, y, queries=queries)  # the pool are the images themselves
+        assert shown <= len(x) * (max(queries, 17) + 1) + 4, queries  # and twice two images: does it repeat?
+    assert shown > len(x) * 600
+
+
+@pytest.mark.parametrize("name", BLACK)
+def test_all_samples_are_asked_about_together(name):
+    _, x, y = linear_problem()
+    few, many = (asked(name, x[i : i + n], y[i : i + n], queries=300, pool=x)[1] for i, n in ((1, 2), (1, 11)))
+    assert many <= 1.5 * few + 10
+
+
+@pytest.mark.parametrize("name", BLACK)
+def test_zero_queries_are_refused(name):
     model, x, y = linear_problem()
-    Counted.shown = 0
-    run_attack(get_attack(name), Counted(model), x, y, norm="l2", effort="quick")
-    assert len(x) * 1000 < Counted.shown <= len(x) * (queries["quick"] + start)
+    with pytest.raises(InputError, match="at least 1 query a sample, got 0"):
+        run_attack(get_attack(name), model, x, y, norm="linf", queries=0)
 
 
-def test_a_gradient_is_refused_to_who_sees_decisions():
+def test_queries_are_refused_to_an_attack_that_counts_none():
+    model, x, y = linear_problem()
+    with pytest.raises(InputError, match="'engine' counts no queries"):
+        run_attack(get_attack("engine"), model, x, y, norm="linf", queries=10)
+
+
+@pytest.mark.parametrize("access", ["scores", "decisions"])
+def test_a_gradient_is_refused_to_who_sees_scores_or_decisions(access):
     model, x, y = linear_problem()
     engine = get_attack("engine")
-    curious = type(engine)(**{**engine.__dict__, "access": "decisions", "name": "curious"})
+    curious = type(engine)(**{**engine.__dict__, "access": access, "name": "curious"})
     with pytest.raises(AccessError, match="curious"):
         run_attack(curious, model, x, y, norm="l2", effort="quick")
+
+
+@pytest.mark.parametrize("name", ["nes", "zoo", "n-attack", "square", *DECISIONS])
+def test_a_randomised_model_is_attacked_by_averages(name):
+    """Noise on the logits that is as large as the lead of a typical example, and gone in the mean."""
+    linear, x, y = linear_problem()
+
+    class Noisy(torch.nn.Module):
+        def forward(self, images):
+            logits = linear(images)
+            return logits + 0.02 * torch.randn(logits.shape)
+
+    noisy = Noisy().eval()
+    exact = np.array([exact_distance(linear, x[i], y[i], "linf") for i in range(len(x))])
+    found = found_by(name, noisy, x, y, norm="linf", queries=30_000)
+    attacked = exact > 0.02
+    assert np.isfinite(found[attacked]).mean() > 0.6
+    reached = attacked & np.isfinite(found)
+    assert (found[reached] / exact[reached]).mean() < 1.5

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.conformance import Report, check_conformance
+from benchmark.conformance import Report, check_conformance, looked_at
 from benchmark.data import get_dataset
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Task, get_measure
@@ -189,6 +189,24 @@ def test_a_model_that_writes_into_its_images_is_refused_and_they_stay_as_they_ar
     report = check_conformance(Changed(sound, lambda m, x: m(x.sub_(0.001))), images, labels, classes=10)
     assert verdicts(report)["input_unchanged"] == "refuse"
     assert torch.equal(images, before)
+
+
+def test_large_images_are_looked_at_few_at_a_time() -> None:
+    """500 images of 224 × 224 in one call took 2.9 GB of a small network."""
+    seen: list[int] = []
+
+    class Pooled(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(len(x))
+            return torch.nn.functional.adaptive_avg_pool2d(x, (2, 2)).flatten(1)
+
+    pixel = torch.rand(400, 3, 1, 1)
+    report = check_conformance(Pooled(), pixel.expand(-1, -1, 224, 224), torch.arange(400) % 12, classes=12)
+    assert report.verdict != "refuse"
+    assert looked_at((3, 224, 224)) == 111
+    assert looked_at((3, 32, 32)) == looked_at((1, 8, 8)) == 500
+    assert max(seen) <= 28
+    assert "111 images" in next(check.message for check in report.checks if check.name == "input_shape")
 
 
 def test_operations_are_counted_as_the_layers_say(images: Tensor) -> None:

@@ -130,6 +130,9 @@ def test_its_page_shows_the_matrix_with_its_pictures(sample: Workspace) -> None:
     (page,) = (sample.root / "public" / "boards").glob("cifar-sample-*-corruptions/models/tiny/index.html")
     text = page.read_text(encoding="utf-8")
     assert text.count('class="tile"') >= 15 * 5
+    first = text[: text.index('<nav class="toc"')]  # its own figures come first, not curves that nobody measured
+    assert "<dt>Mean accuracy</dt>" in first
+    assert 'id="curves"' not in text
     assert 'aria-label="fog, severity 5"' in text
     (sheet,) = (sample.root / "public" / "suites").glob("cifar-sample-*-cifar-c.png")
     assert sheet.stat().st_size > 10_000

@@ -13,6 +13,7 @@ from sqlalchemy import select
 from benchmark.board.credit import contributor, credit
 from benchmark.board.history import record_change, record_rows
 from benchmark.board.record import ChunkResult, add_chunk, finish
+from benchmark.board.withdraw import withdraw_evaluations, withdraw_model
 from benchmark.cli import run
 from benchmark.results import Summary
 from db.queries import changes
@@ -217,6 +218,83 @@ def test_a_lowered_distance_moves_every_board_that_has_the_sample(bench):
     assert change.kind == "transfer-lowered"
     change = bench.done(bench.queue(model, measure="transfer", cell=False, norm="l2"), [0.15, 0.4, 0.4, 0.4])
     assert sorted(board["n"] for board in change.detail["boards"]) == [2, 4]
+
+
+# Withdrawals ---------------------------------------------------------------------------------------------------------
+
+
+def standings(entry, norm="linf"):
+    """What an entry says of its one board: (accuracy, rank) before and after, at the first published budget."""
+    (board,) = entry.detail["boards"]
+    point = board["norms"][norm][0]
+    return [point[when] and (point[when]["robust_accuracy"], point[when]["rank"]) for when in ("before", "after")]
+
+
+def test_a_withdrawn_result_does_not_survive_in_what_the_changelog_remembers(bench):
+    first, second = bench.model("first"), bench.model("second")
+    bench.done(bench.queue(first), [0.3, 0.3, 0.3, 0.3])
+    bench.done(bench.queue(second), [0.3, 0.3, 0.3, 0.05])
+    challenge = bench.queue(first, measure="challenge", cell=False)
+    assert standings(bench.done(challenge, [0.05, 0.05, 0.05, 0.3])) == [(1.0, 1), (0.25, 2)]
+    (entry,) = withdraw_evaluations(bench.session, "made with other images", measure="challenge")
+    assert standings(entry) == [(0.25, 2), (1.0, 1)]
+    change = bench.done(bench.queue(second, attack="x"), [0.05, 0.3, 0.3, 0.3])
+    assert standings(change) == [(0.75, 2), (0.5, 2)], "the first is ahead of it again"
+    change = bench.done(bench.queue(first, attack="x"), [0.05, 0.05, 0.05, 0.05])
+    assert standings(change) == [(1.0, 1), (0.0, 2)], "nothing of the challenge is left in it"
+
+
+def test_a_row_that_lacks_what_was_withdrawn_has_no_rank_until_it_is_back(bench):
+    first, second = bench.model("first"), bench.model("second")
+    own = bench.queue(first)
+    bench.done(own, [0.3, 0.3, 0.3, 0.3])
+    bench.done(bench.queue(second), [0.3, 0.3, 0.3, 0.05])
+    (entry,) = withdraw_evaluations(bench.session, "its seed was the clock", model="first", attack="fab")
+    assert entry.detail["boards"] == [{"protocol": "p", "version": 1, "n": 4, "rows": 1, "norms": {}, "left": True}]
+    change = bench.done(bench.queue(second, attack="x"), [0.3, 0.3, 0.05, 0.3])
+    assert standings(change) == [(0.75, 1), (0.5, 1)]
+    own.chunks = []  # as a run with --rerun failed does
+    bench.session.flush()
+    assert bench.done(own, [0.3, 0.3, 0.05, 0.3]) is None
+    entry = entries(bench.session)[-1]
+    assert entry.kind == "model-returned"
+    assert standings(entry) == [None, (0.75, 1)]
+    assert entry.detail["boards"][0]["rows"] == 2
+
+
+def test_a_withdrawn_model_leaves_the_ranks_and_does_not_join_again(bench):
+    first, second = bench.model("first"), bench.model("second")
+    bench.done(bench.queue(first), [0.3, 0.3, 0.3, 0.3])
+    bench.done(bench.queue(second), [0.3, 0.3, 0.3, 0.05])
+    withdraw_model(bench.session, "first", "trained on the test images")
+    change = bench.done(bench.queue(second, attack="x"), [0.3, 0.3, 0.05, 0.3])
+    assert standings(change) == [(0.75, 1), (0.5, 1)]
+    assert bench.done(bench.queue(first, attack="x"), [0.3, 0.3, 0.3, 0.2]) is None
+    assert [entry.kind for entry in entries(bench.session) if entry.model_id == first.id] == [
+        "model-added",
+        "withdrawn",
+    ]
+
+
+def test_new_weights_are_told_with_what_the_old_ones_had(bench):
+    bench.done(bench.queue(bench.model("a")), [0.3, 0.3, 0.3, 0.3])
+    bench.done(bench.queue(bench.model("b")), [0.3, 0.3, 0.3, 0.05])
+    bench.done(bench.queue(bench.model("a")), [0.05, 0.05, 0.05, 0.3])
+    entry = entries(bench.session)[-1]
+    assert entry.kind == "new-weights"
+    assert standings(entry) == [(1.0, 1), (0.25, 2)]
+
+
+def test_the_same_result_run_again_is_no_change(bench):
+    model = bench.model("a")
+    row = bench.queue(model)
+    bench.done(row, [0.3, 0.3, 0.3, np.inf])
+    bench.done(bench.queue(model, measure="challenge", cell=False), [0.25, 0.3, 0.3, 0.3])
+    count = len(entries(bench.session))
+    row.chunks = []  # as a run with --rerun all does
+    bench.session.flush()
+    bench.done(row, [0.3, 0.3, 0.3, np.inf])
+    assert len(entries(bench.session)) == count
 
 
 def test_dropping_an_attack_in_tells_the_story(workspace, capsys):

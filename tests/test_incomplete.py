@@ -33,7 +33,7 @@ def test_one_attack_on_a_new_model_is_no_complete_row(root, capsys):
     assert "not complete" in "".join(capsys.readouterr())
     (row,) = status(root, capsys)
     assert row["status"] == "incomplete"
-    assert {"clean", "autoattack", "certificate"} <= {text.split()[0] for text in row["missing"]}
+    assert {"clean", "verdict", "certificate"} <= {text.split()[0] for text in row["missing"]}
     assert run(["publish", "-w", str(root), "-j", "1"]) == 0
     page = (root / "public" / "boards" / "digits-4-standard" / "index.html").read_text()
     assert '<td class="rank">' not in page

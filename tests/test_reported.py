@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 
 import boards
@@ -73,6 +74,50 @@ def test_nothing_found_elsewhere_is_not_ranked_until_this_board_has_searched(pac
     with Database(other.database_url).read() as session:
         assert [change.kind for change in session.scalars(select(Change))] == ["model-added"]
     assert run(["recheck", SLUG, "-w", str(other.root)]) == 1
+
+
+def test_the_mark_stays_after_the_search_and_goes_with_what_was_reported(packed, other, capsys):
+    assert ingest(other, packed) == 0
+    assert run(["recheck", SLUG, "-w", str(other.root)]) == 0
+    assert run(["publish", "-w", str(other.root)]) == 0
+    page = next(other.public.glob(f"boards/*/models/{SLUG}/index.html"))
+    assert "Reported by another board:" in page.read_text()
+    assert "clean, line l2 and line linf" in page.read_text()
+    capsys.readouterr()
+    assert run(["status", "--json", "-w", str(other.root)]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"][0]["reported"] == 3
+    boards.protocol(other, "far")
+    with boards.line_registered():
+        assert run(["evaluate", "-w", str(other.root), "--protocol", "lines", "-m", SLUG, "--rerun", "all"]) == 0
+    assert run(["publish", "-w", str(other.root)]) == 0
+    assert "Reported by another board:" not in page.read_text()
+
+
+@pytest.fixture(scope="module")
+def targeted_bundle(tmp_path_factory) -> Path:
+    """A bundle of a board whose protocol ranks a targeted threat."""
+    home = tmp_path_factory.mktemp("targeted")
+    assert run(["init", str(home / "board")]) == 0
+    workspace = Workspace.load(home / "board")
+    (workspace.protocols / "aims.toml").write_text(
+        'name = "aims"\nversion = 1\ntitle = "Targeted"\n[[measures]]\nmeasure = "clean"\n'
+        '[[measures]]\nmeasure = "targeted"\nnorm = "l2"\nchoice = "next"\neffort = "quick"\n'
+    )
+    asked = ["evaluate", "-w", str(workspace.root), "--protocol", "aims", "-m", SLUG, "--limit", "6"]
+    assert run(asked) == 0
+    return bundle(workspace, home / "row.bundle")
+
+
+def test_targeted_threats_are_searched_too(targeted_bundle, other, capsys):
+    assert ingest(other, targeted_bundle) == 0
+    assert the_row(other).status is RowStatus.REPORTED
+    capsys.readouterr()
+    assert run(["recheck", SLUG, "-w", str(other.root)]) == 0
+    assert "l2-targeted-next" in capsys.readouterr().out
+    assert the_row(other).status is RowStatus.COMPLETE
+    with Database(other.database_url).read() as session:
+        searched = [e for e in session.scalars(select(Evaluation)) if e.measure == "targeted" and e.bundle is None]
+        assert [e.samples for e in searched] == [6]
 
 
 def test_running_the_protocol_here_makes_the_row_this_boards_own(packed, other):

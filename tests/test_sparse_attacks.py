@@ -5,10 +5,13 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from boards import board_ledger
 from torch import nn
 
 from benchmark.attacks import get_attack, run_attack
+from benchmark.cli import run
 from benchmark.verification import verify
+from benchmark.workspace import Workspace
 
 SHAPE = (2, 3, 3)
 N = 10
@@ -42,7 +45,7 @@ def fewest(model, x, y, norm):
     return min(counts)
 
 
-SHARE_EXACT = {"sigma-zero": 0.7, "fmn-l0": 0.5, "pixel-greedy": 0.9}
+SHARE_EXACT = {"engine": 0.99, "sigma-zero": 0.7, "fmn-l0": 0.5, "pixel-greedy": 0.9}
 
 
 @pytest.mark.parametrize("name", SHARE_EXACT)
@@ -80,3 +83,45 @@ def test_fewest_pixels_of_a_small_network_by_brute_force(name):
     assert small.sum() >= 5
     assert (distances[small] >= exact[small] - 1).all()  # the grid is no proof: it may miss a value in between
     assert distances[small].mean() <= exact[small].mean() * 1.15, (distances, exact)
+
+
+def test_the_engine_is_no_worse_than_any_family_alone_and_better_than_the_best_of_each_in_the_mean():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 16), nn.ReLU())
+    net.append(nn.Linear(16, 10)).eval()
+    x = torch.rand(12, 1, 8, 8)
+    y = net(x).argmax(1)
+
+    def found_by(name):
+        found = run_attack(get_attack(name), net, x, y, norm="l0_pixels", effort="standard")
+        return verify(net, x, y, found.adversarials).distances["l0_pixels"].numpy()
+
+    ours = found_by("engine")
+    alone = [found_by(name) for name in SHARE_EXACT if name != "engine"]
+    assert ours.mean() <= np.min(alone, axis=0).mean()
+    assert all(ours.mean() < one.mean() for one in alone)
+
+
+@pytest.mark.parametrize("norm", ["l0", "l0_pixels"])
+def test_without_gradients_changes_of_other_images_are_taken_back(norm):
+    class Stepped(nn.Module):
+        def forward(self, x):
+            return model((x * 255).round() / 255).detach()
+
+    model, x = Linear(), sample()
+    y = model(x).argmax(1)
+    found = run_attack(get_attack("engine"), Stepped(), x, y, norm=norm, effort="quick")
+    distances = verify(Stepped(), x, y, found.adversarials).distances[norm].numpy()
+    exact = np.array([fewest(model, x[i], int(y[i]), norm) for i in range(N)])
+    assert "no-gradients" in {flag.code for flag in found.flags}
+    assert (distances[np.isfinite(exact)] <= 3 * exact[np.isfinite(exact)]).all(), (distances, exact)
+
+
+def test_pixels_and_values_are_threats_of_their_own_on_a_board(tmp_path):
+    board = tmp_path / "board"
+    assert run(["init", str(board)]) == 0
+    part = ["--attack", "engine", "--limit", "3", "-m", "digits-standard"]
+    assert run(["evaluate", "--protocol", "sparse", *part, "-w", str(board)]) == 0
+    pixels, values = (board_ledger(Workspace.load(board), "digits-standard", key, 3) for key in ("l0_pixels", "l0"))
+    assert (pixels.distances >= 1).all()
+    np.testing.assert_array_equal(pixels.distances, values.distances, "an image of one channel")

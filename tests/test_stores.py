@@ -14,7 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from sqlalchemy import func, select
 
 from benchmark.cli import run
-from benchmark.errors import EvidenceError
+from benchmark.errors import EvidenceError, WorkspaceError
 from benchmark.evidence.files import TEMPORARY, files_at
 from benchmark.evidence.gc import collect
 from benchmark.evidence.store import EvidenceStore
@@ -236,3 +236,15 @@ def test_names_out_of_the_store_are_not_touched(tmp_path):
     files.write("00/notes.txt", b"mine")
     assert list(EvidenceStore("memory://e").list()) == []
     assert files.read("00/notes.txt") == b"mine"
+
+
+@pytest.mark.parametrize("address", ["sftp://me:secret@host/evidence", "s3://key:secret@bucket/evidence"])
+def test_an_address_with_a_password_is_refused_and_does_not_print_it(tmp_path, address):
+    Workspace.create(tmp_path / "board")
+    settings = tmp_path / "board" / "curveboard.toml"
+    settings.write_text(f'artifacts = "{address}"\n')
+    with pytest.raises(WorkspaceError, match="holds a password") as seen:
+        Workspace.load(tmp_path / "board")
+    assert "secret" not in str(seen.value)
+    settings.write_text(f'artifacts = "{address.replace(":secret", "")}"\n')
+    assert Workspace.load(tmp_path / "board").artifacts == address.replace(":secret", "")

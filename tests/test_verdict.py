@@ -29,6 +29,8 @@ def test_a_linear_model_is_judged_by_its_exact_distances(norm):
         np.testing.assert_array_equal(result.arrays["robust"][sure], (exact > eps)[sure])
         found = verify(model, x, y, result.adversarials).distances[norm].numpy()
         assert (found[~result.arrays["robust"]] <= eps).all(), "a verdict without an example within the budget"
+        by_us = ~result.arrays["robust"] & (found > 0)
+        np.testing.assert_array_equal(result.arrays["origin"] != b"", by_us, "who broke it is said of these alone")
 
 
 def small_net():

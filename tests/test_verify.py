@@ -25,7 +25,7 @@ from benchmark.workspace import Workspace
 from db.schema import Array, Chunk, Dataset, Evaluation, Evidence, Model, State
 from db.session import Database
 from models_zoo import load_model
-from models_zoo.submission import STAGING
+from models_zoo.renaming import STAGING
 
 
 def verify(workspace: Workspace, *options: str) -> int:

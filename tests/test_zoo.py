@@ -209,7 +209,7 @@ class TestCards:
         [
             (lambda c: c.pop("title"), "field title is missing"),
             (lambda c: c.update(titel="x"), "no field titel"),
-            (lambda c: c["model"].update(form="pickle"), "one of weights, pt2, onnx, code"),
+            (lambda c: c["model"].update(form="pickle"), "one of weights, pt2, onnx, keras, jax, code"),
             (lambda c: c["model"].update(arguments=[1]), "model.arguments is \\[1\\]; it is a table"),
             (lambda c: c.update(year="2020"), "year is '2020'; it is a whole number"),
             (lambda c: c.update(year=True), "year is True"),
@@ -226,6 +226,8 @@ class TestCards:
             (lambda c: c["weights"][0].update(sha256="abc"), "64 hexadecimal"),
             (lambda c: c["weights"][0].update(urls=["https://x.org/w"]), "field weights.size is missing"),
             (lambda c: c.update(claims=[{"name": "clean_accuracy"}]), "field claims.value is missing"),
+            (lambda c: c.update(repository="javascript:alert(1)"), "begins with https://"),
+            (lambda c: c.update(repository='https://x.org/" onclick="'), "begins with https://"),
             (lambda c: c.update(slug="no/good"), "cannot be used"),
             (lambda c: c["model"].update(preprocessing=["jpeg"]), "a table with a kind"),
         ],

@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from benchmark import flags
 from benchmark.attacks.access import Access, limited
+from benchmark.attacks.outward import pushed_outward
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
 from benchmark.plugins import discover, look_up
-from benchmark.results import Flag
+from benchmark.results import Flag, Work
 from benchmark.threat import Norm, get_norm, norm_names
 from benchmark.threat.goals import UNTARGETED, check_goal
 from benchmark.verification import check_classes
@@ -41,11 +42,13 @@ class AttackResult:
         adversarials: Candidate adversarial examples, shape (n, c, h, w), float32, on the model's device.
         flags: What the attack noticed about the model's reliability.
         origin: For each sample, the family within the attack that found its example; or empty.
+        fallback: Farther candidates, shape of ``adversarials``, to go back to where nothing near the first holds.
     """
 
     adversarials: Tensor
     flags: tuple[Flag, ...] = ()
     origin: Sequence[str] = ()
+    fallback: Tensor | None = None
 
 
 class AttackFunction(Protocol):
@@ -83,6 +86,7 @@ class Attack:
         norms: The norms it attacks in; all that are registered if it does not say.
         goals: The goals it has; for others than ``untargeted`` its function takes ``targets``.
         access: What it may use of the model; `run_attack` gives it no more.
+        work: What it computes of one sample in a norm at an effort, about, or None; for `evaluate --plan`.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
     """
 
@@ -95,6 +99,7 @@ class Attack:
     goals: tuple[str, ...] = (UNTARGETED,)
     access: Access = "gradients"
     default: bool = True
+    work: Callable[[Norm, Effort], Work | None] | None = None
 
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.
@@ -141,7 +146,8 @@ def run_attack(
             them; None leaves it to the effort.
 
     Returns:
-        What the attack claims, with a flag where it changed the model. Nothing of it is verified.
+        What the attack claims, examples on the boundary itself moved outward by as little as verification asks for
+        (`benchmark.attacks.outward`), with a flag where it changed the model. Nothing of it is verified.
 
     Raises:
         UnknownNameError | InputError: If the attack has no such threat, is given no query at all, or returns something
@@ -163,8 +169,10 @@ def run_attack(
         result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
     if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
         raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}.")
+    adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
+    result = replace(result, adversarials=adversarials, fallback=None)
     if own.changed:
-        message = f"The attack {attack.name!r} changed the model ({own.described()}); it was put back before verifying."
+        message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."
         return replace(result, flags=(*result.flags, Flag(flags.MODEL_CHANGED, message)))
     return result
 

@@ -22,15 +22,15 @@ from benchmark.twin import is_randomised
 PROBES: Final = 40
 """Images an estimate, besides the one at which it is made."""
 
+START: Final = 11
+"""Images that the model is shown for a sample before a search, if the pool has one to start from."""
+
 BATCH: Final = 512
 _AT_ONCE: Final = 2**24
 """Values of probed images held at once."""
 
 _SPREAD: Final = (1e-3, 0.05)
 """How far apart the images of an estimate are, a value; of a randomised model, whose noise drowns small differences."""
-
-_OUTWARD: Final = 1e-4
-"""Share by which examples go beyond the boundary that they were found on: verification believes none on it."""
 
 
 class EstimatingOracle(Oracle):
@@ -50,7 +50,12 @@ class EstimatingOracle(Oracle):
     @property
     def cost(self) -> int:
         """Images that the model is shown for each gradient of a sample, at most."""
-        return PROBES * self.repeats + (2 * self.repeats if self.repeats > 1 else 1)
+        return PROBES * self.repeats + self.once
+
+    @property
+    def once(self) -> int:
+        """Images for each margin, at most: one of a randomised model's is confirmed by as many calls again."""
+        return 2 * self.repeats if self.repeats > 1 else 1
 
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins (n,), and estimated gradients (n, d)."""
@@ -116,7 +121,7 @@ def by_estimates(
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         norm: The norm whose distance is to be small.
-        queries: Images that the model is shown for each sample, besides those to start.
+        queries: Images that the model is shown for each sample, at most, besides those of the pool.
         seed: Of what is drawn.
         pool: Images to start from.
     """
@@ -128,15 +133,15 @@ def by_estimates(
         if len(found):
             rows = Rows(found, x[attacked], y[attacked])
             rows.delta = best.delta[found].clone()
-            shrink(oracle, rows, norm, steps=queries // oracle.cost)
+            shrink(oracle, rows, norm, steps=max(queries - reserve(oracle), 0) // oracle.cost)
             best.merge(rows, 0)
-        return AttackResult(examples(best, x, attacked))
+        return AttackResult(best.images(x, attacked))
 
 
 def started(
     oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, pool: Tensor | None, generator: torch.Generator
 ) -> tuple[Best, Tensor]:
-    """Examples on the boundary on the way to the nearest image of another class, or to far images.
+    """Examples on the boundary on the way to the nearest image of another class; where there is none, to far images.
 
     Returns:
         The nearest of each sample that is classified correctly, and the indices of these, shape (m,).
@@ -149,19 +154,15 @@ def started(
     others = x if pool is None else pool
     near = nearest_other(images, labels, others, oracle.logits(others).argmax(dim=1), norm, count=1)[:, 0]
     known = (near >= 0).nonzero().squeeze(1)
-    everyone = torch.arange(len(images), device=x.device)
+    rest = (near < 0).nonzero().squeeze(1)
     starts = [Rows(known, images, labels, start=others[near[known]])]
-    starts += [Rows(everyone, images, labels, start=far) for far in far_images(images, generator)]
+    starts += [Rows(rest, images, labels, start=far[rest]) for far in far_images(images, generator)]
     for rows in (start for start in starts if len(start.sample)):
         bisect(oracle, rows, norm)
         best.merge(rows, 0)
     return best, attacked
 
 
-def examples(best: Best, x: Tensor, attacked: Tensor) -> Tensor:
-    """The images of what was found, a little beyond the boundary; the clean ones elsewhere. Shape of ``x``."""
-    found = torch.isfinite(best.distance).nonzero().squeeze(1)
-    adversarials = x.clone()
-    outward = best.x + (1 + _OUTWARD) * best.delta
-    adversarials[attacked[found]] = outward.clamp_(0, 1).view(-1, *x.shape[1:])[found]
-    return adversarials
+def reserve(oracle: Oracle) -> int:
+    """Images that the model is shown for a sample before a search."""
+    return START if oracle.repeats == 1 else 2 * START * oracle.repeats

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, frozen
 from benchmark.threat import Norm, dual, norms_of
-from benchmark.verification import needed_lead, verify
+from benchmark.verification import needed_lead
 
 _TARGETS: Final[dict[Effort, int]] = {"quick": 1, "standard": 9, "thorough": 1000}
 """Most likely other classes that are tried."""
@@ -25,8 +25,6 @@ _DOUBLINGS: Final = range(-3, 13)
 """Multiples of the linearised step, as powers of 2, at which the boundary is looked for."""
 
 _BISECTIONS: Final = 20
-_PUSHES: Final = 16
-"""Outward pushes, each twice the one before: the last by 3 %."""
 
 
 def hein(
@@ -51,21 +49,7 @@ def hein(
             nearer = distance < nearest
             best[nearer] = found[nearer]
             nearest = torch.minimum(nearest, distance)
-        _push_until_verified(classifier, x, y, best)
     return AttackResult(best)
-
-
-def _push_until_verified(model: nn.Module, x: Tensor, y: Tensor, best: Tensor) -> None:
-    """Move examples that lie on the boundary itself outward by as little as verification asks for, in place."""
-    lost = (best != x).flatten(1).any(dim=1).nonzero().squeeze(1)
-    delta = best - x
-    for power in range(_PUSHES):
-        if not len(lost):
-            return
-        pushed = (x[lost] + delta[lost] * (1 + 1e-6 * (2**power - 1))).clamp(0, 1)
-        holds = verify(model, x[lost], y[lost], pushed, safety=2).holds.to(x.device)
-        best[lost[holds]] = pushed[holds]
-        lost = lost[~holds]
 
 
 def _onto_boundary(oracle: Oracle, x: Tensor, y: Tensor, *, gradient: Tensor, gap: Tensor, norm: Norm) -> Tensor:

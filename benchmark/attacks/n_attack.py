@@ -1,4 +1,4 @@
-"""N-attack: a Gaussian over examples, whose mean climbs by the scores of its samples while the ball shrinks."""
+"""N-attack: a Gaussian over whose mean climbs by the scores of its samples while the ball shrinks."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from benchmark.attacks import Attack, AttackResult, Effort, spent
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best
 from benchmark.attacks.engine.shrinking import cosine
-from benchmark.attacks.estimation import BATCH, PROBES, examples, repeats_of, started
+from benchmark.attacks.estimation import BATCH, PROBES, repeats_of, reserve, started
 from benchmark.attacks.nes import QUERIES
 from benchmark.modes import same_draws
 from benchmark.threat import Norm, project_ball_
@@ -49,8 +49,16 @@ def n_attack(
         cost = PROBES * oracle.repeats * (2 if oracle.repeats > 1 else 1)
         if len(found):
             shape = (PROBES, *x.shape[1:])
-            _climb(oracle, best, found, y[attacked][found], shape, steps=budget // cost, generator=generator)
-        return AttackResult(examples(best, x, attacked))
+            _climb(
+                oracle,
+                best,
+                found,
+                y[attacked][found],
+                shape,
+                steps=max(budget - reserve(oracle), 0) // cost,
+                generator=generator,
+            )
+        return AttackResult(best.images(x, attacked))
 
 
 def _climb(

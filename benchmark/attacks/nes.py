@@ -12,7 +12,7 @@ from benchmark.attacks.estimation import PROBES, EstimatingOracle, by_estimates
 from benchmark.threat import Norm
 
 QUERIES: Final[dict[Effort, int]] = {"quick": 4_000, "standard": 10_000, "thorough": 40_000}
-"""Images that the model is shown for each sample, at most, besides those of the pool and some sixty to start."""
+"""Images that the model is shown for each sample, at most, besides those of the pool."""
 
 
 class GaussianOracle(EstimatingOracle):

@@ -21,14 +21,13 @@ from benchmark.modes import same_draws
 from benchmark.threat import Norm, get_norm, norms_of
 from benchmark.threat.goals import TARGETED
 from benchmark.twin import is_randomised
-from benchmark.verification import needed_lead, verify
+from benchmark.verification import needed_lead
 
 CHOICES: Final = ("next", "least-likely", "random", "easiest", "hardest")
 """How a target is chosen for each sample."""
 
 _STEPS: Final[dict[Effort, int]] = {"quick": 60, "standard": 150, "thorough": 500}
 _FAMILIES: Final = ("linearised", "neighbour", "shrinking", "primal-dual", "descent", "polish")
-_PUSHES: Final = 20
 
 
 def targeted(
@@ -60,14 +59,10 @@ def targeted(
         images, wanted = x[attacked], targets[attacked]
         others = x if pool is None else pool
         best = _search(oracle, images, wanted, others, norm=norm, steps=_STEPS[effort], generator=generator)
-        _push_until_verified(classifier, images, y[attacked], wanted, best)
-    found = torch.isfinite(best.distance)
-    adversarials = x.clone()
-    adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view_as(images)[found]
     origin = [""] * len(x)
     for i, family in zip(attacked.tolist(), best.origin.tolist(), strict=True):
         origin[i] = _FAMILIES[family] if family >= 0 else ""
-    return AttackResult(adversarials, origin=origin)
+    return AttackResult(best.images(x, attacked), origin=origin)
 
 
 def _search(
@@ -145,23 +140,6 @@ def _starts(
 
 def _farthest(x: Tensor) -> Tensor:
     return ((x < 0.5).to(x.dtype) - x).flatten(1)
-
-
-def _push_until_verified(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor, best: Best) -> None:
-    """Push examples that verification does not believe outward until it does; they are given up if it never does."""
-    lost = torch.isfinite(best.distance).nonzero().squeeze(1)
-    delta = best.delta.clone()
-    for power in range(_PUSHES):
-        if not len(lost):
-            return
-        pushed = (best.x[lost] + delta[lost] * (1 + 1e-6 * (2**power - 1))).clamp_(0, 1)
-        candidates = pushed.view(-1, *x.shape[1:])
-        believed = verify(model, x[lost], y[lost], candidates, targets=targets[lost], safety=2).holds.to(x.device)
-        kept = lost[believed]
-        best.delta[kept] = (pushed - best.x[lost])[believed]
-        best.distance[kept] = norms_of(best.delta[kept], best.norm)
-        lost = lost[~believed]
-    best.distance[lost] = torch.inf
 
 
 ATTACK = Attack(

@@ -79,10 +79,18 @@ class Job:
         return self.parameters.get("norm")
 
     def __str__(self) -> str:
+        bare = {"norm", "attack"}
         shown = " ".join(
-            str(v) if k in {"norm", "attack"} else f"{k}={v}" for k, v in self.parameters.items() if v is not None
+            brief(v) if k in bare else f"{k}={brief(v)}" for k, v in self.parameters.items() if v is not None
         )
         return f"{self.model} · {self.dataset}[:{self.n}] · {self.measure} {shown}".rstrip()
+
+
+def brief(value: Any) -> str:
+    """A parameter's value in a line for people: of a list the names, or how many there are."""
+    if isinstance(value, list | tuple):
+        return f"{len(value)}…" if len(value) > 3 else ",".join(map(str, value))
+    return str(value)
 
 
 def evaluation_key(content: Mapping[str, Any], *, n: int, samples: int) -> str:

@@ -13,11 +13,13 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from benchmark.board.job import Job, digest
+from benchmark.board.names import refusal
 from benchmark.data import Dataset
 from benchmark.errors import InputError
 from benchmark.results import Flag, Summary, Table
 from db import schema
 from db.session import only_writer
+from db.texts import plain
 from models_zoo import Entry
 
 
@@ -26,27 +28,13 @@ def model_row(session: Session, entry: Entry) -> schema.Model:
     query = select(schema.Model).where(schema.Model.slug == entry.slug, schema.Model.digest == entry.digest)
     row = session.scalar(query)
     if row is None:
-        if (owner := owner_of(session, entry)) is not None:
-            raise InputError(same_model(entry.slug, owner))
+        if (reason := refusal(session, entry)) is not None:
+            raise InputError(reason)
         row = schema.Model(slug=entry.slug, digest=entry.digest, added_at=datetime.now(UTC))
         session.add(row)
     row.title, row.card = entry.title, model_card(entry)
     session.flush()
     return row
-
-
-def owner_of(session: Session, entry: Entry) -> str | None:
-    """The slug under which the board has this very model, if it is another one."""
-    query = select(schema.Model.slug).where(schema.Model.digest == entry.digest, schema.Model.slug != entry.slug)
-    return session.scalar(query.limit(1))
-
-
-def same_model(slug: str, owner: str) -> str:
-    """What to say of a model that is there under another name."""
-    return (
-        f"The model {slug!r} is {owner!r} under another name: the same architecture, files and preprocessing. Its "
-        f"results are that one's; evaluate {owner!r}, or remove one of the two."
-    )
 
 
 def model_card(entry: Entry) -> dict[str, Any]:
@@ -209,7 +197,7 @@ def add_chunk(session: Session, evaluation: schema.Evaluation, result: ChunkResu
         seconds=result.seconds,
         forward_passes=result.forward_passes,
         backward_passes=result.backward_passes,
-        notes=[dataclasses.asdict(flag) for flag in result.flags],
+        notes=[dataclasses.asdict(flag) | {"message": plain(flag.message)} for flag in result.flags],
         arrays=[schema.Array(name=name, data=data) for name, data in sorted(result.arrays.items())],
     )
     if result.evidence is not None:

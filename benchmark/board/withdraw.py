@@ -8,9 +8,12 @@ from typing import Any, Final
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmark.board.history import board_moves
 from benchmark.board.record import release
+from benchmark.board.standings import complete_rows, of_newest, remembered
 from benchmark.errors import InputError
 from db.schema import Change, Evaluation, Model, State
+from db.texts import plain
 
 WITHDRAWN: Final = "withdrawn"
 """Kind of the changelog's entry."""
@@ -31,7 +34,9 @@ def withdraw_model(session: Session, slug: str, reason: str) -> list[Change]:
         raise InputError(f"The model {slug!r} is withdrawn already: {models[-1].withdrawn}")
     for model in standing:
         model.withdrawn = reason
-    return [_change(session, model.id, None, None, {"what": f"model {slug}", "reason": reason}) for model in standing]
+    return [
+        _change(session, model.id, None, None, {"what": f"model {slug}", "reason": plain(reason)}) for model in standing
+    ]
 
 
 def withdraw_evaluations(
@@ -77,12 +82,34 @@ def withdraw_evaluations(
     found = [row for row in session.scalars(query) if attack is None or row.parameters.get("attack") == attack]
     if not found:
         raise InputError("No finished evaluation is of that kind; curveboard show MODEL --json gives the keys.")
-    changes = []
-    for row in found:
-        release(row, State.WITHDRAWN, reason)
-        detail = {"what": f"evaluation {row.key[:12]}", "reason": reason, "measure": row.measure}
-        changes.append(_change(session, row.model_id, row.dataset_id, row.id, detail))
-    return changes
+    return [_withdraw(session, row, reason) for row in found]
+
+
+def _withdraw(session: Session, row: Evaluation, reason: str) -> Change:
+    release(row, State.WITHDRAWN, reason)
+    session.flush()
+    detail = {
+        "what": f"evaluation {row.key[:12]}",
+        "reason": plain(reason),
+        "measure": row.measure,
+        "boards": _consequences(session, row.model_id, row.dataset_id),
+    }
+    return _change(session, row.model_id, row.dataset_id, row.id, detail)
+
+
+def _consequences(session: Session, model_id: int, dataset_id: int) -> list[dict[str, Any]]:
+    """What it did on the boards: what the changelog remembers of a row must not rest on what is withdrawn."""
+    complete = {board for _, dataset, board in complete_rows(session, model_id) if dataset == dataset_id}
+    told = []
+    for board, field in remembered(session, dataset_id).items():
+        if model_id not in field.rows:
+            continue
+        if board in complete:
+            told += board_moves(session, model_id, dataset_id, board=board, field=field)
+        else:  # it lacks something of its protocol now
+            others = of_newest(session, {other: row for other, row in field.rows.items() if other != model_id})
+            told.append(board.detail({}, rows=len(others)) | {"left": True})
+    return told
 
 
 def _require_reason(reason: str) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 
 import click
 
-HELPERS: Final = {"options", "plain", "progress"}
+HELPERS: Final = {"costs", "options", "plain", "progress"}
 """Modules of this folder that are not verbs."""
 
 

@@ -89,10 +89,14 @@ def _zoo(place: Place) -> str:
 def _workspace(place: Place) -> str:
     from benchmark.errors import WorkspaceError
     from benchmark.evidence.store import EvidenceStore
+    from benchmark.workspace import CONFIG
 
     workspace = place.workspace
     if not os.access(workspace.root, os.W_OK):
         raise WorkspaceError(f"{workspace.root} is missing or not writable.")
+    config = workspace.root / CONFIG
+    if not workspace.database_url.startswith("sqlite:") and config.stat().st_mode & 0o004:
+        raise WorkspaceError(f"{config} names the board's server and can be read by all: chmod o-r {config}")
     EvidenceStore(workspace.artifacts).require()
     return str(workspace.root)
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
+from benchmark.cli.costs import print_plan
+from benchmark.cli.options import Place, echo_json, json_option, place_options, readable_models
 
 if TYPE_CHECKING:
     from benchmark.board.job import Job
@@ -16,9 +18,8 @@ if TYPE_CHECKING:
     from benchmark.errors import InputError
     from benchmark.jobs.executors import Outcome, Setting
     from benchmark.jobs.lease import Rerun
-    from benchmark.jobs.plan import Estimate, Plan
+    from benchmark.jobs.plan import Plan
     from benchmark.jobs.protocol import Protocol
-    from benchmark.workspace import Workspace
     from models_zoo import Entry
 
 
@@ -101,16 +102,19 @@ def command(
     from benchmark.jobs.executors import get_executor
     from benchmark.jobs.plan import asked_for, make_plan, wanted_jobs
     from benchmark.jobs.protocol import get_protocol
-    from models_zoo import catalogue
+    from benchmark.jobs.settling import settle
 
     database, workspace = place.database, place.workspace
     check_device(device)
     _check_names(attack, measure)
     get_executor(executor)
     protocol = get_protocol(protocol_name or workspace.protocol, [workspace.protocols])
-    entries = _without_copies(place, _entries(workspace, slugs, dataset), named=slugs)
+    with suppress(OSError):  # the folder may not be ours to write to
+        settle(database, workspace.models)
+    known = readable_models([workspace.models])
+    entries = _without_refused(place, _entries(place, known, slugs, dataset), named=slugs)
     datasets = {name: get_dataset(name) for name in sorted({entry.dataset for entry in entries})}
-    models = {slug: entry.digest for slug, entry in catalogue([workspace.models]).items()}
+    models = {slug: entry.digest for slug, entry in known.items()}
     limits = _limits(place, protocol, datasets, limit, quiet=as_json)
     wanted = list(wanted_jobs(protocol, entries, datasets, limits=limits, seed=seed, models=models))
     asked = asked_for(wanted, attack=attack, measure=measure)
@@ -120,7 +124,7 @@ def command(
         plan = make_plan(session, asked, rerun=rerun)
     _print_failed(plan)
     if plan_only or not as_json:
-        _print_plan(place, plan, as_json=as_json)
+        print_plan(place, plan, datasets if plan_only else None, device, as_json=as_json)
     if plan_only:
         return
     ids = _register(place, protocol, entries, datasets, wanted)
@@ -234,14 +238,15 @@ def _not_asked(protocol: Protocol, wanted: Sequence[Job], *, attack: str | None,
     )
 
 
-def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) -> list[Entry]:
+def _entries(place: Place, known: Mapping[str, Entry], slugs: Sequence[str], dataset: str | None) -> list[Entry]:
     """The models asked for; those of the zoo and of the workspace when none is named."""
     from benchmark.data import get_dataset
     from benchmark.errors import InputError
-    from models_zoo import catalogue, get_entry
+    from models_zoo import get_entry
 
-    folders = [workspace.models]
-    chosen = [get_entry(slug, folders) for slug in dict.fromkeys(slugs)] or list(catalogue(folders).values())
+    folders = [place.workspace.models]
+    _tell_gone(place, slugs)
+    chosen = [get_entry(slug, folders) for slug in dict.fromkeys(slugs)] or list(known.values())
     if dataset is not None:
         get_dataset(dataset)
         chosen = [entry for entry in chosen if entry.dataset == dataset]
@@ -250,23 +255,43 @@ def _entries(workspace: Workspace, slugs: Sequence[str], dataset: str | None) ->
     return chosen
 
 
-def _without_copies(place: Place, chosen: Sequence[Entry], *, named: Sequence[str]) -> list[Entry]:
-    """Leave out models that are others under another name, and say whose they are; refused if they were asked for."""
-    from benchmark.board.record import owner_of, same_model
+def _tell_gone(place: Place, slugs: Sequence[str]) -> None:
+    """Say which rows cannot be evaluated because their models' files are gone; refused if they were asked for."""
+    from benchmark.board.names import GONE, gone
     from benchmark.errors import InputError
+    from db.queries import boards
+    from models_zoo import present
+
+    with place.database.read() as session:
+        lost = gone(boards(session), present([place.workspace.models]))
+    for slug in sorted(lost.values()):
+        if slug in slugs:
+            raise InputError(f"{slug}: {GONE}. Put its folder back into {place.workspace.models}, or withdraw it.")
+        if not slugs:
+            click.echo(f"Left out: {slug}: {GONE}.", err=True)
+
+
+def _without_refused(place: Place, chosen: Sequence[Entry], *, named: Sequence[str]) -> list[Entry]:
+    """Leave out models that can have no rows of their own, and say why; refused if they were asked for."""
+    from benchmark.board.names import refusal, same_model
+    from benchmark.data import all_datasets
+    from benchmark.errors import InputError, UnknownNameError
 
     kept: dict[str, Entry] = {}
+    datasets = all_datasets()
     with place.database.read() as session:
         for entry in chosen:
-            owner = owner_of(session, entry)
-            if owner is None and entry.digest in kept:
-                owner = kept[entry.digest].slug
-            if owner is None:
+            reason = refusal(session, entry)
+            if entry.dataset not in datasets:
+                reason = f"{entry.slug}: {UnknownNameError('dataset', entry.dataset, datasets)}"
+            if reason is None and entry.digest in kept:
+                reason = same_model(entry.slug, kept[entry.digest].slug)
+            if reason is None:
                 kept[entry.digest] = entry
             elif entry.slug in named:
-                raise InputError(same_model(entry.slug, owner))
+                raise InputError(reason)
             else:
-                click.echo(f"Left out: {same_model(entry.slug, owner)}", err=True)
+                click.echo(f"Left out: {reason}", err=True)
     return list(kept.values())
 
 
@@ -314,56 +339,6 @@ def _print_failed(plan: Plan) -> None:
         click.echo(f"Failed before, left alone: {job}: {job.reason}", err=True)
     if plan.failed:
         click.echo("Run these again with --rerun failed.", err=True)
-
-
-def _print_plan(place: Place, plan: Plan, *, as_json: bool) -> None:
-    from benchmark.jobs.plan import estimates
-
-    with place.database.read() as session:
-        costs = estimates(session, plan.jobs)
-    if as_json:
-        echo_json([_job_values(job, cost) for job, cost in zip(plan.jobs, costs, strict=True)])
-        return
-    rows = [
-        {
-            "model": job.model,
-            "dataset": f"{job.dataset}[:{job.n}]",
-            "measure": job.measure,
-            "parameters": " ".join(f"{k}={v}" for k, v in job.parameters.items() if v is not None),
-            "reason": job.reason,
-            "passes": f"{cost.passes:,.0f}" if cost else "?",
-            "time": _duration(cost.seconds) if cost else "?",
-        }
-        for job, cost in zip(plan.jobs, costs, strict=True)
-    ]
-    left = "Nothing else is to run." if plan.failed else "Nothing to do: the database has all that was asked for."
-    echo_table(rows, empty=left)
-    if rows:
-        known = [cost for cost in costs if cost]
-        unknown = len(costs) - len(known)
-        total = _duration(sum(cost.seconds for cost in known))
-        also = f", {unknown} of unknown cost" if unknown else ""
-        click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: about {total}{also}.")
-
-
-def _job_values(job: Job, cost: Estimate | None) -> dict[str, Any]:
-    return {
-        "key": job.key,
-        "model": job.model,
-        "dataset": job.dataset,
-        "n": job.n,
-        "measure": job.measure,
-        "parameters": job.parameters,
-        "reason": job.reason,
-        "estimated_passes": cost.passes if cost else None,
-        "estimated_seconds": cost.seconds if cost else None,
-    }
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _print_outcome(outcome: Outcome, plan: Plan, *, as_json: bool) -> None:

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
 @json_option
 def command(*, place: Place, model: str | None, limit: int | None, as_json: bool) -> None:
     """Show what changed on the board, or for one MODEL: by which attack, on how many samples, and the ranks."""
-    from benchmark.errors import UnknownNameError
-    from db.queries import changes, find_models
+    from benchmark.errors import InputError, UnknownNameError
+    from db.queries import changes, find_models, former_names
 
     with place.database.read() as session:
         known = {found.slug for found in find_models(session)}
+        if model is not None and (now := former_names(session).get(model)) is not None:
+            raise InputError(f"The model {model!r} was renamed; it is called {now!r} now.")
         if model is not None and model not in known:
             raise UnknownNameError("model on this board", model, known)
         found = changes(session, model=model, limit=limit)
@@ -32,7 +34,7 @@ def command(*, place: Place, model: str | None, limit: int | None, as_json: bool
         echo_json([_values(change) for change in found])
         return
     for change in found:
-        click.echo(f"{change.at:%Y-%m-%d %H:%M} UTC  {change.model}: {_headline(change)}")
+        click.echo(f"{change.at:%Y-%m-%d %H:%M} UTC  {change.called}: {_headline(change)}")
         for line in _lines(change.detail):
             click.echo(f"    {line}")
     if not found:
@@ -44,6 +46,7 @@ def _values(change: ChangeInfo) -> dict[str, Any]:
         "at": change.at.isoformat(),
         "kind": change.kind,
         "model": change.model,
+        "called": change.called,
         "dataset": change.dataset,
         "measure": change.measure,
         "parameters": change.parameters,
@@ -52,8 +55,12 @@ def _values(change: ChangeInfo) -> dict[str, Any]:
 
 
 def _headline(change: ChangeInfo) -> str:
-    if change.kind == "model-added":
-        return f"joined the board of {change.dataset}"
+    joined = {"model-added": "joined", "new-weights": "new weights on", "model-returned": "back on"}
+    if change.kind in joined:
+        return f"{joined[change.kind]} the board of {change.dataset}"
+    if change.kind == "renamed":
+        reason = change.detail.get("reason")
+        return f"is called {change.detail.get('to')} from now on{f' ({reason})' if reason else ''}"
     if change.kind == "verified":
         return f"re-checked, {change.detail.get('examples')} examples, by {change.detail.get('by')}"
     if change.kind == "withdrawn":
@@ -76,6 +83,8 @@ def _headline(change: ChangeInfo) -> str:
 def _lines(detail: Mapping[str, Any]) -> Iterator[str]:
     for board in detail.get("boards", ()):
         name = f"{board['protocol']}@{board['version']}[:{board['n']}]"
+        if board.get("left"):
+            yield f"{name}: not complete any more, so not ranked"
         for norm, points in board["norms"].items():
             for point in points:
                 before, after = point["before"], point["after"]

@@ -13,9 +13,10 @@ from benchmark.cli.options import Place, echo_json, json_option, place_options
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--device", default="cpu", metavar="cpu|cuda", help="Where the model runs.", show_default=True)
 @click.option("--trust-code", is_flag=True, help="Let the bundle's Python code run, in a process of its own.")
+@click.option("--fetch", is_flag=True, help="Download weights that the bundle lacks from the addresses that it names.")
 @place_options
 @json_option
-def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json: bool) -> None:
+def command(*, place: Place, file: Path, device: str, trust_code: bool, fetch: bool, as_json: bool) -> None:
     """Verify the bundle FILE, then take into this board what is new in it.
 
     Nothing is believed that forward passes can check. Scores that they cannot (CLEVER, certificates) are taken as the
@@ -38,6 +39,7 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, as_json:
         file,
         device=device,
         trust_code=trust_code,
+        fetch=fetch,
     )
     store_dataset_facts(place.database, report=lambda text: click.echo(text, err=True))
     if as_json:

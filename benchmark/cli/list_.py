@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
+from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options, readable_models
 
 if TYPE_CHECKING:
     from benchmark.measures import Measure
@@ -66,8 +66,6 @@ def _in_workspace(place: Place, folder: str) -> list[Any]:
 
 
 def _models(place: Place) -> list[dict[str, Any]]:
-    from models_zoo import catalogue
-
     return [
         {
             "slug": entry.slug,
@@ -76,7 +74,7 @@ def _models(place: Place) -> list[dict[str, Any]]:
             "training": entry.training_method or None,
             "title": entry.title,
         }
-        for entry in catalogue(_in_workspace(place, "models")).values()
+        for entry in readable_models(_in_workspace(place, "models")).values()
     ]
 
 

@@ -17,6 +17,7 @@ from benchmark.workspace import Workspace, absolute_url, open_database
 
 if TYPE_CHECKING:
     from db.session import Database
+    from models_zoo import Entry
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -49,6 +50,18 @@ class Place:
     def database(self) -> Database:
         """The open database at the newest migration."""
         return open_database(self.database_url)
+
+
+def readable_models(folders: Sequence[Path]) -> Mapping[str, Entry]:
+    """All models by slug; those whose cards cannot be read are told of, and keep nobody else from anything."""
+    from models_zoo import catalogue
+    from models_zoo.errors import CardError
+
+    unreadable: list[CardError] = []
+    found = catalogue(folders, unreadable=unreadable)
+    for error in unreadable:
+        click.echo(f"Left out: {error}", err=True)
+    return found
 
 
 class NormName(click.ParamType):  # type: ignore[type-arg]

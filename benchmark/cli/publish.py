@@ -109,6 +109,7 @@ def publish(
         as_of=as_of,
         jobs=jobs,
         bundles=_bundles(place, folder) if bundles else None,
+        gone=gone_models(place, as_of=as_of),
         address=address,
     )
 
@@ -120,6 +121,19 @@ def _bundles(place: Place, folder: Path) -> dict[str, Path]:
     workspace = place.workspace
     home = folder.with_name(f".{folder.name}-bundles")
     return site_bundles(place.database, EvidenceStore(workspace.artifacts), [workspace.models], home, report=_say)
+
+
+def gone_models(place: Place, *, as_of: datetime | None = None) -> dict[int, str]:
+    """Slugs of the models whose rows stand although their files are gone, by id; each is told of."""
+    from benchmark.board.names import GONE, gone
+    from db.queries import boards
+    from models_zoo import present
+
+    with place.database.read() as session:
+        found = gone(boards(session, as_of=as_of), present([place.workspace.models]))
+    for slug in sorted(found.values()):
+        _say(f"{slug}: {GONE}.")
+    return found
 
 
 def _say(text: str) -> None:

@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def command(*, place: Place, model: str | None, device: str, as_json: bool) -> None:
     """Search for adversarial examples in rows that another board reported (curveboard ingest), or in MODEL's alone.
 
-    One quick run of the engine in each norm, on all samples of the row: what it finds joins the ledger, and the row is
-    ranked. To run all that the protocol wants instead: curveboard evaluate --rerun all -m MODEL. Exit code 3 when a
-    search failed.
+    One quick run of the engine under each threat, targeted ones too, on all samples of the row: what it finds joins the
+    ledger, and the row is ranked. To run all that the protocol wants instead: curveboard evaluate --rerun all -m MODEL.
+    Exit code 3 when a search failed.
     """
     from benchmark.cli.evaluate import check_device
     from benchmark.jobs.recheck import reported_rows
@@ -44,19 +44,19 @@ def _search(place: Place, recheck: Recheck, device: str) -> dict[str, Any]:
     from benchmark.cli.evaluate import setting_of
     from benchmark.data import get_dataset
     from benchmark.jobs.executors import run_jobs
-    from benchmark.jobs.recheck import enter_jobs, search_jobs
+    from benchmark.jobs.recheck import enter_searches
     from models_zoo import get_entry
 
     slug = recheck.row.model.slug
-    jobs = search_jobs(recheck, get_entry(slug, [place.workspace.models]), get_dataset(recheck.board.dataset.name))
+    entry, dataset = get_entry(slug, [place.workspace.models]), get_dataset(recheck.board.dataset.name)
     with place.database.write() as session:
-        ids = enter_jobs(session, jobs, recheck)
-    outcome = run_jobs([(job, ids[job.key]) for job in jobs], setting_of(place, device, rerun="failed"), lambda _: None)
-    by_hand = ", ".join(recheck.other) or ("" if recheck.norms else "all of it")
+        jobs = enter_searches(session, recheck, entry, dataset)
+    outcome = run_jobs(jobs, setting_of(place, device, rerun="failed"), lambda _: None)
+    by_hand = ", ".join(recheck.other) or ("" if recheck.threats else "all of it")
     return {
         "board": recheck.board.slug,
         "model": slug,
-        "searched": ", ".join(recheck.norms) or None,
+        "searched": ", ".join(recheck.threats) or None,
         "failed": outcome.failed,
         "left to evaluate --rerun all": by_hand or None,
     }

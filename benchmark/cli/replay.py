@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
+from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options, readable_models
 
 if TYPE_CHECKING:
     from benchmark.jobs.brought import Replayed
@@ -48,11 +48,10 @@ def _entries(place: Place, slug: str | None) -> list[Entry]:
     """The models of the board whose weights are here, or the one asked for."""
     from benchmark.errors import UnknownNameError
     from db.queries import find_models
-    from models_zoo import catalogue
 
     with place.database.read() as session:
         rows = {(found.slug, found.digest) for found in find_models(session)}
-    entries = catalogue([place.workspace.models])
+    entries = readable_models([place.workspace.models])
     known = {name: entry for name, entry in entries.items() if (name, entry.digest) in rows}
     if slug is not None and slug not in known:
         raise UnknownNameError("model on this board", slug, known)

@@ -77,6 +77,14 @@ def known_names(host: str) -> frozenset[str] | None:
     return frozenset(loopback) if host in loopback else None
 
 
+def _host(header: str) -> str:
+    """The name in a ``Host`` header, without its port; empty if it is none."""
+    try:
+        return urlsplit(f"//{header}").hostname or ""
+    except ValueError:
+        return ""
+
+
 def _rebuild(place: Place, folder: Path) -> None:
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -115,8 +123,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 
     def send_head(self) -> Any:
         """The file, unless it is asked for under a name that is not this machine's."""
-        asked = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
-        if self.names is not None and asked not in self.names:
+        if self.names is not None and _host(self.headers.get("Host", "")) not in self.names:
             self.send_error(403, "Forbidden", "This site is served to this machine only, under its own names.")
             return None
         return super().send_head()

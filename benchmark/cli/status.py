@@ -9,6 +9,8 @@ import click
 from benchmark.cli.options import Place, echo_json, echo_table, json_option, place_options
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from db.queries import Board
 
 
@@ -21,11 +23,15 @@ SHOWN = 4
 @json_option
 def command(place: Place, as_json: bool) -> None:
     """Show the boards, their rows, and what is queued, running or failed."""
+    from benchmark.board.names import GONE, gone
     from db.queries import boards, overview
+    from models_zoo import present
 
     with place.database.read() as session:
         counts = overview(session)
-        rows = [row for board in boards(session) for row in _rows(board)]
+        found = boards(session)
+    lost = gone(found, present([place.workspace.models]))
+    rows = [row for board in found for row in _rows(board, lost)]
     evaluations = {state.value: count for state, count in counts.evaluations.items()}
     if as_json:
         echo_json(
@@ -47,6 +53,8 @@ def command(place: Place, as_json: bool) -> None:
     if rows:
         click.echo()
         echo_table([{k: v for k, v in row.items() if k != "missing"} for row in rows], empty="")
+    for slug in sorted(lost.values()):
+        click.echo(f"{slug}: {GONE}.")
     for row in rows:
         if row["missing"] and row["status"] == "incomplete":
             click.echo(f"{row['board']}, {row['model']} lacks: {_shortened(row['missing'])}")
@@ -57,7 +65,7 @@ def _shortened(missing: list[str]) -> str:
     return ", ".join(missing[:SHOWN]) + more
 
 
-def _rows(board: Board) -> list[dict[str, Any]]:
+def _rows(board: Board, lost: Mapping[int, str]) -> list[dict[str, Any]]:
     from db.schema import State
 
     return [
@@ -65,8 +73,10 @@ def _rows(board: Board) -> list[dict[str, Any]]:
             "board": board.slug,
             "model": row.model.slug,
             "status": row.status.value,
+            "files": "gone" if row.model.id in lost else None,
             "done": f"{sum(cell.state in (State.DONE, State.UNSUPPORTED) for cell in row.cells)}/{len(row.cells)}",
             "missing": list(row.missing),
+            "reported": len(row.reported) or None,
             "failed": sum(cell.state == State.FAILED for cell in row.cells) or None,
         }
         for row in board.rows

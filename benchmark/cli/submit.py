@@ -13,15 +13,16 @@ import click
 from benchmark.cli.options import Place, echo_json, json_option, place_options
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from benchmark.conformance import Report
+    from benchmark.jobs.checking import Checked, Limits
+    from db.queries import ModelInfo
     from models_zoo import Entry
     from models_zoo.cards import Form
 
 FORMS: Final = ("weights", "pt2", "onnx", "keras", "jax", "code")
 """`models_zoo.cards.Form`, written out so that the command line's help does not import the zoo."""
-
-MEMORY = 16 << 30
-"""Bytes that loading and checking a model may take."""
 
 MARKS = {"pass": "✓", "flag": "⚑", "refuse": "✗"}
 
@@ -48,6 +49,14 @@ MARKS = {"pass": "✓", "flag": "⚑", "refuse": "✗"}
     help="A RobustBench card (JSON), or the folder model_info with all of them: the model's figures as claims.",
 )
 @click.option("--device", default="cpu", metavar="cpu|cuda", show_default=True, help="Where the model is checked.")
+@click.option(
+    "--time-limit",
+    type=click.FloatRange(min=1),
+    default=1800.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Refuse a model that takes longer to be loaded and checked.",
+)
 @place_options
 @json_option
 def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
@@ -63,17 +72,24 @@ def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_js
         assert path is not None
         _init(path, options["form"], options["dataset"] or "digits")
         return
+    from benchmark.jobs.settling import warm_up
+
+    if options["source"] is None:
+        warm_up()
     from benchmark.cli.evaluate import check_device
+    from benchmark.jobs.checking import Limits
+    from benchmark.jobs.submission import accept
 
     check_device(options["device"])
+    limits, apart = Limits(seconds=options["time_limit"]), options["source"] is None
     with _staged(place, path, dry_run=dry_run, options=options) as entry:
         _refuse_taken(place, entry, dry_run=dry_run, replace=options["replace"])
-        report = _check(entry, options["device"])
-        accepted = report.verdict != "refuse" and not dry_run
+        checked = _check(entry, options["device"], limits=limits, apart=apart)
+        accepted = checked.report.verdict != "refuse" and not dry_run
         if accepted:
-            _store(place, _accept(place, entry), options["device"])
-        _print(entry, report, accepted=accepted, dry_run=dry_run, as_json=as_json)
-    if report.verdict == "refuse":
+            accept(place.database, place.workspace.models, entry, checked, device=options["device"])
+        _print(entry, checked.report, accepted=accepted, dry_run=dry_run, as_json=as_json)
+    if checked.report.verdict == "refuse":
         click.get_current_context().exit(4)
 
 
@@ -92,22 +108,25 @@ def _init(folder: Path, form: Form, dataset: str) -> None:
 @contextmanager
 def _staged(place: Place, path: Path | None, *, dry_run: bool, options: dict[str, Any]) -> Iterator[Entry]:
     """The submission, copied to where it can be checked; gone at the end unless it was moved away."""
+    import contextlib
     import dataclasses
     import tempfile
 
+    from benchmark.jobs.settling import settle, watched
     from models_zoo.claims import card_in, robustbench_claims
-    from models_zoo.submission import STAGING, stage, write_card
+    from models_zoo.renaming import staging
+    from models_zoo.submission import stage, write_card
 
-    where = None
-    if not dry_run:
-        # Beside where it goes, so that it can be moved there in one step; the catalogue does not look this deep.
-        where = place.workspace.models
-        where.mkdir(exist_ok=True)
-    with (
-        tempfile.TemporaryDirectory(prefix=STAGING, dir=where, ignore_cleanup_errors=True) as staging,
-        tempfile.TemporaryDirectory(prefix="curveboard-adapted-") as adapted,
-    ):
-        target = Path(staging) / "model"
+    with contextlib.ExitStack() as stack:
+        if dry_run:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="curveboard-")))
+        else:  # beside where it goes, so that it can be moved there in one step
+            models = place.workspace.models
+            settle(place.database, models)
+            stack.enter_context(watched(place.database_url, models))
+            folder = stack.enter_context(staging(models))
+        adapted = stack.enter_context(tempfile.TemporaryDirectory(prefix="curveboard-adapted-"))
+        target = folder / "model"
         target.mkdir()
         if options["architecture"] is not None and path is not None:
             entry = _bare(path, target, options)
@@ -155,7 +174,7 @@ def _adapt(target: Path, options: dict[str, Any]) -> None:
 
 def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -> None:
     """Refuse a slug that another model has."""
-    from benchmark.board.record import same_model
+    from benchmark.board.names import refusal, same_model
     from benchmark.errors import InputError, WorkspaceError
     from db.errors import DatabaseError
     from db.queries import find_models
@@ -172,27 +191,55 @@ def _refuse_taken(place: Place, entry: Entry, *, dry_run: bool, replace: bool) -
         raise
     if home.exists() and not replace:
         raise InputError(f"The workspace has a model {entry.slug!r}; choose another slug, or give --replace.")
-    own = {slug: other.digest for slug, other in catalogue([models]).items() if slug not in catalogue()}
-    with suppress(DatabaseError) if dry_run else nullcontext(), place.database.read() as session:
-        own |= {model.slug: model.digest for model in find_models(session)}
-    for slug, digest in own.items():
-        if digest == entry.digest and slug != entry.slug:
+    for slug, other in catalogue([models], unreadable=[]).items():
+        if other.digest == entry.digest and slug not in {*catalogue(), entry.slug}:
             raise InputError(same_model(entry.slug, slug))
+    with suppress(DatabaseError) if dry_run else nullcontext(), place.database.read() as session:
+        if (reason := refusal(session, entry)) is not None:
+            raise InputError(reason)
+        _refuse_older(find_models(session, entry.slug), entry, replace=replace)
 
 
-def _check(entry: Entry, device: str) -> Report:
-    """The conformance report of a staged entry."""
-    from benchmark.conformance import IMAGES, check_conformance
+def _refuse_older(known: Sequence[ModelInfo], entry: Entry, *, replace: bool) -> None:
+    """Refuse what would take the place of newer weights, or that of a model whose folder is gone, unasked."""
+    from benchmark.errors import InputError
+
+    if not known or known[-1].digest == entry.digest:
+        return
+    if any(model.digest == entry.digest for model in known):
+        raise InputError(
+            f"These are older weights of {entry.slug!r}, which has newer ones on the board: their row is kept and "
+            "shown as superseded."
+        )
+    if not replace:
+        raise InputError(
+            f"The board has a model {entry.slug!r}, whose folder is gone; choose another slug, or give --replace if "
+            "these are new weights of it."
+        )
+
+
+def _check(entry: Entry, device: str, *, limits: Limits, apart: bool) -> Checked:
+    """The conformance report of a staged entry; of what a stranger sent, made in a process that can be stopped."""
+    import time
+
+    from benchmark.conformance import check_conformance, looked_at
     from benchmark.data import get_dataset
+    from benchmark.jobs.checking import Checked, check_apart
     from models_zoo.loading import load_entry
 
     dataset = get_dataset(entry.dataset)
-    x, y = dataset.load(min(IMAGES, dataset.size))
-    x, y = x.to(device), y.to(device)
+    x, y = dataset.load(min(looked_at(dataset.shape), dataset.size))
     claimed = next((claim.value for claim in entry.claims if claim.name == "clean_accuracy"), None)
-    with _limited_memory(MEMORY) if device == "cpu" else nullcontext():  # a GPU's driver maps more than there is
+    classes = dataset.n_classes
+    if apart:
+        return check_apart(
+            entry, x.numpy(), y.numpy(), classes=classes, claimed_accuracy=claimed, device=device, limits=limits
+        )
+    begin = time.perf_counter()
+    with _limited_memory(limits.memory) if device == "cpu" else nullcontext():  # a GPU's driver maps more than there is
         module = load_entry(entry, device=device)
-        return check_conformance(module, x, y, classes=dataset.n_classes, claimed_accuracy=claimed)
+        report = check_conformance(module, x.to(device), y.to(device), classes=classes, claimed_accuracy=claimed)
+    return Checked(report, time.perf_counter() - begin)
 
 
 @contextmanager
@@ -213,37 +260,6 @@ def _limited_memory(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
-
-
-def _accept(place: Place, entry: Entry) -> Entry:
-    """Move a checked submission to its place in one step; what was there before goes."""
-    import shutil
-
-    from models_zoo import get_entry
-
-    home = place.workspace.models / entry.slug
-    if home.exists():
-        shutil.move(home, entry.folder.parent / "replaced")
-    entry.folder.rename(home)
-    return get_entry(entry.slug, [place.workspace.models])
-
-
-def _store(place: Place, entry: Entry, device: str) -> None:
-    """Store the report as an evaluation like any other, so that the board shows it."""
-    from benchmark.board.record import dataset_row, evaluation_row, model_row
-    from benchmark.data import get_dataset
-    from benchmark.jobs.executors import Setting, run_jobs
-    from benchmark.jobs.job import make_job
-    from benchmark.measures import get_measure
-
-    dataset, measure = get_dataset(entry.dataset), get_measure("conformance")
-    job = make_job(measure, measure.Parameters(), entry, dataset, n=dataset.size, reason="submitted")
-    with place.database.write() as session:
-        model, data = model_row(session, entry), dataset_row(session, dataset)
-        number = evaluation_row(session, job, model_id=model.id, dataset_id=data.id).id
-    workspace = place.workspace
-    setting = Setting(place.database_url, workspace.artifacts, workspace.models, workspace.locks, device=device)
-    run_jobs([(job, number)], setting, lambda progress: None)
 
 
 def _print(entry: Entry, report: Report, *, accepted: bool, dry_run: bool, as_json: bool) -> None:

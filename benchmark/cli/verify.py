@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     "--bundle", type=click.Path(path_type=Path), help="Verify this bundle instead of a board; needs no workspace."
 )
 @click.option("--trust-code", is_flag=True, help="Let a bundle's Python code run, in a process of its own.")
+@click.option("--fetch", is_flag=True, help="Download weights that the bundle lacks from the addresses that it names.")
 @place_options
 @json_option
 def command(
@@ -35,6 +36,7 @@ def command(
     device: str,
     bundle: Path | None,
     trust_code: bool,
+    fetch: bool,
     as_json: bool,
 ) -> None:
     """Re-check the board's evidence, or that of one MODEL, with forward passes only.
@@ -51,7 +53,7 @@ def command(
 
         if model is not None:
             raise click.UsageError("Give a MODEL or --bundle, not both.")
-        report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code)
+        report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code, fetch=fetch)
     else:
         from benchmark.evidence.check import verify_board
         from benchmark.evidence.store import EvidenceStore

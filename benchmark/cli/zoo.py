@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.options import Place, place_options
+from benchmark.cli.options import Place, place_options, readable_models
 
 if TYPE_CHECKING:
     from models_zoo.fetch import RemoteFile
@@ -42,11 +42,11 @@ def seed(place: Place, paths: tuple[Path, ...]) -> None:
 def fetch(place: Place, slugs: tuple[str, ...]) -> None:
     """Download the files of the models called SLUGS (all by default) and of their datasets, and verify them."""
     from benchmark.data import get_dataset
-    from models_zoo import catalogue, get_entry
+    from models_zoo import get_entry
     from models_zoo.fetch import fetch as fetch_file
 
     folders = _folders(place)
-    entries = [get_entry(slug, folders) for slug in slugs] or list(catalogue(folders).values())
+    entries = [get_entry(slug, folders) for slug in slugs] or list(readable_models(folders).values())
     wanted = [w.remote for entry in entries for w in entry.weights if w.urls]
     wanted += [file for entry in entries for file in get_dataset(entry.dataset).files]
     for file in dict.fromkeys(wanted):
@@ -100,10 +100,9 @@ def _wanted(place: Place) -> list[RemoteFile]:
     from benchmark.data.corruptions.frost import PHOTOGRAPHS
     from benchmark.data.corruptions.published import PublishedSuite
     from benchmark.data.suites import suites
-    from models_zoo import catalogue
     from models_zoo.fetch import RemoteFile
 
-    files = [w.remote for entry in catalogue(_folders(place)).values() for w in entry.weights if w.urls]
+    files = [w.remote for entry in readable_models(_folders(place)).values() for w in entry.weights if w.urls]
     for dataset in all_datasets().values():
         files += [*dataset.files, *(file for split in dataset.splits.values() for file in split.files)]
     files += PHOTOGRAPHS

@@ -168,7 +168,7 @@ class Dataset:
         import torch
 
         stored = self.stored(start, stop)
-        x = torch.from_numpy(np.ascontiguousarray(stored, dtype=np.float32)) / self.levels
+        x = torch.from_numpy(np.array(stored, dtype=np.float32)) / self.levels
         return x, torch.from_numpy(self.labels(start, stop).copy())
 
     def stored(self, start: int, stop: int) -> Images:
@@ -240,6 +240,18 @@ def files_digest(files: Sequence[RemoteFile], part: str = "") -> str:
 
 @cache
 def _verified(dataset: Dataset) -> tuple[Images | LazyImages, Labels]:
+    """What was read and checked, kept for the whole process: nobody can write into it."""
+    images, labels = _read(dataset)
+    return _locked(images) if isinstance(images, np.ndarray) else images, _locked(labels)
+
+
+def _locked(array: NDArray[Any]) -> NDArray[Any]:
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def _read(dataset: Dataset) -> tuple[Images | LazyImages, Labels]:
     """What ``read`` gives: of the right shape, and checked as a whole unless its images are checked one by one."""
     images, labels = dataset.read()
     if tuple(images.shape) != (dataset.size, *dataset.shape) or len(labels) != dataset.size:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 from torch import nn
 
+from benchmark.board.names import GONE
 from benchmark.board.soundness import unsound
 from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError, EvidenceError, InputError, UnknownNameError
@@ -23,7 +24,7 @@ from benchmark.verification import REASONS, SLACK, deciding_size, mean_lead, ver
 from db.schema import Dataset as DatasetRow
 from db.schema import Model
 from db.session import Database
-from models_zoo import ZooError, get_entry
+from models_zoo import ZooError, get_entry, present
 from models_zoo.loading import load_entry
 
 BATCH: Final = 500
@@ -355,6 +356,9 @@ def _verify_row(
     proofs = proofs_of(session, model_id=model.id, dataset_id=dataset.id)
     covered = np.any([found.covered for found in proofs.ledgers.values()], axis=0)
     if not covered.any():
+        return
+    if model.slug not in present(folders):
+        report.notes.append(f"{model.slug}: {GONE}")
         return
     try:
         entry = get_entry(model.slug, folders)

@@ -20,7 +20,7 @@ from benchmark.evidence.proofs import Proofs, proofs_of, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore, pack
 from db.schema import Chunk, Evaluation, Evidence, State
 from db.session import Database
-from models_zoo.submission import STAGING
+from models_zoo.renaming import STAGING
 
 GRACE: Final = 300.0
 """Seconds for which a file that nothing refers to is spared: an evaluator may be about to commit the reference."""

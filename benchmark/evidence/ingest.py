@@ -22,14 +22,16 @@ from benchmark.evidence.check import Report, Subject, check, choose
 from benchmark.evidence.claims import check_claims
 from benchmark.evidence.container import Container
 from benchmark.evidence.entering import Contents, Ingested, enter, sound
+from benchmark.evidence.plausible import check_manifest
 from benchmark.evidence.proofs import proofs_of
 from benchmark.evidence.store import EvidenceStore, unpack
 from benchmark.threat import norm_names
 from db.schema import Base, Protocol
 from db.session import Database
-from models_zoo import Entry, catalogue
+from models_zoo import Entry, catalogue, get_entry, present
 from models_zoo.cards import card_table, parse_card
 from models_zoo.catalogue import CARD
+from models_zoo.fetch import is_cached
 from models_zoo.loading import load_entry
 
 MOST_BUDGETS: Final = 100
@@ -38,7 +40,13 @@ LARGEST_BUDGET: Final = 1e7
 
 
 def verify_bundle(
-    path: Path, *, samples: int | None = None, seed: int = 0, device: str = "cpu", trust_code: bool = False
+    path: Path,
+    *,
+    samples: int | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    trust_code: bool = False,
+    fetch: bool = False,
 ) -> Report:
     """Verify a bundle by itself: no workspace, no network if it carries its weights and data.
 
@@ -48,12 +56,13 @@ def verify_bundle(
         seed: Of the drawing.
         device: Where the model runs.
         trust_code: Whether Python code in it may run, in a process of its own.
+        fetch: Whether weights that it lacks may be downloaded from the addresses that it names.
 
     Raises:
         InputError: If it is no sound bundle.
         ZooError: If the model in it cannot be read or does not fit.
     """
-    with open_bundle(path, trust_code=trust_code) as contents:
+    with open_bundle(path, trust_code=trust_code, fetch=fetch) as contents:
         return _verify(contents, samples=samples, seed=seed, device=device)
 
 
@@ -65,6 +74,7 @@ def ingest(
     *,
     device: str = "cpu",
     trust_code: bool = False,
+    fetch: bool = False,
 ) -> Ingested:
     """Verify a bundle, then enter what is new in it. Doing it again changes nothing.
 
@@ -75,18 +85,19 @@ def ingest(
         path: The bundle.
         device: Where the model runs.
         trust_code: Whether Python code in it may run.
+        fetch: Whether weights that it lacks may be downloaded from the addresses that it names.
 
     Raises:
         InputError: If it is no sound bundle, or contradicts what is here: another model of the same name, another
             protocol of the same name and version, a dataset that is not registered.
     """
-    with open_bundle(path, trust_code=trust_code) as contents:
+    with open_bundle(path, trust_code=trust_code, fetch=fetch) as contents:
         _refuse_conflicts(database, models, contents)
         report = _verify(contents, samples=None, seed=0, device=device)
         outcome = Ingested(contents.entry.slug, report)
         if report.problems:
             return outcome
-        entry = catalogue([models]).get(contents.entry.slug)
+        entry = _known(contents.entry.slug, models)
         with database.write() as session:
             enter(session, contents, entry or contents.entry, outcome)
             _copy_evidence(contents, store)  # files come last: what the database refuses leaves none
@@ -96,7 +107,7 @@ def ingest(
 
 
 @contextmanager
-def open_bundle(path: Path, *, trust_code: bool) -> Iterator[Contents]:
+def open_bundle(path: Path, *, trust_code: bool, fetch: bool = False) -> Iterator[Contents]:
     """Open a bundle and unpack the model's files into a scratch folder, under names that the card's reader accepts."""
     with Container(path) as container, tempfile.TemporaryDirectory(prefix="curveboard-bundle-") as scratch:
         manifest = container.manifest
@@ -104,13 +115,14 @@ def open_bundle(path: Path, *, trust_code: bool) -> Iterator[Contents]:
             raise InputError(f"{path} has the format {manifest.get('format')!r}; this program reads {FORMAT!r}.")
         with sound(path):
             _require_tables(manifest)
-            entry = _unpack_model(container, Path(scratch), trust_code=trust_code)
+            entry = _with_known_addresses(_unpack_model(container, Path(scratch), trust_code=trust_code), fetch=fetch)
             if entry.digest != manifest["model"]["digest"]:
                 raise InputError(
                     f"{path}: the model's card and files have the digest {entry.digest[:12]}…, the bundle states "
                     f"{manifest['model']['digest'][:12]}…; it was altered, or made by another version of curveboard."
                 )
             dataset, note = _dataset(container)
+            check_manifest(manifest, size=dataset.size)
         yield Contents(container, entry, dataset, (note,) if note else ())
 
 
@@ -151,6 +163,19 @@ def _unpack_model(container: Container, scratch: Path, *, trust_code: bool) -> E
     # Trust is in exactly this code: its digest is the file's, which is verified whenever it is read.
     trusted = next((w.sha256 for w in here if trust_code and w.name == entry.code), "")
     return dataclasses.replace(entry, weights=tuple(here), trusted=trusted)
+
+
+def _with_known_addresses(entry: Entry, *, fetch: bool) -> Entry:
+    """No address that a stranger names is asked unbidden: what the zoo has is fetched from the zoo's addresses."""
+    zoo = {file.sha256: file.urls for known in catalogue().values() for file in known.weights if file.urls}
+    weights = [dataclasses.replace(w, urls=zoo.get(w.sha256, w.urls)) if w.urls else w for w in entry.weights]
+    for file in weights:
+        if file.urls and not fetch and file.sha256 not in zoo and not is_cached(file.remote):
+            raise InputError(
+                f"it lacks the weights {file.name}, and names an address to fetch them from: {file.urls[0]}. Look at "
+                "it, and give --fetch if they may be downloaded (they are checked against their SHA-256)."
+            )
+    return dataclasses.replace(entry, weights=tuple(weights))
 
 
 def _dataset(container: Container) -> tuple[Dataset, str]:
@@ -205,6 +230,7 @@ def _verify(contents: Contents, *, samples: int | None, seed: int, device: str) 
     images, labels = contents.dataset.load()
     model = load_entry(contents.entry, device=device)
     with tempfile.TemporaryDirectory(prefix="curveboard-verify-") as scratch:
+        (Path(scratch) / "scratch.db").touch()
         database = Database(f"sqlite:///{scratch}/scratch.db")
         Base.metadata.create_all(database.engine)
         store = EvidenceStore(Path(scratch) / "artifacts")
@@ -238,7 +264,7 @@ def _evidence(manifest: Mapping[str, Any]) -> set[str]:
 
 def _refuse_conflicts(database: Database, models: Path, contents: Contents) -> None:
     entry, dataset = contents.entry, contents.dataset
-    known = catalogue([models]).get(entry.slug)
+    known = _known(entry.slug, models)
     if known is not None and known.digest != entry.digest:
         raise InputError(
             f"There is another model called {entry.slug!r} here (digest {known.digest[:12]}…, the bundle's is "
@@ -258,6 +284,10 @@ def _refuse_conflicts(database: Database, models: Path, contents: Contents) -> N
                     f"The protocol {row.name}@{row.version} says something else here than in the bundle; rows of the "
                     "two cannot be ranked together. Give one of them another version."
                 )
+
+
+def _known(slug: str, models: Path) -> Entry | None:
+    return get_entry(slug, [models]) if slug in present([models]) else None
 
 
 def _protocol(session: Session, values: Mapping[str, Any]) -> Protocol | None:

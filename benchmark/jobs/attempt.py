@@ -6,11 +6,10 @@ import functools
 import itertools
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,12 +25,13 @@ from benchmark.board.ledger import ledger
 from benchmark.counting import CountingModel
 from benchmark.data import Dataset, get_dataset
 from benchmark.data.suites import get_suite
-from benchmark.errors import BenchmarkError, EvidenceError, InputError, WorkspaceError
-from benchmark.evidence.store import EvidenceStore, StoredEvidence
+from benchmark.errors import InputError, WorkspaceError
+from benchmark.evidence.store import StoredEvidence
 from benchmark.isolation import isolated
 from benchmark.jobs.job import seed_of
-from benchmark.jobs.lease import LostLeaseError, owned
+from benchmark.jobs.lease import owned
 from benchmark.jobs.provenance import provenance
+from benchmark.jobs.workbench import WaitingError, Workbench, infrastructure
 from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task, get_measure
 from benchmark.memory import give_back, out_of_memory
 from benchmark.modes import full_precision
@@ -40,68 +40,7 @@ from benchmark.threat import norm_names
 from benchmark.threat.budget import within
 from benchmark.threat.goals import Threat
 from benchmark.verification import verify
-from db.errors import DatabaseError
 from db.schema import Evaluation, State
-from db.session import Database
-
-
-@dataclass(frozen=True)
-class InfrastructureError(Exception):
-    """Not the job's fault: the database or the disk failed, and the run must end."""
-
-    reason: BaseException
-
-
-class WaitingError(BenchmarkError):
-    """A reference model lacks what the measure compares with; it may come."""
-
-
-@contextmanager
-def infrastructure() -> Iterator[None]:
-    """What fails inside is the fault of the database or the disk, not of the job."""
-    try:
-        yield
-    except LostLeaseError:
-        raise
-    except (DatabaseError, EvidenceError, WorkspaceError, OSError) as error:
-        raise InfrastructureError(error) from error
-
-
-class Workbench(Protocol):
-    """What an attempt works with; `benchmark.jobs.runner.Runner` is one."""
-
-    @property
-    def database(self) -> Database:
-        """The database."""
-
-    @property
-    def store(self) -> EvidenceStore:
-        """The evidence."""
-
-    @property
-    def model(self) -> Callable[[str, str], nn.Module]:
-        """A model by slug and digest, kept loaded."""
-
-    def initial(self, slug: str) -> nn.Module | None:
-        """A model as its training began; None if its card states no run."""
-
-    def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
-        """Another model by slug and digest, of the dataset's label space and image shape."""
-
-    @property
-    def dataset(self) -> Callable[[str, str], Dataset]:
-        """A dataset by name and digest."""
-
-    @property
-    def pool(self) -> Callable[[str, str], Tensor]:
-        """Images of a dataset to start from, on the device."""
-
-    @property
-    def stopping(self) -> Callable[[], bool]:
-        """Whether to stop after the chunk."""
-
-    def progress(self, job: Job, done: int, text: str, seconds: float) -> None:
-        """Report that so many samples of a job are done."""
 
 
 class Attempt:
@@ -257,7 +196,9 @@ class Attempt:
         arrays, evidence = self._check(result, module, x, y, first=start)
         noticed = list(result.flags)
         if own.changed:
-            text = f"{self.measure.name} changed the model ({own.described()}); it was put back before verifying."
+            text = (
+                f"{self.measure.name} changed what it was lent ({own.described()}); it was put back before verifying."
+            )
             noticed.append(Flag(flags.MODEL_CHANGED, text))
         others = tuple(after - since for after, since in zip(_passes(self.sources), before, strict=True))
         return record.ChunkResult(
@@ -313,7 +254,9 @@ class Attempt:
         if result.adversarials is None:
             checks.check_arrays(self.measure.name, arrays, self.outputs, len(x))
             return arrays, None
-        candidates = result.adversarials.detach().to(x)
+        if result.adversarials.is_complex():
+            raise InputError(f"{self.measure.name}: its adversarial examples are complex numbers, not images.")
+        candidates = result.adversarials.detach().as_subclass(torch.Tensor).to(x)  # no class of the plug-in's own
         checked = verify(module, x, y, candidates)
         holds = checked.holds
         arrays |= {f"distance_{norm}": checked.distances[norm].numpy() for norm in norm_names()}

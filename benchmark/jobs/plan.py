@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -14,23 +13,10 @@ from benchmark.data import Dataset
 from benchmark.jobs.job import Job, make_job
 from benchmark.jobs.lease import Rerun
 from benchmark.jobs.protocol import Protocol
-from db.schema import Cell, Chunk, Evaluation, Model, State
+from db.schema import Cell, Evaluation, Model, State
 from db.schema import Dataset as DatasetRow
 from db.schema import Protocol as ProtocolRow
 from models_zoo import Entry
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a job will cost, judged by the same measure's evaluations so far.
-
-    Attributes:
-        passes: Forward and backward passes, in images.
-        seconds: Wall time.
-    """
-
-    passes: float
-    seconds: float
 
 
 @dataclass(frozen=True)
@@ -178,47 +164,3 @@ def _other(row: Evaluation, job: Job) -> str:
     if row.content.get("needs", {}) != job.needs:
         return "what it needs has changed"
     return f"another slice (first {job.n}, had first {row.n})" if (row.n, row.samples) != (job.n, job.samples) else ""
-
-
-def estimates(session: Session, jobs: Sequence[Job]) -> list[Estimate | None]:
-    """What each job will cost, by what the same measure cost a sample so far, on the same model if known."""
-    costs = _recorded_costs(session) if jobs else {}
-    found: list[Estimate | None] = []
-    for job in jobs:
-        kind = (job.measure, _shape(job.parameters))
-        cost = costs.get((*kind, job.model)) or costs.get((*kind, job.dataset))
-        found.append(Estimate(cost[0] * job.samples, cost[1] * job.samples) if cost else None)
-    return found
-
-
-def _recorded_costs(session: Session) -> dict[tuple[str, str, str], tuple[float, float]]:
-    """(measure, parameters, model or dataset) -> passes and seconds a sample."""
-    query = (
-        select(
-            Evaluation.id,
-            func.sum(Chunk.stop - Chunk.start),
-            func.sum(Chunk.forward_passes + Chunk.backward_passes),
-            func.sum(Chunk.seconds),
-        )
-        .join(Chunk, Chunk.evaluation_id == Evaluation.id)
-        .group_by(Evaluation.id)
-    )
-    totals: dict[tuple[str, str, str], list[float]] = {}
-    rows = {e.id: (e, m, d) for e, m, d in session.execute(
-        select(Evaluation, Model.slug, DatasetRow.name)
-        .join(Model, Evaluation.model_id == Model.id)
-        .join(DatasetRow, Evaluation.dataset_id == DatasetRow.id)
-    )}  # fmt: skip
-    for evaluation_id, samples, passes, seconds in session.execute(query):
-        evaluation, slug, dataset = rows[evaluation_id]
-        for place in (slug, dataset):
-            total = totals.setdefault((evaluation.measure, _shape(evaluation.parameters), place), [0.0, 0.0, 0.0])
-            total[0] += samples
-            total[1] += passes
-            total[2] += seconds
-    return {k: (passes / samples, seconds / samples) for k, (samples, passes, seconds) in totals.items()}
-
-
-def _shape(parameters: Mapping[str, Any]) -> str:
-    """The parameters that matter for the cost: all but eps."""
-    return repr(sorted((k, v) for k, v in parameters.items() if k != "eps"))

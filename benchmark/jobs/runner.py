@@ -18,8 +18,9 @@ from benchmark.board.job import Job
 from benchmark.data import Dataset, get_dataset
 from benchmark.errors import BenchmarkError, InputError, UnsupportedModelError
 from benchmark.evidence.store import EvidenceStore
-from benchmark.jobs.attempt import Attempt, InfrastructureError, WaitingError
+from benchmark.jobs.attempt import Attempt
 from benchmark.jobs.lease import Again, DeadlyError, LostLeaseError, claim, kept_alive
+from benchmark.jobs.workbench import InfrastructureError, WaitingError
 from benchmark.memory import out_of_memory
 from db.errors import DatabaseError
 from db.schema import State

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmark.plugins import discover, look_up
-from benchmark.results import Flag, Output, Score, Summary
+from benchmark.results import Flag, Output, Score, Summary, Work
 from benchmark.threat.goals import UNTARGETED
 
 if TYPE_CHECKING:
@@ -207,6 +207,10 @@ class Measure(ABC, Generic[P]):
     def method(self, parameters: P) -> Method:
         """What is run, recorded with the evaluation and told on the board."""
         return Method(self.title, self.paper)
+
+    def work(self, parameters: P, dataset: Dataset) -> Work | None:
+        """What it computes of one sample, within a factor of two; None where that cannot be said beforehand."""
+        return None
 
     def samples(self, parameters: P, n: int) -> int:
         """How many samples of a slice of ``n`` are measured: the first so many."""

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from benchmark.errors import InputError
 from benchmark.measures import Task
+from benchmark.results import Work
 from benchmark.threat.ascent import DenseNorm, ascend, noise
 
 
@@ -34,6 +35,11 @@ class BallParameters:
             raise InputError(f"norm is {self.norm!r}; a ball is searched by gradient steps in linf or l2.")
         if not 0 < self.eps < math.inf or self.steps < 1:
             raise InputError(f"eps is {self.eps}, steps {self.steps}; needed are a finite eps > 0 and at least 1 step.")
+
+    @property
+    def work(self) -> Work:
+        """A pass before, one after, and forward and backward passes for the steps between."""
+        return Work(forward=self.steps + 2, backward=self.steps + 1, steps=self.steps + 2, operations=30)
 
 
 def most_loss(model: nn.Module, task: Task, ball: BallParameters) -> Tensor:

@@ -15,7 +15,7 @@ from scipy.special import log_softmax, softmax
 from benchmark.curve import proportion_interval
 from benchmark.measures import Inputs, Measure, Result, Task
 from benchmark.measures.means import CONFIDENCE, bootstrap_score, scalar
-from benchmark.results import GridAxis, Output, Score, Summary, Table
+from benchmark.results import GridAxis, Output, Score, Summary, Table, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -85,6 +85,10 @@ class Calibration(Measure[CalibrationParameters]):
     def outputs(self, parameters: CalibrationParameters, dataset: Dataset) -> Sequence[Output]:
         """Five scalars, the reliability diagram and its numbers."""
         return ECE, BIAS, ADAPTIVE, SCALED, TEMPERATURE, RELIABILITY, DIAGRAM
+
+    def work(self, parameters: CalibrationParameters, dataset: Dataset) -> Work | None:
+        """One forward pass."""
+        return Work(forward=1, steps=1)
 
     def run(self, task: Task, parameters: CalibrationParameters) -> Result:
         """Array ``logits`` (n, k), float32."""

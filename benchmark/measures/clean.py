@@ -13,7 +13,7 @@ from benchmark import flags
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Result, Task
-from benchmark.results import Flag, Output, Score
+from benchmark.results import Flag, Output, Score, Work
 from benchmark.twin import REPRODUCIBLE, disagreement
 
 if TYPE_CHECKING:
@@ -38,6 +38,10 @@ class Clean(Measure[CleanParameters]):
         """The accuracy."""
         title, text = "Clean accuracy", "Share of images that are classified correctly."
         return (Output("accuracy", "scalar", title, text, unit="share", direction="higher"),)
+
+    def work(self, parameters: CleanParameters, dataset: Dataset) -> Work | None:
+        """Two forward passes."""
+        return Work(forward=2, steps=2)
 
     def run(self, task: Task, parameters: CleanParameters) -> Result:
         """Classify one chunk twice: a deterministic model gives the same outputs.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +18,7 @@ from benchmark.curve import t_half_width
 from benchmark.errors import InputError
 from benchmark.intervals import bounded_mean_interval
 from benchmark.measures import Arrays, Inputs, Measure, Needs, Result, Task
-from benchmark.results import Flag, Output, Score
+from benchmark.results import Flag, Output, Score, Work
 from benchmark.threat import Norm
 
 if TYPE_CHECKING:
@@ -30,6 +31,12 @@ POOR_FIT: Final = 0.05
 
 RADII: Final = (0.125, 0.25, 0.5, 1.0)
 """The radii of the diagnostic, as shares of the preset's."""
+
+TOGETHER: Final = 256
+"""Points passed at once, about."""
+
+OPERATIONS: Final = 310
+"""What drawing the points and fitting the law to the maxima of one target takes, in small operations, about."""
 
 _THRIFT: Final = 4
 """Each radius of the diagnostic gets N_b / 4 batches of N_s / 4 points: a quarter of the cost for four radii."""
@@ -123,6 +130,18 @@ class Clever(Measure[CleverParameters]):
                 threat=norm,
                 array="score",
             ),
+        )
+
+    def work(self, parameters: CleverParameters, dataset: Dataset) -> Work | None:
+        """Of order 1: a forward pass a point, and a backward pass for each of its targets; a quarter more by radius."""
+        if parameters.order == 2:
+            return None
+        settings = parameters.settings
+        points = (1 + 1 / _THRIFT) * settings.batches * settings.samples
+        others = min(dataset.n_classes - 1, parameters.most_targets) if parameters.targets == "untargeted" else 1
+        together = math.ceil(points / TOGETHER)
+        return Work(
+            forward=points, backward=points * others, sample_steps=together, operations=OPERATIONS * others / together
         )
 
     def run(self, task: Task, parameters: CleverParameters) -> Result:

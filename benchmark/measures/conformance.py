@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from benchmark.conformance import IMAGES, check_conformance
+from benchmark.conformance import IMAGES, Report, check_conformance
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
-from benchmark.results import Flag, Output, Score
+from benchmark.results import Flag, Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -68,6 +68,10 @@ class Conformance(Measure[ConformanceParameters]):
             for name, unit in UNITS.items()
         ]
 
+    def work(self, parameters: ConformanceParameters, dataset: Dataset) -> Work | None:
+        """Nine forward passes, and what is looked at on a few images alone."""
+        return Work(forward=10, backward=1, steps=50)
+
     def run(self, task: Task, parameters: ConformanceParameters) -> Result:
         """Check the module.
 
@@ -79,16 +83,21 @@ class Conformance(Measure[ConformanceParameters]):
         refused = [check.message for check in report.checks if check.verdict == "refuse"]
         if refused:
             raise InputError(" ".join(refused))
-        return Result(
-            arrays={check.name: np.full(len(task.x), check.value) for check in report.checks},
-            flags=[Flag(check.flag, check.message, check.value) for check in report.checks if check.verdict == "flag"],
-        )
+        return result_of(report, len(task.x))
 
     def summarise(self, inputs: Inputs, parameters: ConformanceParameters) -> list[Score]:
         """The value that each check saw."""
         arrays = inputs.arrays
         seen = {name: float(arrays[name][0]) for name in UNITS if name in arrays}
         return [Score(name, value, unit=UNITS[name]) for name, value in seen.items() if not math.isnan(value)]
+
+
+def result_of(report: Report, n: int) -> Result:
+    """What is stored of a report on ``n`` images that refuses nothing."""
+    return Result(
+        arrays={check.name: np.full(n, check.value) for check in report.checks if check.name in UNITS},
+        flags=[Flag(check.flag, check.message, check.value) for check in report.checks if check.verdict == "flag"],
+    )
 
 
 MEASURE = Conformance()

@@ -11,7 +11,7 @@ import numpy as np
 from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 from benchmark.threat import Norm, get_norm
 
 if TYPE_CHECKING:
@@ -93,6 +93,11 @@ class Curve(Measure[CurveParameters]):
                 threat=norm,
             ),
         )
+
+    def work(self, parameters: CurveParameters, dataset: Dataset) -> Work | None:
+        """The attack's."""
+        stated = get_attack(parameters.attack).work
+        return None if stated is None else stated(parameters.norm, parameters.effort)
 
     def run(self, task: Task, parameters: CurveParameters) -> Result:
         """Attack one chunk."""

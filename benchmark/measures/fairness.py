@@ -12,7 +12,7 @@ from benchmark.curve import proportion_interval
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.balls import BallParameters, most_loss
 from benchmark.measures.means import CONFIDENCE, scalar
-from benchmark.results import GridAxis, Output, Score, Summary, Table
+from benchmark.results import GridAxis, Output, Score, Summary, Table, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -49,6 +49,10 @@ class Fairness(Measure[BallParameters]):
         axes = (GridAxis("images", ROWS), GridAxis("class", tuple(dataset.classes)))
         grid = Output("classes", "grid", "Accuracy a class", "Clean, and under PGD.", "share", "higher", axes=axes)
         return WORST, WORST_ROBUST, SPREAD, grid
+
+    def work(self, parameters: BallParameters, dataset: Dataset) -> Work | None:
+        """The ball's search."""
+        return parameters.work
 
     def run(self, task: Task, parameters: BallParameters) -> Result:
         """Arrays ``correct`` and ``withstood`` (n,), bool; the examples join the ledger."""

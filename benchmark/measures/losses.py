@@ -12,7 +12,7 @@ from torch.nn import functional
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.balls import BallParameters, most_loss
 from benchmark.measures.means import mean_score, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -40,6 +40,10 @@ class Losses(Measure[BallParameters]):
     def outputs(self, parameters: BallParameters, dataset: Dataset) -> Sequence[Output]:
         """Three means."""
         return OUTPUTS
+
+    def work(self, parameters: BallParameters, dataset: Dataset) -> Work | None:
+        """The ball's search."""
+        return parameters.work
 
     def run(self, task: Task, parameters: BallParameters) -> Result:
         """Arrays ``clean``, ``adversarial``, ``divergence``, each (n,), float64; the examples join the ledger."""

@@ -11,7 +11,7 @@ import torch
 
 from benchmark.measures import Inputs, Measure, Result, Task
 from benchmark.measures.means import bootstrap_score, mean_score, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -39,6 +39,10 @@ class Margins(Measure[MarginsParameters]):
     def outputs(self, parameters: MarginsParameters, dataset: Dataset) -> Sequence[Output]:
         """Three scalars."""
         return MEAN, LOW, INVERSE
+
+    def work(self, parameters: MarginsParameters, dataset: Dataset) -> Work | None:
+        """One forward pass."""
+        return Work(forward=1, steps=1)
 
     def run(self, task: Task, parameters: MarginsParameters) -> Result:
         """Array ``margin`` (n,), float64: negative where misclassified."""

@@ -17,7 +17,7 @@ from torch.nn import functional
 from benchmark.data import get_dataset
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.means import bootstrap_score, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -68,6 +68,10 @@ class Ood(Measure[OodParameters]):
     def outputs(self, parameters: OodParameters, dataset: Dataset) -> Sequence[Output]:
         """Two shares, which name the other set."""
         return _outputs(parameters.against)
+
+    def work(self, parameters: OodParameters, dataset: Dataset) -> Work | None:
+        """Two forward passes: of the images, and of as many others."""
+        return Work(forward=2, steps=2)
 
     def run(self, task: Task, parameters: OodParameters) -> Result:
         """Arrays ``inside`` and ``outside`` (n,), float64: largest probabilities."""

@@ -13,7 +13,7 @@ from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.flatness import movable
 from benchmark.measures.means import bootstrap_score, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -64,6 +64,11 @@ class Sharpness(Measure[SharpnessParameters]):
     def outputs(self, parameters: SharpnessParameters, dataset: Dataset) -> Sequence[Output]:
         """Two scalars."""
         return SIGMA, INVERSE
+
+    def work(self, parameters: SharpnessParameters, dataset: Dataset) -> Work | None:
+        """A forward pass for each level of noise and each draw."""
+        passes = 1 + DRAWS * len(GRID)
+        return Work(forward=passes, steps=passes)
 
     def run(self, task: Task, parameters: SharpnessParameters) -> Result:
         """Arrays ``correct`` (n,), bool, and ``noisy`` (n, levels), float64: the share of draws that classify it right.

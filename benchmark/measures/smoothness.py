@@ -14,7 +14,7 @@ from torch.nn import functional
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.balls import BallParameters
 from benchmark.measures.means import mean_score, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 from benchmark.threat.ascent import inside, noise, steepest
 
 if TYPE_CHECKING:
@@ -53,6 +53,10 @@ class Smoothness(Measure[SmoothnessParameters]):
     def outputs(self, parameters: SmoothnessParameters, dataset: Dataset) -> Sequence[Output]:
         """Two means."""
         return LIPSCHITZ, GRADIENT
+
+    def work(self, parameters: SmoothnessParameters, dataset: Dataset) -> Work | None:
+        """The ball's search."""
+        return parameters.work
 
     def run(self, task: Task, parameters: SmoothnessParameters) -> Result:
         """Arrays ``lipschitz`` and ``gradient``, each (n,), float64."""

@@ -14,7 +14,7 @@ from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.balls import BallParameters
 from benchmark.measures.means import mean_score, scalar
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 from benchmark.threat.ascent import ascend
 
 if TYPE_CHECKING:
@@ -67,6 +67,11 @@ class Thickness(Measure[ThicknessParameters]):
     def outputs(self, parameters: ThicknessParameters, dataset: Dataset) -> Sequence[Output]:
         """One mean."""
         return (THICKNESS,)
+
+    def work(self, parameters: ThicknessParameters, dataset: Dataset) -> Work | None:
+        """Targeted gradient steps, and the points of the way."""
+        passes = parameters.steps + POINTS + 2
+        return Work(forward=passes, backward=parameters.steps + 1, steps=passes, operations=20)
 
     def run(self, task: Task, parameters: ThicknessParameters) -> Result:
         """Array ``thickness`` (n,), float64; the other end by targeted PGD from the image, steps of eps / 5."""

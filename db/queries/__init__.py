@@ -7,6 +7,7 @@ evaluations finished and the models, protocols and changes recorded by then.
 from db.queries.boards import board_named, boards
 from db.queries.details import EvaluationData, largest_distance, row_data
 from db.queries.history import changes
+from db.queries.names import former_names
 from db.queries.overview import (
     SUITE,
     Overview,
@@ -55,6 +56,7 @@ __all__ = [
     "dataset_arrays",
     "datasets",
     "find_models",
+    "former_names",
     "largest_distance",
     "overview",
     "protocols",

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from db.errors import DatabaseError
 from db.queries.completeness import attacked, missing, unsearched
+from db.queries.names import name_on, renames
 from db.queries.records import Board, DatasetInfo, EvaluationInfo, ModelInfo, ProtocolInfo, Row, RowStatus
 from db.schema import Cell, Dataset, Evaluation, Model, Protocol, State
 
@@ -138,7 +139,11 @@ def model_table(session: Session, *, as_of: datetime | None = None) -> dict[int,
     ).order_by(Model.id)
     if as_of is not None:
         query = query.where(Model.added_at <= as_of)
-    return {row.id: ModelInfo(*row) for row in session.execute(query)}
+    renamed = renames(session) if as_of is not None else []
+    return {
+        row.id: ModelInfo(row.id, name_on(renamed, row.id, row.slug, as_of=as_of), *row[2:])
+        for row in session.execute(query)
+    }
 
 
 def dataset_table(session: Session) -> dict[int, DatasetInfo]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from db.queries.names import name_at, name_on, renames
 from db.queries.records import ChangeInfo
 from db.schema import Change, Dataset, Evaluation, Model
 
@@ -47,7 +48,14 @@ def changes(
     if limit is not None:
         query = query.limit(limit)
     found: list[ChangeInfo] = []
+    renamed = renames(session)
     for row in session.execute(query):
         key, at, kind, slug, model_id, dataset, dataset_id, measure, parameters, detail = row
-        found.append(ChangeInfo(key, at, kind, slug, model_id, dataset, dataset_id, measure, parameters or {}, detail))
+        called = slug
+        if slug is not None:
+            called = name_at(renamed, model_id, slug, change_id=key)
+            slug = name_on(renamed, model_id, slug, as_of=as_of)
+        found.append(
+            ChangeInfo(key, at, kind, slug, called, model_id, dataset, dataset_id, measure, parameters or {}, detail)
+        )
     return found

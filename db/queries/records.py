@@ -240,6 +240,8 @@ class ChangeInfo:
     kind: str
     model: str | None
     """The model's slug."""
+    called: str | None
+    """Its slug when the entry was made: a model may have been renamed since."""
     model_id: int | None
     dataset: str | None
     dataset_id: int | None

@@ -143,10 +143,11 @@ def _why_apart(built: BuiltRow, board: Board) -> str:
         return f"damaged: its results cannot be read ({record.damaged})"
     if record.crossing:
         return f"crossed: {record.crossing}"
+    if built.row.model.withdrawn is not None:
+        return f"withdrawn: {built.row.model.withdrawn}"
     told = {
         RowStatus.STALE: f"stale: evaluated by version {built.row.protocol.version}, the board has "
         f"{board.protocol.version}",
-        RowStatus.WITHDRAWN: f"withdrawn: {built.row.model.withdrawn}",
         RowStatus.REPORTED: "reported by another board: not ranked until this one has searched itself",
         RowStatus.SUPERSEDED: "older weights of a model that the board ranks",
     }

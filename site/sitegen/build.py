@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -73,6 +73,7 @@ def build(
     jobs: int | None = None,
     cache: Path | None = None,
     bundles: Mapping[str, Path] | None = None,
+    gone: Collection[int] = (),
     address: str = "",
 ) -> BuildReport:
     """Build the site into ``output``.
@@ -85,6 +86,7 @@ def build(
         jobs: Processes; by default one for each processor.
         cache: Where rows are kept between builds; by default beside ``output``.
         bundles: Digest of a model -> its bundle, to be offered on its page; the file's name says what is in it.
+        gone: Ids of models of which the workspace has the files no more.
         address: Where the site will be (``https://…/``), for the feed; without it the feed's links are relative.
 
     Raises:
@@ -103,6 +105,7 @@ def build(
             jobs=jobs,
             cache=cache,
             bundles=bundles or {},
+            gone=gone,
             address=address and address.rstrip("/") + "/",
         )
 
@@ -116,6 +119,7 @@ def _build(
     jobs: int | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    gone: Collection[int],
     address: str,
 ) -> BuildReport:
     with database.read() as session:
@@ -134,6 +138,7 @@ def _build(
             as_of=as_of,
             cache=cache,
             bundles=bundles,
+            gone=gone,
             sheets=sheets[board.dataset.id],
         )
         for board in boards
@@ -172,6 +177,7 @@ def _tasks(
     as_of: datetime | None,
     cache: Path,
     bundles: Mapping[str, Path],
+    gone: Collection[int],
     sheets: Mapping[str, SuiteSheet],
 ) -> list[RowTask]:
     by_model: dict[int, list[ChangeInfo]] = {}
@@ -191,6 +197,7 @@ def _tasks(
             cache=cache,
             axes=axis_of,
             bundle=bundles.get(row.model.digest),
+            gone=row.model.id in gone,
             sheets=sheets,
         )
         for row in board.rows

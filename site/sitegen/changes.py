@@ -60,9 +60,12 @@ def story(change: ChangeInfo) -> Story:
     """The entry as sentences and a table of moves."""
     detail = change.detail
     by = str(detail.get("by") or change.measure or "")
-    model = change.model or "the board"
+    model = change.called or "the board"
     titles = {
         "model-added": f"{model} joined the board",
+        "new-weights": f"{model} has new weights",
+        "model-returned": f"{model} is back on the board",
+        "renamed": f"{model} is called {detail.get('to')} from now on",
         "distances-lowered": f"{by} lowered {model}",
         "challenge-accepted": f"{by} was accepted against {model}",
         VERIFIED: f"{model} was checked again",
@@ -73,6 +76,11 @@ def story(change: ChangeInfo) -> Story:
         sentences = [f"All {detail.get('examples')} adversarial examples hold, at their distances ({by})."]
     if change.kind == "challenge-accepted" and not sentences:
         sentences = ["Its examples hold, but none is nearer than what was known."]
+    if change.kind == "withdrawn":
+        sentences = [f"{str(detail.get('what', '')).capitalize()} was withdrawn."]
+        sentences += ["The row is not complete any more, so it is not ranked."] if _left(detail) else []
+    if reason := str(detail.get("reason", "")).rstrip("."):
+        sentences.append(f"The reason: {reason}.")
     return Story(
         id=change.id,
         at=change.at,
@@ -83,6 +91,10 @@ def story(change: ChangeInfo) -> Story:
         sentences=tuple(sentences),
         moves=tuple(_moves(detail)),
     )
+
+
+def _left(detail: Mapping[str, Any]) -> bool:
+    return any(board.get("left") for board in detail.get("boards", ()))
 
 
 def _lowered(norm: str, found: Mapping[str, Any]) -> str:

@@ -11,9 +11,11 @@ GLOSSARY: Final[Mapping[str, str]] = {
     "although it classified the clean one correctly.",
     "area under the curve": "The mean over images of min(distance, end of the axis): the robust accuracy, averaged "
     "over all ε, times the length of the axis.",
-    "AutoAttack": "An ensemble of four attacks at one ε (Croce & Hein 2020); here a cross-check of the curve.",
+    "AutoAttack": "An ensemble of four attacks at one ε (Croce & Hein 2020): a cross-check of the curve, where a "
+    "protocol asks for it.",
     "certificate": "A proof that no adversarial example is nearer than a given radius. It cannot be lowered by any "
     "attack.",
+    "certified accuracy": "The share of images that a certificate proves robust at ε: no attack can break them.",
     "challenge": "Adversarial examples brought by somebody else, re-checked here, and credited.",
     "CLEVER": "An estimate of the distance to the nearest adversarial example, from sampled gradients (Weng et al. "
     "2018). It is not a bound.",

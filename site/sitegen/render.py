@@ -16,6 +16,7 @@ from benchmark.plugins import workspace_folder
 from sitegen import words
 from sitegen.changes import by_norm, move_text
 from sitegen.charts import html
+from sitegen.glossary import anchor
 from sitegen.menu import navigation
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -80,6 +81,8 @@ def _environment(root: Path | None) -> Environment:
         by_norm=by_norm,
         move_text=move_text,
         paper_link=words.paper_link,
+        code_link=words.code_link,
+        anchor=anchor,
         version=words.version,
         parameters_text=words.parameters_text,
     )

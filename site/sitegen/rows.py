@@ -29,6 +29,7 @@ from db import queries
 from db.queries import ChangeInfo, DatasetInfo, Row, RowStatus
 from db.schema import State
 from db.session import Database
+from db.texts import plain
 from sitegen import links
 from sitegen.axes import Axis
 from sitegen.charts.pdf import pdf
@@ -76,6 +77,8 @@ class RowTask:
     cache: Path
     axes: Mapping[str, Axis]
     bundle: Path | None = None
+    gone: bool = False
+    """Whether the workspace has the model's files no more."""
     sheets: Mapping[str, SuiteSheet] = field(default_factory=dict)
 
     @property
@@ -86,10 +89,10 @@ class RowTask:
             program_digest(),
             [self.dataset.name, self.dataset.digest, self.dataset.title, self.dataset.card],
             [self.n, self.board_title, self.row.status, self.row.protocol.name, self.row.protocol.version],
-            [model.slug, model.digest, model.title, model.card, model.added_at],
+            [model.slug, model.digest, model.title, model.card, model.added_at, model.withdrawn, self.gone],
             [[e.key, e.state, e.reason, e.finished_at, e.outputs] for e in sorted(evaluations, key=lambda e: e.id)],
             [[threat, axis.published, axis.maximum, axis.reference] for threat, axis in self.axes.items()],
-            [[change.id, change.at, change.detail] for change in self.changes],
+            [[change.id, change.at, change.called, change.detail] for change in self.changes],
             self.as_of,
             self.bundle.name if self.bundle else None,
             sorted((name, sheet.address, sheet.cells, sheet.size) for name, sheet in self.sheets.items()),
@@ -208,7 +211,7 @@ def _build(task: RowTask, folder: Path) -> None:
     except Exception as error:
         shutil.rmtree(folder)
         (folder / PAGE).mkdir(parents=True)
-        told = f"{type(error).__name__}: {error}".splitlines()[0][:300]
+        told = plain(f"{type(error).__name__}: {error}".splitlines()[0][:300])
         _fill(replace(task, row=_unread(task.row, told)), folder, damaged=told)
 
 
@@ -228,7 +231,10 @@ def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     examples = Examples(task.artifacts)
     picture_data = _picture_data(task, examples)
     files: dict[str, bytes] = {}
-    page = model_page(facts, task.dataset, task.changes, picture_data=picture_data, files=files, bundle=_bundle(task))
+    bundle, gone = _bundle(task), task.gone
+    page = model_page(
+        facts, task.dataset, task.changes, picture_data=picture_data, files=files, bundle=bundle, gone=gone
+    )
     files["index.html"] = page_bytes(page, board_title=task.board_title, as_of=task.as_of)
     sheets = _add_files(files, facts, picture_data)
     for name, content in files.items():

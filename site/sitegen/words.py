@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
@@ -23,8 +23,8 @@ FLAGS: Final[Mapping[str, str]] = {
     "distances may be far too large.",
     "no-gradients": "The answer has no gradient in the image. Only searches that need none were run: the distances "
     "may be far too large.",
-    "model-changed": "An attack changed the model that it was given. The model was put back before anything was "
-    "verified.",
+    "model-changed": "An attack changed the model that it was lent, or settings of the whole program. All was put back "
+    "before anything was verified.",
     "input-gradients": "Some gradients with respect to the image are zero, infinite or not a number. Attacks that "
     "follow gradients are blind there.",
     "non-finite-gradients": "Some gradients were infinite or not a number. Attacks that follow gradients are blind "
@@ -72,6 +72,11 @@ def paper_link(paper: str) -> str:
         return paper
     found = _ARXIV.search(paper)
     return f"https://arxiv.org/abs/{found[1]}" if found else ""
+
+
+def code_link(repository: object) -> str:
+    """The address of a model's code, if it is one; empty otherwise."""
+    return str(repository) if str(repository or "").startswith("https://") else ""
 
 
 def version(number: int) -> str:
@@ -167,3 +172,12 @@ def listed(items: Iterable[str], *, last: str = "and") -> str:
     """``a, b and c``."""
     words = list(items)
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} {last} {words[-1]}" if words else ""
+
+
+def lacking(titles: Sequence[str], what: str, most: int) -> str:
+    """That some models have no value, with their names as far as there are few."""
+    if not titles:
+        return ""
+    rest = len(titles) - most
+    named = listed([*titles[:most], f"{rest} more"] if rest > 0 else titles)
+    return f"{len(titles)} model{'s have' if len(titles) > 1 else ' has'} {what}: {named}."

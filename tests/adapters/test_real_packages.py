@@ -12,6 +12,7 @@ if not os.environ.get("CURVEBOARD_ADAPTERS"):
     pytest.skip("needs timm, torchvision and RobustBench: make test-adapters", allow_module_level=True)
 
 from models_zoo import adapters, architectures
+from models_zoo.architectures.robustbench import facts_of
 from models_zoo.errors import CardError
 from models_zoo.loading import load_entry
 from models_zoo.submission import stage
@@ -58,9 +59,82 @@ def test_another_number_of_classes_is_refused(tmp_path: Path) -> None:
         adapters.adapt("timm:resnet18", tmp_path, dataset="cifar10", classes=10, slug=None)
 
 
-@pytest.mark.parametrize("name", ["Standard", "Carmon2019Unlabeled", "Rice2020Overfitting"])
-def test_a_robustbench_network_is_built(name: str) -> None:
-    pytest.importorskip("torchvision")
-    arguments = {"dataset": "cifar10", "threat_model": "Linf", "name": name}
-    network = architectures.build("robustbench", arguments).eval()
-    assert network(torch.rand(1, 3, 32, 32)).shape == (1, 10)
+ROBUSTBENCH = (
+    ("cifar10", "Linf", "Carmon2019Unlabeled"),
+    ("cifar10", "Linf", "Andriushchenko2020Understanding"),  # {'last', 'best'}, and no mu and sigma in the file
+    ("cifar10", "Linf", "Rice2020Overfitting"),
+    ("cifar10", "Linf", "Wong2020Fast"),
+    ("cifar10", "Linf", "Standard"),
+    ("cifar10", "Linf", "Debenedetti2022Light_XCiT-S12"),  # of timm's registry, without an address of its own
+    ("cifar10", "L2", "Augustin2020Adversarial"),
+    ("cifar10", "corruptions", "Kireev2021Effectiveness_RLAT"),
+    ("cifar10", "corruptions", "Diffenderfer2021Winning_LRR_CARD_Deck"),  # an ensemble, a file a member
+    ("cifar100", "Linf", "Rice2020Overfitting"),
+    ("imagenet", "Linf", "Salman2020Do_R18"),
+    ("imagenet", "Linf", "Singh2023Revisiting_ConvNeXt-T-ConvStem"),
+)
+ADDED = ("mu", "sigma", "mean", "std")
+"""Buffers of networks that the files do not have."""
+
+
+def checkpoint(dataset: str, threat: str, name: str, output: str) -> None:
+    """A file as its authors gave it, of random weights."""
+    network = architectures.build("robustbench", {"dataset": dataset, "threat_model": threat, "name": name})
+    member = output.rpartition("_m")[2].removesuffix(".pt")
+    torch.manual_seed(int(member) if member.isdigit() else 7)
+    part = network.models[int(member)] if member.isdigit() else network
+    state = {
+        key.removeprefix("model.") if dataset == "imagenet" else key: torch.randn_like(value) * 0.05
+        if value.is_floating_point() and "running_var" not in key
+        else value
+        for key, value in part.state_dict().items()
+        if key.rpartition(".")[2] not in ADDED
+    }
+    state = {f"module.{key}": value for key, value in state.items()}
+    lasting = {"last": state, "best": {}} if name.startswith(("Kireev", "Andriu")) else {"state_dict": state}
+    torch.save(lasting, output)
+
+
+@pytest.mark.parametrize(("dataset", "threat", "name"), ROBUSTBENCH)
+def test_a_robustbench_model_has_the_logits_of_its_own_loader(
+    dataset: str, threat: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts_of(dataset, threat, name)  # the package can be imported from here on
+    import gdown
+    import timm.models._builder as builder
+    from robustbench import utils
+
+    def pretrained(network: torch.nn.Module, *_: object, **__: object) -> None:
+        torch.manual_seed(7)
+        network.load_state_dict(
+            {k: torch.randn_like(v) * 0.05 if v.is_floating_point() else v for k, v in network.state_dict().items()}
+        )
+
+    monkeypatch.setattr(gdown, "download", lambda *, id, output, **_: checkpoint(dataset, threat, name, output))
+    monkeypatch.setattr(builder, "load_pretrained", pretrained)
+    brought, staged = tmp_path / "brought", tmp_path / "staged"
+    brought.mkdir()
+    staged.mkdir()
+    adapters.adapt(f"robustbench:{dataset}/{threat}/{name}", brought, dataset=None, classes=None, slug=None)
+    assert sorted(path.name for path in brought.iterdir()) == ["model.toml", "weights.safetensors"]
+    loaded = load_entry(stage(brought, staged, trust_code=False))
+    original = utils.load_model(name, model_dir=tmp_path / "cache", dataset=dataset, threat_model=threat)
+    x = torch.rand(2, 3, *([224, 224] if dataset == "imagenet" else [32, 32]))
+    with torch.no_grad():
+        expected = original(x)
+        assert expected.std() > 0
+        torch.testing.assert_close(loaded(x), expected)
+
+
+def test_a_file_in_robustbenchs_cache_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import gdown
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(gdown, "download", None)
+    folder = tmp_path / "models/cifar10/Linf"
+    folder.mkdir(parents=True)
+    checkpoint("cifar10", "Linf", "Wong2020Fast", str(folder / "Wong2020Fast.pt"))
+    brought = tmp_path / "brought"
+    brought.mkdir()
+    adapters.adapt("robustbench:cifar10/Linf/Wong2020Fast", brought, dataset=None, classes=None, slug=None)
+    assert (brought / "weights.safetensors").is_file()

@@ -151,13 +151,6 @@ class Oracle:
         """Margin of each image, shape (n,); NaN logits give ``-inf``."""
         return self._batched(lambda i, j: self._confirmed(x[i:j], y[i:j], self._new_margin(x[i:j], y[i:j])), len(x))
 
-    def leads(self, x: Tensor, y: Tensor, *, calls: int, errors: float) -> Tensor:
-        """`mean_lead` of the best other class over so many new calls, shape (n,)."""
-        with torch.no_grad():
-            return self._batched(
-                lambda i, j: mean_lead(torch.stack(self._calls(x[i:j], calls)), y[i:j], errors=errors), len(x)
-            )
-
     def gradients(self, x: Tensor, y: Tensor, target: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Margins and the gradients of the lead.
 

@@ -1,34 +1,36 @@
 """The engine at one ε: is there an adversarial example within it, for the samples for which nobody knows yet?
 
-The same families as for the curve, but aimed at the ball's radius and stopped at a sample's first example: ascents from
-the clean image, from the way to the nearest image of another class and towards the likeliest classes, other samples'
-perturbations, and random searches followed by ascents.
+The same families as for the curve, each sample's until its first example within ε. In linf they stay inside the ball:
+ascents from the clean image, from the way to the nearest image of another class and towards the likeliest classes,
+other samples' perturbations, and random searches followed by ascents. In l2 and l1 that leads to the ball's surface,
+and mostly no farther: there searches leave the ball, and come back by descents along the boundary (`point_nearest`).
 """
 
 from __future__ import annotations
 
-import copy
+import math
 import operator
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import reduce
 from typing import Final
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import normalize
 
 from benchmark.attacks import AttackResult
 from benchmark.attacks.engine.budget import EOT_REPEATS, LARGEST_POOL
 from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import random_corner
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.point_nearest import search_until
 from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags
 from benchmark.attacks.engine.rows import Rows
-from benchmark.attacks.engine.shrinking import cosine, sparse_ascent
+from benchmark.attacks.engine.shrinking import cosine
+from benchmark.attacks.engine.stages import search_blindly
 from benchmark.attacks.engine.starts import nearest_other
+from benchmark.attacks.engine.state import FAMILIES, Search, origins
 from benchmark.modes import same_draws
-from benchmark.threat import Norm, norms_of, project_ball_
+from benchmark.threat import Norm
 from benchmark.verification import needed_lead
 
 NORMS: Final = ("linf", "l2", "l1")
@@ -40,8 +42,14 @@ _RIVALS: Final = 4
 _DONORS: Final = 16
 """Perturbations of other samples that each tries."""
 
-_ROUNDS: Final = 4
-"""Random searches from the most promising point."""
+_ROUNDS: Final = 2
+"""Exchanges and random searches from the most promising point that every sample gets."""
+
+_MORE: Final = 2
+"""As many again, in the mean, which go to the most promising samples alone."""
+
+_PROMISING: Final = 0.25
+"""Share of the samples that are left that these are."""
 
 _FLIPS: Final = 200
 """Passes of each of them in linf, where they need no gradient."""
@@ -49,50 +57,48 @@ _FLIPS: Final = 200
 _STEPS: Final = 20
 """Steps of each ascent."""
 
-_SPARSITY: Final = (0.1, 0.005)
-"""Share of the coordinates that a step in l1 moves, at the start and the end."""
+_BLIND: Final = 1000
+"""Steps of the random search in l2 and l1, where it is all there is."""
 
 
-@dataclass
 class _Point:
-    """What is known of each sample: the most promising perturbation within the ball so far, and its margin.
+    """The most promising perturbation of each sample within the ball, and the search that takes what breaks it.
 
     Attributes:
-        oracle: The model.
-        x: Images, shape (n, c, h, w).
-        y: Labels, shape (n,).
-        norm: The ball's norm.
-        eps: Its radius.
+        search: The samples, and the radius of the ball, `Search.until`.
         delta: Perturbations, shape (n, d).
         margin: Their margins, shape (n,): positive where the sample is broken.
-        generator: Source of all draws.
         gradients: Whether the model's outputs have any; without them only forward passes are made.
     """
 
-    oracle: Oracle
-    x: Tensor
-    y: Tensor
-    norm: Norm
-    eps: float
-    delta: Tensor
-    margin: Tensor
-    generator: torch.Generator
-    gradients: bool
+    def __init__(self, search: Search, *, gradients: bool) -> None:
+        self.search, self.gradients = search, gradients
+        self.delta = torch.zeros_like(search.best.x)
+        self.margin = -search.scale
 
-    def left(self) -> Tensor:
-        """Indices of the samples that are not broken."""
-        return (self.margin <= 0).nonzero().squeeze(1)
+    def left(self, most: int | None = None) -> Tensor:
+        """Indices of the samples that are not broken, or of the ``most`` whose margins have risen highest."""
+        left = (self.margin <= 0).nonzero().squeeze(1)
+        if most is None or len(left) <= most:
+            return left
+        return left[(self.margin / self.search.scale)[left].topk(most).indices]
+
+    def note(self, family: str) -> int:
+        """Put the samples that are broken since the last time down to a family; returns how many they are."""
+        new = ((self.margin > 0) & torch.isinf(self.search.best.distance)).nonzero().squeeze(1)
+        self.search.best.take(new, self.delta[new], torch.ones_like(new, dtype=torch.bool), FAMILIES.index(family))
+        return len(new)
 
     def rows(self, sample: Tensor, delta: Tensor | None = None, target: Tensor | None = None) -> Rows:
         """One row for each of some samples, from perturbations (m, d), shortened to the ball."""
-        rows = Rows(sample, self.x, self.y, target=target)
+        rows = Rows(sample, self.search.x, self.search.y, target=target)
         if delta is not None:
             rows.delta = self.within(delta.clone())
         return rows
 
     def within(self, delta: Tensor) -> Tensor:
         """The perturbations (m, d), projected onto the ball in place."""
-        return project_ball_(delta, self.norm, torch.full((len(delta),), self.eps, device=delta.device))
+        return delta.clamp_(-self.search.until, self.search.until)
 
     def look(self, rows: Rows, margin: Tensor) -> None:
         """Keep what is more promising than what is known; margins of the rows' perturbations, shape (m,)."""
@@ -104,33 +110,17 @@ class _Point:
     def ascend(self, rows: Rows, *, steps: int = _STEPS, step: tuple[float, float] = (0.5, 0.02)) -> None:
         """Follow the margin's gradient inside the ball; rows whose sample is broken leave."""
         for k in range(steps if self.gradients else 0):
-            rows = _kept(rows, self.margin[rows.sample] <= 0)
+            rows = rows[self.margin[rows.sample] <= 0]
             if not len(rows.sample):
                 return
             images = rows.images()
-            margin, gradient = self.oracle.gradients(images, rows.y, rows.target)
+            margin, gradient = self.search.oracle.gradients(images, rows.y, rows.target)
             self.look(rows, margin)
-            length = self.eps * cosine(step, k, steps)
-            if self.norm == "l1":
-                count = max(1, int(cosine(_SPARSITY, k, steps) * gradient.shape[1]))
-                rows.delta.add_(sparse_ascent(rows, gradient, count).mul_(length))
-                rows.clip_()
-            else:
-                direction = gradient.sign() if self.norm == "linf" else normalize(gradient, eps=1e-30)
-                rows.delta.add_(direction, alpha=length)
+            rows.delta.add_(gradient.sign(), alpha=self.search.until * cosine(step, k, steps))
             self.within(rows.delta)
-        rows = _kept(rows, self.margin[rows.sample] <= 0)
+        rows = rows[self.margin[rows.sample] <= 0]
         if len(rows.sample):
-            self.look(rows, self.oracle.margins(rows.images(), rows.y))
-
-
-def _kept(rows: Rows, these: Tensor) -> Rows:
-    if bool(these.all()):
-        return rows
-    chosen = copy.copy(rows)
-    for name in ("sample", "x", "y", "target", "delta", "best", "distance"):
-        setattr(chosen, name, getattr(rows, name)[these])
-    return chosen
+            self.look(rows, self.search.oracle.margins(rows.images(), rows.y))
 
 
 def attack_within(
@@ -159,56 +149,92 @@ def attack_within(
             probabilities=outputs.probabilities,
             noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
-        generator = torch.Generator(x.device).manual_seed(seed)
-        zero = torch.zeros_like(x.flatten(1))
-        point = _Point(oracle, x, y, norm, eps, zero, oracle.margins(x, y), generator, outputs.gradients)
-        attacked = point.margin <= 0
+        margin = oracle.margins(x, y)
+        attacked = (margin <= 0).nonzero().squeeze(1)
+        if not len(attacked):
+            return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
+        search = Search(
+            oracle,
+            x[attacked],
+            y[attacked],
+            norm=norm,
+            scale=margin[attacked].neg().clamp_(min=1e-12),
+            generator=torch.Generator(x.device).manual_seed(seed),
+            until=eps,
+        )
+        others = x if pool is None else pool
+        misled = 0.0
         with faster_convolutions(classifier, x):
-            for rows in _starts(point, x if pool is None else pool):
-                point.ascend(rows)
-            for _ in range(_ROUNDS):
-                _exchange(point)
-                _shake(point)
-    adversarials = x.clone()
-    broken = attacked & (point.margin > 0)
-    adversarials[broken] = (x.flatten(1) + point.delta).clamp_(0, 1).view_as(x)[broken]
-    flags = reliability_flags(outputs, Checks(non_finite_gradients=oracle.non_finite))
-    return AttackResult(adversarials, flags)
+            if norm == "linf":
+                misled = _inside(_Point(search, gradients=outputs.gradients), others)
+            elif outputs.gradients:
+                search_until(search)
+            else:
+                search_blindly(search, others, steps=_BLIND)
+    best = search.best
+    if norm != "linf":
+        best.distance[best.distance > eps] = torch.inf
+    flags = reliability_flags(outputs, Checks(non_finite_gradients=oracle.non_finite, misled=misled))
+    return AttackResult(best.images(x, attacked), flags, origins(best, attacked, len(x)))
 
 
-def _starts(point: _Point, pool: Tensor) -> Iterator[Rows]:
+def _inside(point: _Point, pool: Tensor) -> float:
+    """Searches inside a ball of linf; returns the share of what they break that needed no gradient."""
+    for family, rows in _starts(point, pool):
+        point.ascend(rows)
+        point.note(family)
+    free = sum(_round(point, point.left()) for _ in range(_ROUNDS))
+    few = math.ceil(_PROMISING * len(point.left()))
+    for _ in range(_MORE * len(point.left()) // max(1, few)):
+        free += _round(point, point.left(few))
+    broken = int((point.margin > 0).sum())
+    return free / broken if broken and point.gradients else 0.0
+
+
+def _round(point: _Point, sample: Tensor) -> int:
+    """Exchange and random search for some samples; returns how many of them needed no gradient."""
+    if not len(sample):
+        return 0
+    _exchange(point, sample)
+    point.note("exchange")
+    free = _search_corners(point, sample[point.margin[sample] <= 0])
+    point.note("corner")
+    return free
+
+
+def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
     """Rows to ascend from, the cheapest to break with first; each yield sees only who is left."""
     if not len(point.left()):
         return
-    yield point.rows(point.left())
+    yield "ascent", point.rows(point.left())
     left = point.left()
     if len(left):
         pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-        predicted = point.oracle.logits(pool).argmax(dim=1)
-        near = nearest_other(point.x[left], point.y[left], pool, predicted, point.norm, count=1)[:, 0]
+        predicted = point.search.oracle.logits(pool).argmax(dim=1)
+        near = nearest_other(point.search.x[left], point.search.y[left], pool, predicted, "linf", count=1)[:, 0]
         left, near = left[near >= 0], near[near >= 0]
-        yield point.rows(left, pool[near].flatten(1) - point.x[left].flatten(1))
+        yield "neighbour", point.rows(left, pool[near].flatten(1) - point.search.x[left].flatten(1))
     left = point.left()
     if len(left):
-        logits = point.oracle.logits(point.x[left]).scatter(1, point.y[left, None], -torch.inf)
+        logits = point.search.oracle.logits(point.search.x[left]).scatter(1, point.search.y[left, None], -torch.inf)
         ranked = logits.argsort(dim=1, descending=True)[:, : min(_RIVALS, logits.shape[1] - 1)]
-        yield reduce(operator.add, [point.rows(left, target=target) for target in ranked.unbind(dim=1)])
+        yield "aimed", reduce(operator.add, [point.rows(left, target=target) for target in ranked.unbind(dim=1)])
 
 
-def _exchange(point: _Point) -> None:
+def _exchange(point: _Point, left: Tensor) -> None:
     """Try other samples' perturbations, those of broken ones first, and ascend from the best of them."""
-    left = point.left()
-    if not len(left) or len(point.x) == 1:
+    if len(point.search.x) == 1:
         return
     worth = point.margin + torch.where(point.margin > 0, 1e6, 0.0)
-    chance = torch.rand((len(left), len(point.x)), generator=point.generator, device=point.x.device)
+    search = point.search
+    chance = torch.rand((len(left), len(search.x)), generator=search.generator, device=left.device)
     chance = chance + (worth > 0).float() * 0.5
     chance[torch.arange(len(left), device=left.device), left] = -1
-    donors = chance.topk(min(_DONORS, len(point.x) - 1), dim=1).indices
+    donors = chance.topk(min(_DONORS, len(point.search.x) - 1), dim=1).indices
     best, margin = point.delta[left].clone(), torch.full((len(left),), -torch.inf, device=left.device)
     for donor in donors.unbind(dim=1):
         rows = point.rows(left, point.delta[donor])
-        given = point.oracle.margins(rows.images(), rows.y)
+        given = point.search.oracle.margins(rows.images(), rows.y)
         point.look(rows, given)
         best = torch.where((given > margin)[:, None], rows.delta, best)
         margin = torch.maximum(margin, given)
@@ -216,20 +242,17 @@ def _exchange(point: _Point) -> None:
     point.ascend(point.rows(left[open_], best[open_]), steps=_STEPS // 2, step=(0.3, 0.02))
 
 
-def _shake(point: _Point) -> None:
-    """Leave the basin of the best point: in linf by a random search of corners, else by noise; then ascend."""
-    left = point.left()
+def _search_corners(point: _Point, left: Tensor) -> int:
+    """Leave the basin of the best point by a random search, then ascend; returns how many the search itself broke."""
     if not len(left):
-        return
+        return 0
     rows = point.rows(left, point.delta[left])
-    if point.norm == "linf":
-        radius = torch.full_like(rows.distance, point.eps)
-        random_corner(point.oracle, rows, "linf", radius=radius, steps=_FLIPS, generator=point.generator)
-        met = torch.isfinite(rows.distance)
-        rows.delta = torch.where(met[:, None], rows.best, rows.delta)
-        point.look(rows, point.oracle.margins(rows.images(), rows.y))
-    else:
-        noise = torch.randn(rows.delta.shape, generator=point.generator, device=rows.x.device)
-        length = norms_of(rows.delta, "l2") / norms_of(noise, "l2")
-        rows.delta = point.within(rows.delta + noise * 2 * length[:, None])
-    point.ascend(_kept(rows, point.margin[left] <= 0), step=(0.3, 0.01))
+    radius = torch.full_like(rows.distance, point.search.until)
+    steps, generator = _FLIPS, point.search.generator
+    random_corner(point.search.oracle, rows, "linf", radius=radius, steps=steps, generator=generator)
+    met = torch.isfinite(rows.distance)
+    rows.delta = torch.where(met[:, None], rows.best, rows.delta)
+    point.look(rows, point.search.oracle.margins(rows.images(), rows.y))
+    broken = point.note("gradient-free")
+    point.ascend(rows[point.margin[left] <= 0], step=(0.3, 0.01))
+    return broken

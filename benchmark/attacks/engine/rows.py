@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Final
 
 import torch
 from torch import Tensor
 
 from benchmark.threat import Norm, norms_of
 from benchmark.threat.rowwise import as_array, where
+
+_OF_ROWS: Final = ("sample", "x", "y", "target", "delta", "best", "distance")
 
 
 class Rows:
@@ -53,17 +56,23 @@ class Rows:
         first = torch.ones_like(sample, dtype=torch.bool)
         first[1:] = sample[1:] != sample[:-1]
         rank = position - torch.where(first, position, 0).cummax(dim=0).values
-        kept = order[(rank < count) & torch.isfinite(self.distance[order])]
-        chosen = copy.copy(self)
-        for name in ("sample", "x", "y", "target", "best", "distance"):
-            setattr(chosen, name, getattr(self, name)[kept])
+        chosen = self[order[(rank < count) & torch.isfinite(self.distance[order])]]
         chosen.delta = chosen.best.clone()
+        return chosen
+
+    def __getitem__(self, these: Tensor) -> Rows:
+        """Some of the rows, by a mask (m,) or their indices; all of them are the rows themselves."""
+        if these.dtype == torch.bool and bool(these.all()):
+            return self
+        chosen = copy.copy(self)
+        for name in _OF_ROWS:
+            setattr(chosen, name, getattr(self, name)[these])
         return chosen
 
     def __add__(self, other: Rows) -> Rows:
         """The rows of both."""
         both = copy.copy(self)
-        for name in ("sample", "x", "y", "target", "delta", "best", "distance"):
+        for name in _OF_ROWS:
             setattr(both, name, torch.cat([getattr(self, name), getattr(other, name)]))
         return both
 
@@ -126,6 +135,13 @@ class Best:
             torch.full((n,), -1, dtype=torch.int64, device=x.device),
             norm,
         )
+
+    def images(self, x: Tensor, sample: Tensor) -> Tensor:
+        """All images (n, ...), with the examples in the place of the samples that they are of, shape (m,)."""
+        found = torch.isfinite(self.distance)
+        images = x.clone()
+        images[sample[found]] = (self.x + self.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
+        return images
 
     def absorb(self, other: Best) -> None:
         """Take over the examples of another search of the same samples that are nearer."""

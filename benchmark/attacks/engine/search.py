@@ -9,7 +9,6 @@ from __future__ import annotations
 import operator
 from dataclasses import replace
 from functools import partial, reduce
-from itertools import cycle, islice
 
 import torch
 from torch import Tensor, nn
@@ -19,29 +18,24 @@ from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.budget import (
     BLIND,
     BUDGETS,
-    CLEAR,
     EOT_REPEATS,
     FEWEST_CHECKED,
     FOLLOWED,
     INSIDE,
     KICK,
-    LARGEST_POOL,
     LONGER,
     MISLED,
-    NOISE,
-    PRIMAL_DUAL,
     PROMISING,
     TRIED,
     WORTHWHILE,
     Budget,
+    stated_work,
 )
 from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import corner_of, random_corner
-from benchmark.attacks.engine.exchange import donate
 from benchmark.attacks.engine.gradient_free import random_search, single_step
 from benchmark.attacks.engine.linearised import descend, linearise, polish
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
-from benchmark.attacks.engine.primal_dual import primal_dual
 from benchmark.attacks.engine.reliability import (
     STRONGER,
     Checks,
@@ -49,15 +43,17 @@ from benchmark.attacks.engine.reliability import (
     reliability_flags,
     share_of,
 )
-from benchmark.attacks.engine.rows import Best, Rows
+from benchmark.attacks.engine.rows import Rows
 from benchmark.attacks.engine.shrinking import shrink
-from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
-from benchmark.attacks.engine.state import FAMILIES, Search
+from benchmark.attacks.engine.sparse import NORMS as SPARSE
+from benchmark.attacks.engine.sparse import Fewest
+from benchmark.attacks.engine.sparse_search import fewest_changes
+from benchmark.attacks.engine.stages import aim, donated, kicked, neighbours, search_blindly, searches
+from benchmark.attacks.engine.state import Search, origins
 from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
-from benchmark.results import Flag
-from benchmark.threat import Norm, norms_of
-from benchmark.verification import REPEATS, needed_lead, verify
+from benchmark.threat import Norm
+from benchmark.verification import needed_lead
 
 
 def engine(
@@ -77,6 +73,20 @@ def engine(
         attacked = (margin <= 0).nonzero().squeeze(1)
         if not len(attacked):
             return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
+        if norm in SPARSE:
+            fewest = Fewest(oracle, x[attacked], y[attacked], norm)
+            generator = torch.Generator(x.device).manual_seed(seed)
+            with faster_convolutions(classifier, x):
+                seen = fewest_changes(
+                    fewest,
+                    x if pool is None else pool,
+                    effort=effort,
+                    generator=generator,
+                    gradients=outputs.gradients,
+                )
+            candidates = x.clone()
+            candidates[attacked] = fewest.best
+            return AttackResult(candidates, reliability_flags(outputs, seen))
         scale = margin[attacked].neg().clamp_(min=1e-12)
 
         def search_with(seed: int) -> tuple[Search, Checks]:
@@ -91,23 +101,14 @@ def engine(
                 other, _ = search_with(seed + 1)
                 checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
                 search.best.absorb(other.best)
-        _push_until_verified(search, outputs.randomised)
-    return _result(x, attacked, search.best, reliability_flags(outputs, checks))
-
-
-def _result(x: Tensor, attacked: Tensor, best: Best, flags: tuple[Flag, ...]) -> AttackResult:
-    found = torch.isfinite(best.distance)
-    adversarials = x.clone()
-    adversarials[attacked[found]] = (best.x + best.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
-    origin = [""] * len(x)
-    for i, family in zip(attacked.tolist(), best.origin.tolist(), strict=True):
-        origin[i] = FAMILIES[family] if family >= 0 else ""
-    return AttackResult(adversarials, flags, origin)
+    candidates, fallback = search.best.images(x, attacked), search.start.images(x, attacked)
+    origin = origins(search.best, attacked, len(x))
+    return AttackResult(candidates, reliability_flags(outputs, checks), origin, fallback)
 
 
 def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
     search.run("linearised", search.clean(), partial(linearise, steps=budget.linearise))
-    near = _neighbours(search, pool, budget)
+    near = neighbours(search, pool, budget.neighbours)
     if search.norm == "linf":
         _two_phases(search, near, budget)
     else:
@@ -120,9 +121,7 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
 
 def _run_blindly(search: Search, pool: Tensor, budget: Budget) -> Checks:
     """For a model without gradients: random search alone, from the boundary on the way to other images."""
-    near = _neighbours(search, pool, budget)
-    random = partial(random_search, steps=BLIND * budget.random, generator=search.generator)
-    search.run("gradient-free", near.nearest(1), random)
+    search_blindly(search, pool, budget.neighbours, steps=BLIND * budget.random)
     return Checks(unbroken=len(search.x) - len(search.found()), attacked=len(search.x))
 
 
@@ -135,65 +134,15 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
     starts += [(search.clean(rival), 1.5 * known) for rival in search.ranked()[:, 1 : budget.rivals].unbind(dim=1)]
     rows = reduce(operator.add, [start[0] for start in starts])
     search.run("shrinking", rows, partial(rough, radius=torch.cat([start[1] for start in starts])))
-    nearest = (near + rows).nearest(1) + _aim(search, budget).nearest(1)
+    nearest = (near + rows).nearest(1) + aim(search, budget).nearest(1)
     search.run("shrinking", nearest, partial(shrink, steps=budget.refine, step=(0.2, 0.005), rate=(0.03, 0.001)))
     search.run("descent", nearest.nearest(1), partial(descend, steps=budget.descent // 2))
 
 
 def _from_clean(search: Search, budget: Budget) -> None:
     """For l2 and l1: short searches of several kinds; the nearest rows go on."""
-    rows = (_searches(search, budget) + _aim(search, budget)).nearest(budget.finished)
+    rows = (searches(search, budget) + aim(search, budget)).nearest(budget.finished)
     search.run("descent", rows, partial(descend, steps=budget.descent))
-
-
-def _push_until_verified(search: Search, randomised: bool) -> None:
-    """Push examples that verification does not believe outward until it does.
-
-    Rounding, or (a randomised model) the luck of the draws that a search selects for, leave examples whose lead is too
-    small. Where the way outward leads back into the label's region, the way towards another image is the next.
-    """
-    lost = search.found()
-    for delta in (search.best.delta.clone(), search.start.delta):
-        for power in range(20 if len(lost) else 0):
-            push = 1 + (0.02 if randomised else 1e-6) * (2**power - 1)
-            lost = lost[~_holds(search, lost, delta[lost] * push, randomised)]
-            if not len(lost):
-                return
-    search.best.distance[lost] = torch.inf
-
-
-def _holds(search: Search, sample: Tensor, delta: Tensor, randomised: bool) -> Tensor:
-    """Keep the perturbations that verification believes, and which of them it does, shape (m,).
-
-    Of a randomised model it will see other draws than we do, so that the lead must be clearer than it asks for.
-    """
-    rows = search.rows(sample)
-    rows.delta = delta
-    images = rows.images()
-    holds = verify(search.oracle.model, search.x[sample], rows.y, images, safety=2).holds.to(delta.device)
-    if randomised:
-        holds &= search.oracle.leads(images, rows.y, calls=REPEATS, errors=CLEAR) > 0
-    kept = sample[holds]
-    search.best.delta[kept] = rows.delta[holds]
-    search.best.distance[kept] = norms_of(rows.delta[holds], search.norm)
-    return holds
-
-
-def _neighbours(search: Search, pool: Tensor, budget: Budget) -> Rows:
-    """Go to the boundary on the way to the nearest images of another class; to far images if there are none."""
-    pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-    predicted = search.oracle.logits(pool).argmax(dim=1)
-    count = budget.neighbours + (search.norm == "linf")
-    near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=count)
-    sample, which = (near >= 0).nonzero(as_tuple=True)
-    rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
-    search.run("neighbour", rows, bisect)
-    lost = torch.isinf(search.best.distance).nonzero().squeeze(1)
-    if len(lost):
-        for images in far_images(search.x[lost], search.generator):
-            search.run("neighbour", Rows(lost, search.x, search.y, start=images), bisect)
-    search.start = replace(search.best, delta=search.best.delta.clone(), distance=search.best.distance.clone())
-    return rows
 
 
 def _check(search: Search, budget: Budget) -> Checks:
@@ -243,14 +192,14 @@ def _improve(search: Search, budget: Budget) -> float:
             step, rate = (0.3, 0.003), (0.03, 0.0005)
             search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
         search.run("descent", rows, finish)
-        search.run("exchange", _donated(search, active, budget), finish)
+        search.run("exchange", donated(search, active, budget), finish)
         if search.norm == "linf":
             _corners(search, active, 0)
             gains = _corners(search, active, budget.flips)
             if not k:
                 promise, misled = share_of(gains < 1 - WORTHWHILE), share_of(gains < STRONGER)
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
-            search.run("kick", _kicked(search, active), finish)
+            search.run("kick", kicked(search, active), finish)
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
         if len(active) <= min(budget.left, len(search.found()) // 10):
             break
@@ -289,72 +238,12 @@ def _corners(search: Search, sample: Tensor, steps: int) -> Tensor:
     return search.best.distance[sample] / before
 
 
-def _donated(search: Search, sample: Tensor, budget: Budget) -> Rows:
-    """Rows of some samples at the most promising of other samples' perturbations."""
-    return donate(
-        search.oracle, search.x, search.y, search.best, sample, donors=budget.donors, generator=search.generator
-    )
-
-
-def _kicked(search: Search, sample: Tensor) -> Rows:
-    """One row for each of some samples, at its best perturbation plus Gaussian noise."""
-    rows = search.rows(sample)
-    best = search.best.delta[sample]
-    noise = torch.randn(best.shape, generator=search.generator, device=best.device)
-    typical = norms_of(best, "l2") / best.shape[1] ** 0.5
-    rows.delta = best.addcmul_(noise, (KICK[search.norm][0] * typical)[:, None])
-    return rows
-
-
-def _searches(search: Search, budget: Budget) -> Rows:
-    """Searches from the clean image and from noisy ones, primal–dual and shrinking in turn; the rows to go on with.
-
-    Several of a sample's searches go on, as the nearest so far need not end nearest.
-    """
-    kept = search.rows(search.everyone[:0])
-    for i, noise in enumerate((0.0, *islice(cycle(NOISE), budget.noisy))):
-        rows = search.clean()
-        rows.delta = torch.rand(rows.delta.shape, generator=search.generator, device=rows.x.device)
-        rows.delta.mul_(2 * noise).sub_(noise)
-        if i % 2:
-            search.run("shrinking", rows, partial(shrink, steps=budget.search, step=(1.0, 0.01)))
-        else:
-            step, ratio = PRIMAL_DUAL[search.norm][noise > 0]
-            search.run(
-                "primal-dual",
-                rows,
-                partial(
-                    primal_dual,
-                    steps=budget.search,
-                    scale=search.scale,
-                    known=search.known(),
-                    step=(step, 0.003),
-                    dual_ratio=ratio,
-                ),
-            )
-        search.run("descent", rows, partial(descend, steps=budget.settle))
-        kept = (kept + rows).nearest(budget.finished)
-    return kept
-
-
-def _aim(search: Search, budget: Budget) -> Rows:
-    """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
-    targets = search.ranked()[:, : budget.targets].unbind(dim=1)
-    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
-    kept = search.rows(search.everyone[:0])
-    for i in range(0, len(targets), at_once):
-        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
-        linearise(search.oracle, rows, search.norm, steps=2)
-        search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
-        kept = (kept + rows).nearest(2)
-    return kept
-
-
 ATTACK = Attack(
     name="engine",
     version=3,
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,
-    norms=tuple(KICK),
+    norms=(*KICK, *SPARSE),
+    work=stated_work,
 )

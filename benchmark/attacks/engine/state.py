@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Final
 
@@ -25,7 +26,17 @@ FAMILIES: Final = (
     "exchange",
     "kick",
     "corner",
+    "ascent",
 )
+
+
+def origins(best: Best, sample: Tensor, n: int) -> list[str]:
+    """The family that found each example, of ``n`` samples, of which ``sample`` (m,) were attacked; or empty."""
+    found = [""] * n
+    for i, family, distance in zip(sample.tolist(), best.origin.tolist(), best.distance.tolist(), strict=True):
+        if math.isfinite(distance):
+            found[i] = FAMILIES[family]
+    return found
 
 
 class Search:
@@ -39,35 +50,49 @@ class Search:
         scale: How far the label leads on each clean image, shape (n,).
         best: The nearest examples so far.
         start: What was known before the searches from other images: for the check without gradients.
+        until: A sample with an example within this distance needs no further search.
     """
 
     def __init__(
-        self, oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, scale: Tensor, generator: torch.Generator
+        self,
+        oracle: Oracle,
+        x: Tensor,
+        y: Tensor,
+        *,
+        norm: Norm,
+        scale: Tensor,
+        generator: torch.Generator,
+        until: float = 0.0,
     ) -> None:
         self.oracle, self.x, self.y, self.norm, self.scale = oracle, x, y, norm, scale
         self.best = Best.empty(x, norm)
         self.start = Best.empty(x, norm)
-        self.everyone = torch.arange(len(x), device=x.device)
-        self.generator = generator
+        self.generator, self.until = generator, until
 
-    def run(self, family: str, rows: Rows, search: Callable[[Oracle, Rows, Norm], None]) -> None:
-        """Run a family's searches and keep what they found."""
-        if not len(rows.sample):
-            return
-        search(self.oracle, rows, self.norm)
-        self.best.merge(rows, FAMILIES.index(family))
+    def run(self, family: str, rows: Rows, search: Callable[[Oracle, Rows, Norm], None]) -> Rows:
+        """Run a family's searches, keep what they found; returns the rows, without those of samples that are done."""
+        rows = rows[self.best.distance[rows.sample] > self.until]
+        if len(rows.sample):
+            search(self.oracle, rows, self.norm)
+            self.best.merge(rows, FAMILIES.index(family))
+        return rows
+
+    def left(self) -> Tensor:
+        """Indices of the samples that are not done."""
+        return (self.best.distance > self.until).nonzero().squeeze(1)
 
     def found(self) -> Tensor:
-        """Indices of the samples with an example."""
-        return torch.isfinite(self.best.distance).nonzero().squeeze(1)
+        """Indices of the samples that are not done and have an example."""
+        return (torch.isfinite(self.best.distance) & (self.best.distance > self.until)).nonzero().squeeze(1)
 
     def rows(self, sample: Tensor) -> Rows:
         """One row for each of some samples, from the clean image."""
         return Rows(sample, self.x, self.y)
 
     def clean(self, target: Tensor | None = None) -> Rows:
-        """One row a sample, from the clean image, aimed at a target class (n,) if there is one."""
-        return Rows(self.everyone, self.x, self.y, target=target)
+        """One row for each sample that is not done, from the clean image, perhaps aimed at a target class, (n,)."""
+        left = self.left()
+        return Rows(left, self.x, self.y, target=None if target is None else target[left])
 
     def ranked(self) -> Tensor:
         """The other classes of each sample, likeliest first, shape (n, k - 1)."""

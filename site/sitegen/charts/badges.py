@@ -3,11 +3,13 @@
 `charts.js` has the same function for the models that a reader chooses; both are tested on the same cases, so all
 arithmetic here is that of whole numbers.
 
-Letters on the map of ranks (`rank_letter_places`) must not hide where two models change places.
+Letters on the map of ranks (`rank_letter_places`) must not hide where two models change places; those of single points
+(`spread`) must not hide each other where models tie.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
@@ -27,6 +29,44 @@ MAP: Final = (300, 190)
 """Width and height of the map of ranks in pixels where it is smallest: on a phone."""
 REACH: Final = 12
 """How far a letter on the map of ranks reaches, in pixels, and how far it stays from what it must not hide."""
+
+FIELD: Final = (250, 260)
+"""Width and height of a scatter in pixels where it is smallest: letters that are apart there are apart everywhere."""
+BADGE: Final = 25
+"""Smallest distance of two letters of a scatter, in its pixels, across or down."""
+STEP: Final = 13
+"""By how much a letter is moved at a time: two steps make room for another."""
+RINGS: Final = 10
+"""How often it may be moved."""
+
+
+def spread(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Where the letters of single points stand: on them, or as near as no other letter is; the first chooses first.
+
+    `charts.js` has the same function, so all arithmetic is that of whole numbers.
+
+    Args:
+        points: (from the left, from the top) of each, as shares of the plot.
+
+    Returns:
+        The same of each letter; a point itself where its letter is on it.
+    """
+    offsets = [(0, 0)]
+    for ring in range(1, RINGS + 1):
+        around = [(dx, dy) for dy in range(-ring, ring + 1) for dx in range(-ring, ring + 1)]
+        own = [(dx, dy) for dx, dy in around if max(abs(dx), abs(dy)) == ring]
+        offsets += sorted(own, key=lambda d: (abs(d[0]) + abs(d[1]), abs(d[0]), d[1], d[0]))
+    taken: list[tuple[int, int]] = []
+    found: list[tuple[float, float]] = []
+    for point in points:
+        px, py = (math.floor(share * size + 0.5) for share, size in zip(point, FIELD, strict=True))
+        spots = [(px + dx * STEP, py + dy * STEP) for dx, dy in offsets]
+        inside = [s for s in spots if 0 <= s[0] <= FIELD[0] and 0 <= s[1] <= FIELD[1]] or spots
+        free = [s for s in inside if all(max(abs(s[0] - t[0]), abs(s[1] - t[1])) >= BADGE for t in taken)]
+        best = (free or inside)[0]
+        taken.append(best)
+        found.append(point if best == (px, py) else (best[0] / FIELD[0], best[1] / FIELD[1]))
+    return found
 
 
 def letter_places(counts: NDArray[np.integer], n: int, grid: Floats) -> list[int]:

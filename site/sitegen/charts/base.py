@@ -65,12 +65,27 @@ class Point:
 
 
 @dataclass(frozen=True)
+class Letter:
+    """A letter that stands by itself, not on a line."""
+
+    badge: str
+    x: float
+    y: float
+    style: str = "s0"
+    key: str = ""
+
+
+@dataclass(frozen=True)
 class Mark:
-    """A small dot where something happens; the title says what, and is empty where that is not worth its bytes."""
+    """A small dot where something happens; the title says what, and is empty where that is not worth its bytes.
+
+    ``keys`` are those of the lines that meet there, so that scripts hide it with either of them.
+    """
 
     x: float
     y: float
     title: str = ""
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,9 +106,12 @@ class Chart:
         lines: The curves, those in front last.
         areas: Drawn behind the lines.
         points: Drawn on top.
+        letters: Letters that no line carries.
         crossings: Drawn on top of everything.
         css: Further classes of the figure.
         legend: Whether its series are named below it.
+        context: What its unnamed lines are called in the legend; empty if they are not.
+        ids: Begins the fragment of each line that has a key, for panels that show it again; empty for no fragments.
         backdrop: A picture of lines that are too many for the page, drawn behind everything.
     """
 
@@ -116,9 +134,12 @@ class Chart:
     lines: Sequence[Line] = ()
     areas: Sequence[Area] = ()
     points: Sequence[Point] = ()
+    letters: Sequence[Letter] = ()
     crossings: Sequence[Mark] = ()
     css: str = ""
     legend: bool = True
+    context: str = ""
+    ids: str = ""
     backdrop: str = ""
 
     @property
@@ -196,8 +217,9 @@ def pixels(chart: Chart, x: Floats, y: Floats, width: float, height: float) -> t
     return np.clip(xs, 0, width), np.clip(ys, -0.02 * height, 1.02 * height)
 
 
-def badges(chart: Chart) -> Iterable[tuple[Line, float, float]]:
-    """Every badge of a chart: its line, and where it is."""
+def badges(chart: Chart) -> Iterable[tuple[Line | Letter, float, float]]:
+    """Every badge of a chart: what carries it, and where it is."""
+    yield from ((letter, letter.x, letter.y) for letter in chart.letters)
     for line in chart.lines:
         for x in line.badge_at if line.badge else ():
             y = value_at(line, x)

@@ -17,12 +17,12 @@ from sitegen.leads import sentence
 
 TOP: Final = 12
 """Ranks that the map of ranks shows."""
-DRAWN: Final = 200
+DRAWN: Final = 500
 """Curves in a chart: the best ones."""
 INLINE: Final = 24
 """Grey curves that a page holds itself; more are a picture behind the others."""
-MARKED: Final = 500
-"""Crossings that are marked at most: where there are more, only those of highlighted models are."""
+MARKED: Final = 150
+"""Crossings that are marked at most: of more, those with a highlighted model; of still more, those between two."""
 
 
 def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
@@ -46,8 +46,16 @@ def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
         description=f"Robust accuracy of {len(ranking.rows)} models against ε. {said}",
         lines=lines + lettered[::-1],
         css="board curves",
+        context=_context(len(back), len(ranking.rows) - len(front)),
         backdrop=f"{figures}backdrop-{threat}.svg" if behind else "",
     )
+
+
+def _context(drawn: int, others: int) -> str:
+    """What the grey lines are called."""
+    if drawn < others:
+        return f"the best {drawn} of {others} others"
+    return f"{others} other{'s' if others > 1 else ''}" if others else ""
 
 
 def _front(view: BoardView, ranking: Ranking) -> list[int]:
@@ -96,8 +104,9 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
     x = axis.grid[positions]
     everyone = [*front, *back]
     found = crossings_of(x, places[everyone], top)
-    if len(found) > MARKED:
-        found = crossings_of(x, places[front], top)
+    for of in (min, max):
+        if len(found) > MARKED:
+            found = [crossing for crossing in found if of(crossing[2:]) < len(front)]
     letters = rank_letter_places([places[i] for i in front], x, top, [(at, place) for at, place, _, _ in found])
     lettered = dict(zip(front, letters, strict=True))
     lines = []
@@ -121,6 +130,7 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
         lines=lines,
         crossings=_marks(ranking, everyone, len(front), found),
         css="board ranks",
+        legend=False,
     )
 
 
@@ -139,9 +149,12 @@ def _marks(
     """Crossings as marks; those of two highlighted models, which are the first ``front``, say who overtakes whom."""
     marks = []
     for at, place, ahead, behind in found:
-        titles = [ranking.rows[shown[k]].title for k in (ahead, behind)]
-        told = f"{titles[0]} overtakes {titles[1]} near ε = {at:.3g}" if max(ahead, behind) < front else ""
-        marks.append(Mark(at, place, told))
+        first, second = (ranking.rows[shown[k]] for k in (ahead, behind))
+        if max(ahead, behind) < front:
+            told = f"{first.title} overtakes {second.title} near ε = {at:.3g}"
+            marks.append(Mark(at, place, told, (first.slug, second.slug)))
+        else:
+            marks.append(Mark(at, place))
     return marks
 
 

@@ -48,12 +48,13 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
     for mark in chart.crossings:
         at = f'cx="{chart.fx(mark.x) * w:.1f}" cy="{chart.fy(mark.y) * h:.1f}"'
         out.append(f'<circle {at} r="1.4" fill="#222"/>')
-    for line, at_x, at_y in badges(chart):
-        cx, cy = chart.fx(at_x) * w - (9 if at_x == chart.x_range[0] else 0), chart.fy(at_y) * h
-        out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="7" fill="{colour(line.style)}"/>')
+    for lettered, at_x, at_y in badges(chart):
+        before = isinstance(lettered, Line) and at_x == chart.x_range[0]
+        cx, cy = chart.fx(at_x) * w - (9 if before else 0), chart.fy(at_y) * h
+        out.append(f'<circle cx="{cx:.1f}" cy="{cy:.1f}" r="7" fill="{colour(lettered.style)}"/>')
         out.append(
             f'<text x="{cx:.1f}" y="{cy + 3.5:.1f}" text-anchor="middle" font-size="10" '
-            f'fill="#fff">{escape(line.badge)}</text>'
+            f'fill="#fff">{escape(lettered.badge)}</text>'
         )
     out.append("</g>")
     out += _svg_legend(labelled, rows, left=left, top=height)
@@ -62,7 +63,9 @@ def svg(chart: Chart, *, width: int = 640, height: int = 400) -> str:
 
 
 def _svg_frame(chart: Chart, w: int, h: int) -> Iterable[str]:
-    beside = -20 if any(x == chart.x_range[0] for _, x, _ in badges(chart)) else -8  # letters stand before the axis
+    beside = (
+        -20 if any(isinstance(of, Line) and x == chart.x_range[0] for of, x, _ in badges(chart)) else -8
+    )  # letters stand before the axis
     for y, text in chart.y_ticks:
         at = chart.fy(y) * h
         yield f'<path d="M0 {at:.1f}H{w}" stroke="#ddd" fill="none"/>'

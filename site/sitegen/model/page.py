@@ -16,11 +16,11 @@ from sitegen.changes import story
 from sitegen.charts.model import class_figures, curve_chart, curve_table, sample_chart, share_of
 from sitegen.charts.svg import svg
 from sitegen.facts import RowFacts, ThreatFacts, credits_of
-from sitegen.findings import Found
+from sitegen.findings import Found, newest
 from sitegen.model.files import bibtex, json_bytes, latex, model_json, samples_csv
 from sitegen.model.sections import Bundle, ClaimLine, EvaluationLine, FlagLine, ModelPage, PanelPart, ThreatSection
 from sitegen.model.strips import PictureData, strips_of
-from sitegen.panels import panels
+from sitegen.panels import panel_of, panels
 from sitegen.records import Published, Share
 from sitegen.render import Frame, render
 from sitegen.summary import costs_of, verified
@@ -32,7 +32,7 @@ STATUS: Final = {
     "not ranked.",
     RowStatus.REPORTED: "This row was reported by another board. Its adversarial examples are proven; that nothing "
     "nearer was found is not: it is ranked once this board has searched itself.",
-    RowStatus.WITHDRAWN: "This model was withdrawn. It is not ranked.",
+    RowStatus.WITHDRAWN: "This model is not ranked any more.",
     RowStatus.STALE: "This row is stale: it was evaluated by an older version of the protocol, and is not ranked with "
     "rows of the present one.",
     RowStatus.SUPERSEDED: "This row is of older weights: the board ranks the newer ones.",
@@ -47,6 +47,7 @@ def model_page(
     picture_data: PictureData,
     files: dict[str, bytes],
     bundle: Bundle | None = None,
+    gone: bool = False,
 ) -> ModelPage:
     """The page's context; pictures and downloads are put into ``files``, by their path beside the page.
 
@@ -57,6 +58,7 @@ def model_page(
         picture_data: What pictures are made from.
         files: Receives the files.
         bundle: The row's bundle, if it is offered.
+        gone: Whether the workspace has the model's files no more.
     """
     clean = share_of(facts.correct, facts.n) if facts.correct is not None else None
     row = facts.row
@@ -77,10 +79,12 @@ def model_page(
         bibtex=bibtex(row, board=f"{dataset.name}, {facts.n} images, {row.protocol.name} v{row.protocol.version}"),
         latex=latex(facts, clean),
         bundle=bundle,
+        gone=gone,
         command=f"curveboard evaluate -m {row.model.slug} --dataset {dataset.name} --limit {facts.n} "
         f"--protocol {row.protocol.name}",
         short=_short(facts),
         verified=verified(row, changes),
+        keys=[] if facts.threats or facts.missing else _keys(facts),
     )
     files["model.json"] = json_bytes(model_json(page))
     files["samples.csv"] = samples_csv(facts, picture_data.labels)
@@ -121,10 +125,29 @@ def _short(facts: RowFacts) -> str:
     return " ".join(told)
 
 
+def _keys(facts: RowFacts) -> list[tuple[str, str, str]]:
+    """The columns that the protocol shows, or else a scalar of each measure, for a row without curves."""
+    found = newest(facts.found)
+    first: dict[str, str] = {}
+    for name, one in found.items():
+        if one.output.kind == "scalar" and one.output.direction != "none":
+            first.setdefault(one.evaluation.measure, name)
+    keys = []
+    for name in facts.row.protocol.spec.get("columns") or first.values():
+        shown = found.get(str(name))
+        if shown is not None and (panel := panel_of(shown)) is not None:
+            cell, unit = panel.cell(shown, facts), shown.output.unit
+            told = f"{cell.text} %" if unit == "share" and cell.text != "–" else cell.text
+            keys.append((shown.output.title, told, cell.small))
+    return keys
+
+
 def _status(facts: RowFacts) -> str:
     crossing = facts.crossing
     told = f"It is crossed. {crossing.text}." if crossing is not None else ""
-    return " ".join(filter(None, (STATUS[facts.row.status], told)))
+    withdrawn = facts.row.model.withdrawn
+    why = f"It was withdrawn: {withdrawn.rstrip('.')}." if withdrawn is not None else ""
+    return " ".join(filter(None, (STATUS[facts.row.status], why, told)))
 
 
 def _section(

@@ -109,9 +109,11 @@ class ModelPage:
         bibtex: Entries of the model's paper, of the model and of its evaluation.
         latex: A row for a table.
         bundle: The row's bundle, if it is offered.
+        gone: Whether the workspace has the model's files no more.
         command: How the row is evaluated again.
         short: Who evaluated it, what that cost and what the model costs, in a few sentences.
         verified: The last check of its evidence, or None.
+        keys: Where no threat is attacked, the figures that come first: title, value, interval.
     """
 
     facts: RowFacts
@@ -130,9 +132,11 @@ class ModelPage:
     bibtex: str
     latex: str
     bundle: Bundle | None
+    gone: bool
     command: str
     short: str
     verified: Verified | None
+    keys: Sequence[tuple[str, str, str]] = ()
 
     @property
     def row(self) -> Row:
@@ -140,9 +144,19 @@ class ModelPage:
         return self.facts.row
 
     @property
+    def reported(self) -> list[str]:
+        """What of it another board reported, each once."""
+        return sorted({" ".join(filter(None, (e.measure, e.norm))) for e in self.row.reported})
+
+    @property
     def card(self) -> Mapping[str, Any]:
         """The model's card."""
         return self.row.model.card
+
+    @property
+    def attacked(self) -> bool:
+        """Whether the board attacks models at all."""
+        return bool(self.sections or self.missing)
 
     @property
     def seeds(self) -> str:

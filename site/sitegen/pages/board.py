@@ -14,7 +14,8 @@ from sitegen.axes import Axis
 from sitegen.board_view import BoardView
 from sitegen.charts.base import Chart
 from sitegen.charts.board import backdrop, curves_chart, ranks_chart
-from sitegen.charts.field import field_chart
+from sitegen.charts.field import field_chart, offered
+from sitegen.charts.history import History, history, history_chart
 from sitegen.charts.html import html
 from sitegen.citations import board_bibtex
 from sitegen.columns import Column, columns
@@ -33,9 +34,14 @@ PAGE_ROWS: Final = 100
 SCRIPTS: Final = (
     "charts.js",
     "intervals.js",
+    "chart-zoom.js",
+    "chart-picture.js",
     "board-table.js",
+    "rank-map.js",
+    "board-tip.js",
     "board-charts.js",
     "board-field.js",
+    "board-records.js",
     "board-take.js",
     "board.js",
 )
@@ -62,7 +68,7 @@ class TableRow:
     @property
     def code(self) -> str:
         """The address of the code that made it; empty if the card names none."""
-        return str(self.built.row.model.card.get("repository") or "")
+        return words.code_link(self.built.row.model.card.get("repository"))
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,7 @@ class BoardPage:
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
         field: Clean against robust accuracy, likewise.
+        records: Who was the best up to each year, likewise; and its chart.
         grids: Grids that the rows share: each has a page that ranks by it.
     """
 
@@ -118,6 +125,7 @@ class BoardPage:
     curves: Chart | None
     ranks: Chart | None
     field: Chart | None
+    records: tuple[History, Chart] | None
     grids: Sequence[SharedGrid]
 
 
@@ -251,9 +259,15 @@ def _page(
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
         field=field_chart(view, threat) if drawn else None,
+        records=(_records(view, threat), history_chart(view, threat)) if drawn else None,
         grids=shared_grids(view),
     )
     return render("board.html", frame, page=page)
+
+
+def _records(view: BoardView, threat: str) -> History:
+    """The records at the threat's reference budget."""
+    return history(view, threat, view.axes[threat].at_published[0])
 
 
 def _shown_cells(rows: Sequence[TableRow], shown: Sequence[Column], threat: str) -> list[TableRow]:
@@ -271,7 +285,14 @@ def _models_js(view: BoardView, shown: Sequence[Column]) -> bytes:
     models = [_model(view, built) for built in view.rows]
     told = [{"id": c.id, "title": c.title, "help": c.tooltip, "direction": c.direction, "term": c.term} for c in shown]
     symbols = {threat: "union" if threat == UNION else axis.symbol for threat, axis in view.axes.items()}
-    head = {"n": view.board.n, "highlighted": list(view.highlighted), "symbols": symbols, "columns": told}
+    against = [{k: v for k, v in vars(a).items() if k != "of"} for a in offered(view)]
+    head = {
+        "n": view.board.n,
+        "highlighted": list(view.highlighted),
+        "symbols": symbols,
+        "columns": told,
+        "against": against,
+    }
     return push("models", {**head, "models": models})
 
 
@@ -296,7 +317,7 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
         "flags": list(record.flags),
         "authors": words.listed(map(str, card.get("authors") or [])),
         "paper": words.paper_link(str(card.get("paper") or "")),
-        "code": str(card.get("repository") or ""),
+        "code": words.code_link(card.get("repository")),
         "verified": record.verified.text if record.verified else "",
         "reported": words.reported(record.reported, len(built.row.cells)),
     }
@@ -353,6 +374,8 @@ def _parts(view: BoardView, threat: str) -> dict[str, str]:
         "curves": str(html(curves_chart(view, threat, figures="figures/"))),
         "ranks": str(html(ranks_chart(view, threat))),
         "field": str(html(field_chart(view, threat))),
+        "records": str(html(history_chart(view, threat))),
+        "recordlist": str(fragment("macros.html", "records", _records(view, threat), view)),
         "strip": str(fragment("macros.html", "strip", leads(view, threat), axis, told, "strip")),
         "sentence": str(fragment("macros.html", "sentence", told, axis)),
         "lettered": str(fragment("macros.html", "lettered", lettered_table(view, threat))),

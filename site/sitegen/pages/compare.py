@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 
 import numpy as np
+from markupsafe import Markup
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
@@ -17,11 +18,13 @@ from sitegen.axes import Axis
 from sitegen.board_view import BoardView
 from sitegen.charts.badges import letter_places
 from sitegen.charts.base import Area, Chart, Line, Mark, eps_chart
+from sitegen.charts.html import panel
 from sitegen.columns import Column, columns
 from sitegen.crossings import CrossingLine, crossing_lines
 from sitegen.grid_view import shared_grids
 from sitegen.pages import Page, Site
 from sitegen.pages.datasets import dataset_page_name
+from sitegen.pairs import Pair, pairs
 from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
 from sitegen.scripts_data import push
@@ -30,7 +33,6 @@ from sitegen.words import number, percent
 
 MOST: Final = 4
 """Models that are compared where there is no script."""
-DIFFERING: Final = 12
 SIDE: Final = 64
 """Pixels that a picture's larger side has about, on the page."""
 REACHES: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1.0)
@@ -47,7 +49,8 @@ class Comparison:
     curves: Chart
     difference: Chart
     crossings: Sequence[CrossingLine]
-    samples: Sequence[tuple[int, float, float]]
+    pairs: Sequence[Pair]
+    panels: Sequence[tuple[Line, Markup]]
     sheets: Sequence[str]
 
 
@@ -113,7 +116,16 @@ def _tiles(view: BoardView, views: Sequence[BoardView], images: NDArray[np.uint8
 def _page(view: BoardView, tiles: Tiles | None, as_of: datetime | None) -> bytes:
     by_slug = {built.slug: built for built in view.rows}
     chosen = [by_slug[slug] for slug in view.highlighted[:MOST]]
-    scripts = ("charts.js", "intervals.js", "crossings.js", "compare.js")
+    scripts = (
+        "charts.js",
+        "intervals.js",
+        "chart-zoom.js",
+        "chart-picture.js",
+        "crossings.js",
+        "compare-pairs.js",
+        "compare-curves.js",
+        "compare.js",
+    )
     frame = Frame(
         title=f"Compare, {view.title}",
         description=f"Two to six models of {view.title} over each other: curves, differences, crossings, samples.",
@@ -154,6 +166,7 @@ def _comparison(
         lines=lines,
         crossings=[_mark(x, threat, n) for x in crossings],
         css="board",
+        ids=f"{threat}-",
     )
     a, b = first.distances(threat), second.distances(threat)
     return Comparison(
@@ -163,8 +176,9 @@ def _comparison(
         curves=curves,
         difference=difference_chart(first.title, second.title, a, b, axis),
         crossings=crossings,
-        samples=_differing(a, b, axis.maximum),
-        sheets=[b.slug for b in chosen[:2] if threat in b.files.sheets],
+        pairs=pairs(chosen, axis),
+        panels=[(line, panel(curves, line)) for line in lines],
+        sheets=[b.slug for b in chosen if threat in b.files.sheets],
     )
 
 
@@ -207,13 +221,6 @@ def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) 
         lines=[Line("", eps, gap, "s7 thick")],
         css="board",
     )
-
-
-def _differing(a: Floats, b: Floats, maximum: float) -> list[tuple[int, float, float]]:
-    """Samples whose distances differ most: (index, first's, second's)."""
-    gap = np.abs(np.minimum(a, maximum) - np.minimum(b, maximum))
-    order: NDArray[np.int64] = np.argsort(-gap, kind="stable")[:DIFFERING]
-    return [(int(i), float(a[i]), float(b[i])) for i in order if gap[i] > 0]
 
 
 PAGE = Page("compare", _make)

@@ -1,12 +1,12 @@
-// The board's charts are drawn by the server. Here lines are lifted, hidden and named, and those that a picture holds are
-// drawn when they are asked for, from the same counts.
+// The board's charts are drawn by the server. Here lines are lifted, hidden, zoomed and named, and those that a picture holds
+// are drawn when they are asked for, from the same counts.
 "use strict";
 window.CB.boardCharts = (board) => {
-  const { el, pct, num, svg } = CB;
+  const { el, svg } = CB;
   const { n, highlighted } = CB.allModels();
   const $ = (id) => document.getElementById(id);
-  const MOST = 200, NEAR = 26; // curves drawn at most; pixels within which a line answers to the pointer
-  let plots = [], hot = null, narrowed = false;
+  const MOST = 500, GRIP = 9; // curves drawn at most; pixels beside the line of ε within which it is gripped
+  let plots = [], hot = null, zoom = null, tip = null, map = null;
 
   const percent = (share) => `${Number((100 * share).toPrecision(4))}%`; // as charts/html.py
   const row = (slug) => { const { data } = board, i = data.place.get(slug); return data.counts.subarray(i * data.g, (i + 1) * data.g); };
@@ -21,6 +21,9 @@ window.CB.boardCharts = (board) => {
     onCurves().append(path);
     return path;
   }
+  // Whether the legend leaves a model's lines in sight; those without a letter go together.
+  const shown = (slug) => !board.state.hidden.has(board.letterOf(slug) ? slug : "*");
+  const seen = () => board.visible.filter((i) => shown(board.data.slugs[i]));
 
   // The parts of the page that belong to a threat, as the server made them.
   function show(fresh) {
@@ -37,55 +40,43 @@ window.CB.boardCharts = (board) => {
       const plot = $(name).querySelector(".plot"), cursor = el("div", { class: "cursor" });
       plot.append(el("div", { class: "cursorbox" }, cursor));
       plot.classList.add("hit");
-      plot.addEventListener("pointerdown", (event) => grab(plot, event));
-      plot.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse" && !event.buttons) point(plot, event); });
-      plot.addEventListener("pointerleave", () => { heat(null); tell(null); });
       return { plot, cursor };
     });
+    const [{ plot }, ranks] = plots;
+    ranks.plot.addEventListener("pointerdown", (event) => { if (!event.button) grab(ranks.plot, event); });
+    plot.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse" && !event.buttons) { tip.point(event); plot.classList.toggle("grip", onLine(event)); } });
+    plot.addEventListener("pointerleave", () => { heat(null); tip.tell(null); });
+    map = CB.rankMap(ranks.plot, data);
+    tip = CB.boardTip(board, plot, { seen, heat, zoom: () => zoom });
+    zoom = CB.zoom(plot, { end: data.grid[data.g - 1], handles, click: (event) => { board.move(at(plot, event)); board.settle(); }, changed });
     hot = null;
   }
   const at = (plot, event) => {
     const { data } = board, box = plot.getBoundingClientRect();
-    return CB.nearest(data.grid, (event.clientX - box.left) / box.width * data.grid[data.g - 1]);
+    return CB.nearest(data.grid, zoom.back((event.clientX - box.left) / box.width) * data.grid[data.g - 1]);
   };
+  function onLine(event) {
+    const box = plots[0].plot.getBoundingClientRect(), { data, state } = board;
+    return Math.abs(box.left + zoom.x(data.grid[state.at] / data.grid[data.g - 1]) * box.width - event.clientX) < GRIP;
+  }
+  // On the curves a drag zooms, unless it begins on the line of ε, or is a finger's on the whole chart.
+  function handles(event) {
+    if (!onLine(event) && !(event.pointerType === "touch" && zoom.whole())) return false;
+    grab(plots[0].plot, event);
+    return true;
+  }
   function grab(plot, event) {
-    if (event.button) return;
     plot.setPointerCapture(event.pointerId);
     const follow = (e) => board.move(at(plot, e));
     follow(event);
     plot.onpointermove = follow;
-    plot.onpointerup = plot.onpointercancel = () => { plot.onpointermove = null; board.settle(); };
-  }
-  // The line nearest to the pointer, by name, with its figures there.
-  function point(plot, event) {
-    if (plot !== plots[0].plot) return;
-    const { data } = board, box = plot.getBoundingClientRect(), k = at(plot, event), y = (event.clientY - box.top) / box.height;
-    let best = -1, least = NEAR / box.height;
-    for (const i of board.visible) {
-      const gap = Math.abs(1 - data.counts[i * data.g + k] / n - y);
-      if (gap < least || (gap === least && best < 0)) { best = i; least = gap; }
-    }
-    const slug = best < 0 ? null : data.slugs[best];
-    if (slug !== hot) heat(slug);
-    tell(slug, k, event.clientX - box.left, box.width);
-  }
-  function tell(slug, k, x, width) {
-    const { plot } = plots[0];
-    let tip = plot.querySelector(".tip");
-    if (!slug) { tip?.remove(); return; }
-    const { data } = board, i = data.place.get(slug), count = data.counts[i * data.g + k], [low, high] = CB.interval(count, n);
-    if (!tip) { tip = el("div", { class: "tip", "aria-hidden": "true" }); plot.append(tip); }
-    const letter = board.letterOf(slug);
-    tip.replaceChildren(...(letter ? [el("span", { class: `badge ${board.styleOf(slug)}` }, letter), " "] : []), el("b", {}, board.titleOf(slug)),
-      el("span", {}, `ε = ${num(data.grid[k], 4)}: ${pct(count / n)} % robust (${pct(low)}–${pct(high)})`));
-    tip.style.left = x < width / 2 ? `${x + 14}px` : "auto";
-    tip.style.right = x < width / 2 ? "auto" : `${width - x + 14}px`;
+    plot.onpointerup = plot.onpointercancel = () => { plot.onpointermove = plot.onpointerup = plot.onpointercancel = null; board.settle(); };
   }
   function heat(slug) {
     if (hot) {
       for (const line of linesOf(hot)) { line.classList.remove("hotline"); if (line.dataset.added === "hot") line.remove(); }
     }
-    hot = slug && board.data.place.has(slug) ? slug : null;
+    hot = slug && board.data.place.has(slug) && shown(slug) ? slug : null;
     for (const { plot } of plots) plot.classList.toggle("dim", Boolean(hot));
     if (!hot) return;
     if (!onCurves().querySelector(`path[data-k="${CSS.escape(hot)}"]`)) drawn(hot, "faint").dataset.added = "hot";
@@ -95,7 +86,7 @@ window.CB.boardCharts = (board) => {
   // Models without a letter, the best at the reference budget first.
   function behind() {
     const { data } = board, at = CB.nearest(data.grid, data.published[0]);
-    const found = board.visible.filter((i) => !board.letterOf(data.slugs[i])).sort((a, b) => data.counts[b * data.g + at] - data.counts[a * data.g + at]);
+    const found = seen().filter((i) => !board.letterOf(data.slugs[i])).sort((a, b) => data.counts[b * data.g + at] - data.counts[a * data.g + at]);
     return found.slice(0, MOST).map((i) => data.slugs[i]);
   }
   // Lines that the page holds as a picture only.
@@ -103,48 +94,92 @@ window.CB.boardCharts = (board) => {
 
   // Which lines are seen, and the letters of models that were chosen.
   function refresh() {
-    const { data, state } = board, seen = new Set(board.visible.map((i) => data.slugs[i]));
-    const curves = plots[0].plot, backdrop = curves.querySelector(".backdrop");
+    const { data, state } = board, rows = new Set(board.visible.map((i) => data.slugs[i])), left = new Set(seen().map((i) => data.slugs[i]));
+    const curves = plots[0].plot, backdrop = curves.querySelector(".backdrop"), narrowed = rows.size < data.slugs.length;
     heat(null);
     for (const line of curves.querySelectorAll("path[data-added]")) line.remove();
-    narrowed = seen.size < data.slugs.length;
     if (backdrop) {
-      backdrop.hidden = narrowed;
+      backdrop.hidden = narrowed || state.hidden.has("*");
       if (narrowed) {
         const front = onCurves().querySelector("path.thick");
         for (const slug of behind()) onCurves().insertBefore(drawn(slug, "faint"), front);
       }
     }
     for (const { plot } of plots) {
-      for (const part of plot.querySelectorAll("[data-k]")) part.toggleAttribute("hidden", !seen.has(part.dataset.k));
-      for (const part of plot.querySelectorAll("path[data-k]")) part.style.display = seen.has(part.dataset.k) ? "" : "none";
-      for (const cross of plot.querySelectorAll(".cross")) cross.style.display = narrowed ? "none" : "";
+      for (const part of plot.querySelectorAll("[data-k]")) part.toggleAttribute("hidden", !left.has(part.dataset.k));
+      for (const part of plot.querySelectorAll("path[data-k]")) part.style.display = left.has(part.dataset.k) ? "" : "none";
+      for (const cross of plot.querySelectorAll(".cross")) {
+        const both = cross.dataset.of ? cross.dataset.of.split(" ").every((slug) => left.has(slug)) : left.size === data.slugs.length;
+        cross.style.display = both && !narrowed ? "" : "none";
+      }
       for (const line of plot.querySelectorAll("path.chosen")) { line.setAttribute("class", "line faint"); }
     }
-    letters(state.sel.filter((slug) => !highlighted.includes(slug) && seen.has(slug)));
+    letters();
+    legend();
   }
-  function letters(chosen) {
-    const { data } = board, { plot } = plots[0];
+  // The letters of the models that the page began with, and of those that were chosen, as far as they are seen.
+  const chosen = () => { const rows = new Set(board.visible.map((i) => board.data.slugs[i])); return board.state.sel.filter((slug) => !highlighted.includes(slug) && rows.has(slug)); };
+  function letters() {
+    const { data, state } = board, { plot } = plots[0];
     for (const badge of plot.querySelectorAll(".badge.added")) badge.remove();
     const reference = CB.nearest(data.grid, data.published[0]);
     const front = highlighted.filter((slug) => data.place.has(slug)).sort((a, b) => {
       const i = data.place.get(a), j = data.place.get(b);
       return row(b)[reference] - row(a)[reference] || data.area[j] - data.area[i] || (a < b ? -1 : 1);
-    });
-    const everyone = [...front, ...chosen], end = data.grid[data.g - 1];
-    const places = CB.letterPlaces(everyone.map(row), n, data.grid);
+    }).filter((slug) => !state.hidden.has(slug));
+    const more = chosen().filter((slug) => !state.hidden.has(slug)), everyone = [...front, ...more], end = data.grid[data.g - 1];
+    const places = CB.letterPlaces(everyone.map(row), n, data.grid, zoom.view);
     everyone.forEach((slug, k) => {
-      const style = `left:${percent(data.grid[places[k]] / end)};top:${percent(1 - row(slug)[places[k]] / n)}`;
-      if (k < front.length) { plot.querySelector(`.badge[data-k="${CSS.escape(slug)}"]`)?.setAttribute("style", style); return; }
-      plot.append(el("span", { class: `badge added ${board.styleOf(slug)}`, style, "aria-hidden": "true" }, board.letterOf(slug)));
+      const badge = k < front.length ? plot.querySelector(`.badge[data-k="${CSS.escape(slug)}"]`) : el("span", { class: `badge added ${board.styleOf(slug)}`, "aria-hidden": "true" }, board.letterOf(slug));
+      if (places[k] === null) badge?.setAttribute("style", "display:none");
+      else badge?.setAttribute("style", `left:${percent(zoom.x(data.grid[places[k]] / end))};top:${percent(zoom.y(1 - row(slug)[places[k]] / n))}`);
+      if (k < front.length) return;
+      plot.append(badge);
       const lines = linesOf(slug);
       if (!lines.some((line) => plot.contains(line))) lines.push(drawn(slug, "faint"));
       for (const line of lines) line.setAttribute("class", `line ${board.styleOf(slug)} thick chosen`);
     });
   }
+  function legend() {
+    const list = $("curves").querySelector(".legend");
+    if (!list) return;
+    for (const item of list.querySelectorAll("li[data-added]")) item.remove();
+    for (const slug of chosen()) list.append(el("li", { "data-k": slug, "data-added": "" }, el("span", { class: `badge ${board.styleOf(slug)}` }, board.letterOf(slug)), board.titleOf(slug)));
+    const rows = new Set(board.visible.map((i) => board.data.slugs[i]));
+    for (const item of list.children) item.hidden = item.dataset.k !== "*" && !rows.has(item.dataset.k);
+    const toggle = (key) => {
+      const { hidden } = board.state;
+      if (!hidden.delete(key)) hidden.add(key);
+      refresh();
+      board.write();
+    };
+    CB.legend(list, { hidden: board.state.hidden, toggle, heat });
+  }
+
+  // ---- zoom: what is seen of the curves is also what the strip, the slider and the map of ranks span
+  function changed(view) {
+    const { data } = board, end = data.grid[data.g - 1], first = data.grid.findIndex((v) => v / end >= view[0] - 1e-6), after = data.grid.findIndex((v) => v / end > view[1] + 1e-6);
+    board.state.view = zoom.whole() ? null : view;
+    $("eps").min = String(first);
+    $("eps").max = String((after < 0 ? data.g : after) - 1);
+    $("eps").value = String(board.state.at);
+    for (const part of $("strip").children) {
+      const { left, width } = (part.dataset.at ? JSON.parse(part.dataset.at) : part.style);
+      part.dataset.at ??= JSON.stringify({ left, width });
+      if (zoom.whole()) Object.assign(part.style, { left, width });
+      else Object.assign(part.style, { left: `${100 * zoom.x(parseFloat(left) / 100)}%`, width: `${parseFloat(width) / (view[1] - view[0])}%` });
+    }
+    map.set(view);
+    tip.tell(null);
+    letters();
+    cursor();
+    board.write();
+  }
+  function look(view) { if (view) zoom.set(view); else if (!zoom.whole()) zoom.set([0, 1, 0, 1]); }
   function cursor() {
     const { data, state } = board;
-    for (const { cursor: c } of plots) c.style.transform = `translateX(${100 * data.grid[state.at] / data.grid[data.g - 1]}%)`;
+    for (const { cursor: c } of plots) c.style.transform = `translateX(${100 * zoom.x(data.grid[state.at] / data.grid[data.g - 1])}%)`;
   }
-  return { show, refresh, cursor, heat, pictured };
+  const lines = () => seen().map((i) => [board.data.slugs[i], row(board.data.slugs[i])]);
+  return { show, refresh, cursor, heat, pictured, look, lines };
 };

@@ -24,7 +24,7 @@ window.CB.boardTable = (board) => {
     const { data } = board;
     const found = [ // a last entry: where the glossary explains it
       ["acc", "Robust %", "Robust accuracy at the slider's ε: images that no attack within ε has broken. Higher is better.", (i) => count(i), (i) => robust(i), "robust-accuracy"],
-      ["cert", "Certified", `Images proven robust at ε = ${num(data.published[0])}. Higher is better.`, ...share((i) => data.certified[i][0]), "certificate"],
+      ["cert", "Certified", `Images proven robust at ε = ${num(data.published[0])}. Higher is better.`, ...share((i) => data.certified[i][0]), "certified-accuracy"],
       ["area", "Area", "Area under the curve, up to the end of the axis: the mean of min(distance, end). Higher is better.", ...figure((i) => data.area[i]), "area-under-the-curve"],
     ];
     for (const c of declared) if (data.cells[c.id]) {

@@ -12,7 +12,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const board = { PAGE: 100, state: null, data: null, visible: [], baseline: new Map(), basis: "", update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
   const table = CB.boardTable(board), charts = CB.boardCharts(board);
   CB.boardTake(board);
-  const field = CB.boardField(board);
+  const field = CB.boardField(board), records = CB.boardRecords(board);
   board.charts = charts;
   let state;
 
@@ -35,9 +35,16 @@ document.addEventListener("DOMContentLoaded", async () => {
     state = board.state = {
       norm: names.includes(wanted) ? wanted : home.dataset.threat, eps: eps !== null && Number.isFinite(Number(eps)) ? Number(eps) : null,
       sort: p.get("sort") ?? "rank", down: p.get("dir") === "desc", q: p.get("q") ?? "", page: Math.max(Number(p.get("page")) || 1, 1), at: 0, ranks: null,
+      hidden: new Set((p.get("hide") ?? "").split(",").filter((s) => s === "*" || index.has(s))), wanted: p.get("view"), view: null, against: p.get("against") ?? "clean",
       cols: p.has("cols") ? p.get("cols").split(",").filter(Boolean) : null, sel: (p.get("sel") ?? "").split(",").filter((s) => index.has(s)).slice(0, MOST),
       filters: Object.fromEntries(FILTERS.map(([id]) => [id, p.getAll(id)])), ranges: Object.fromEntries(RANGES.map(([id]) => [id, p.get(id) ?? ""])),
     };
+  }
+  // What is seen of the curves, as "from..to" in ε and in robust accuracy.
+  const seenAt = ([left, right, top, bottom]) => { const end = board.data.grid.at(-1); return [[left * end, right * end], [1 - bottom, 1 - top]].map((range) => range.map((v) => num(v, 4)).join("..")).join(","); };
+  function viewOf(text) {
+    const [across, down] = (text ?? "").split(",").map(ends), end = board.data.grid.at(-1);
+    return across?.length === 2 && down?.length === 2 && [...across, ...down].every(Number.isFinite) ? [across[0] / end, across[1] / end, 1 - down[1], 1 - down[0]] : null;
   }
   let writing = 0;
   function write(push = false) {
@@ -53,6 +60,9 @@ document.addEventListener("DOMContentLoaded", async () => {
       for (const [id, range] of Object.entries(state.ranges)) if (range) p.set(id, range);
       if (state.cols) p.set("cols", state.cols.join(","));
       if (state.sel.length) p.set("sel", state.sel.join(","));
+      if (state.against !== "clean") p.set("against", state.against);
+      if (state.hidden.size) p.set("hide", [...state.hidden].join(","));
+      if (state.view) p.set("view", seenAt(state.view));
       if (state.page > 1) p.set("page", String(state.page));
       const query = p.toString();
       history[push ? "pushState" : "replaceState"](null, "", query ? `?${query}` : location.pathname);
@@ -99,6 +109,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     const { data, visible } = board;
     state.ranks = ranksAt(data, state.at);
     field.update();
+    records.update(moving);
     const pages = table.update(visible, moving);
     if (moving) return;
     const eps = num(data.grid[state.at], 4), total = data.slugs.length;
@@ -220,6 +231,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     for (const link of home.querySelectorAll(".tabs a")) {
       if (link.dataset.threat === name) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
     }
+    $("eps").min = "0";
     $("eps").max = String(data.g - 1);
     $("epsnumber").max = String(data.grid[data.g - 1]);
     $("marks").replaceChildren(...data.published.map((eps) => {
@@ -228,11 +240,17 @@ document.addEventListener("DOMContentLoaded", async () => {
       button.addEventListener("click", () => { move(at); settle(); });
       return button;
     }));
-    if (fresh || !board.shown) { charts.show(fresh); field.show(fresh); }
-    if (fresh) set($("fieldtitle"), `Clean against robust accuracy at ${name === "union" ? `${data.published[0]} × the reference budgets` : `${data.symbol} ≤ ${data.published[0]}`}`);
+    if (fresh || !board.shown) { charts.show(fresh); field.show(fresh); records.show(fresh); }
+    if (fresh) {
+      const place = name === "union" ? `${data.published[0]} × the reference budgets` : `${data.symbol} ≤ ${data.published[0]}`;
+      set($("fieldtitle"), `Clean against robust accuracy at ${place}`);
+      set($("recordstitle"), `State of the art at ${place}`);
+    }
     board.shown = true;
     table.build(); columnMenu(); charts.refresh(); move(state.at); update(); marks(); compareLink();
     if (table.fit()) columnMenu();
+    charts.look(viewOf(state.wanted));
+    state.wanted = null;
     if (push) write(true);
   }
 
@@ -241,7 +259,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const reference = await CB.threat(names[0]), referenceRanks = ranksAt(reference, CB.nearest(reference.grid, reference.published[0]));
   reference.slugs.forEach((slug, i) => board.baseline.set(slug, referenceRanks[i]));
   board.basis = `${reference.symbol} ${num(reference.published[0])}`;
-  for (const node of document.querySelectorAll("main .js")) if (!["pager", "filtered", "readout"].includes(node.id)) node.hidden = false;
+  for (const node of document.querySelectorAll("main .js")) if (!["pager", "filtered", "readout", "fieldlacking"].includes(node.id)) node.hidden = false;
   for (const pager_ of home.querySelectorAll(".pager:not(.js)")) pager_.hidden = true;
   $("search").value = state.q;
   filterMenu();

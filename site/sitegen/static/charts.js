@@ -82,6 +82,14 @@ window.CB = (() => {
     return text.includes(".") ? text.replace(/\.?0+$/, "") : text;
   }
 
+  // As words.lacking: that some models have no value, by name as far as there are few.
+  function lacking(titles, what, most = 4) {
+    if (!titles.length) return "";
+    const named = titles.length > most ? [...titles.slice(0, most), `${titles.length - most} more`] : titles;
+    const listed = named.length > 1 ? `${named.slice(0, -1).join(", ")} and ${named.at(-1)}` : named[0];
+    return `${titles.length} model${titles.length > 1 ? "s have" : " has"} ${what}: ${listed}.`;
+  }
+
   function el(tag, attributes = {}, ...children) {
     const node = document.createElement(tag);
     for (const [key, value] of Object.entries(attributes)) if (value !== null && value !== undefined) node.setAttribute(key, value);
@@ -141,24 +149,49 @@ window.CB = (() => {
     return plot;
   }
 
-  // Where the letters of curves stand, as charts/badges.py says: the position in the grid of each. counts: arrays of length g.
-  function letterPlaces(counts, n, grid) {
-    const WIDTH = 1000, HEIGHT = 400, PLACES = 64, APART = 44, end = grid[grid.length - 1];
-    const tried = Array.from({ length: PLACES - 1 }, (_, j) => Math.floor((j + 1) * (grid.length - 1) / PLACES));
-    const x = tried.map((p) => Math.floor(grid[p] / end * WIDTH + 0.5));
-    const y = counts.map((own) => tried.map((p) => Math.floor((1 - own[p] / n) * HEIGHT + 0.5)));
+  // Where the letters of curves stand, as charts/badges.py says: the position in the grid of each, null where a view holds
+  // nothing of a curve. counts: arrays of length g; view: [left, right, top, bottom] in shares of the plot, where it is zoomed.
+  function letterPlaces(counts, n, grid, view = [0, 1, 0, 1]) {
+    const WIDTH = 1000, HEIGHT = 400, PLACES = 64, APART = 44, end = grid[grid.length - 1], [left, right, top, bottom] = view;
+    const first = grid.findIndex((v) => v / end >= left - 1e-6), after = grid.findIndex((v) => v / end > right + 1e-6);
+    const reach = (after < 0 ? grid.length : after) - 1 - first;
+    const tried = Array.from({ length: PLACES - 1 }, (_, j) => first + Math.floor((j + 1) * reach / PLACES));
+    const x = tried.map((p) => Math.floor((grid[p] / end - left) / (right - left) * WIDTH + 0.5));
+    const y = counts.map((own) => tried.map((p) => Math.floor((1 - own[p] / n - top) / (bottom - top) * HEIGHT + 0.5)));
     const taken = [];
     return counts.map((own, k) => {
-      let best = 0, most = -Infinity;
+      let best = -1, most = -Infinity;
       tried.forEach((p, j) => {
+        if (y[k][j] < 0 || y[k][j] > HEIGHT) return;
         let gap = APART, free = 2 * APART;
         y.forEach((other, i) => { if (i !== k) gap = Math.min(gap, Math.abs(other[j] - y[k][j])); });
         for (const [tx, ty] of taken) free = Math.min(free, Math.max(Math.abs(x[j] - tx), Math.abs(y[k][j] - ty)));
         const worth = (free < APART ? free - 10000 : 4 * gap + free) - (own[p] === 0 ? 1000 : 0);
         if (worth > most) { most = worth; best = j; }
       });
+      if (best < 0) return null;
       taken.push([x[best], y[k][best]]);
       return tried[best];
+    });
+  }
+
+  // Where the letters of single points stand, as charts/badges.py's spread says. points: [[left, top]] in shares of the plot.
+  const FIELD = [250, 260], BADGE = 25, STEP = 13, RINGS = 10, offsets = [[0, 0]];
+  for (let ring = 1; ring <= RINGS; ring++) {
+    const own = [];
+    for (let dy = -ring; dy <= ring; dy++) for (let dx = -ring; dx <= ring; dx++) if (Math.max(Math.abs(dx), Math.abs(dy)) === ring) own.push([dx, dy]);
+    const key = ([dx, dy]) => [Math.abs(dx) + Math.abs(dy), Math.abs(dx), dy, dx];
+    offsets.push(...own.sort((a, b) => { const s = key(a), t = key(b), k = s.findIndex((v, at) => v !== t[at]); return k < 0 ? 0 : s[k] - t[k]; }));
+  }
+  function spread(points) {
+    const taken = [];
+    return points.map((point) => {
+      const [px, py] = point.map((share, k) => Math.floor(share * FIELD[k] + 0.5));
+      const spots = offsets.map(([dx, dy]) => [px + dx * STEP, py + dy * STEP]);
+      const within = spots.filter(([x, y]) => x >= 0 && x <= FIELD[0] && y >= 0 && y <= FIELD[1]), inside = within.length ? within : spots;
+      const best = inside.find(([x, y]) => taken.every(([tx, ty]) => Math.max(Math.abs(x - tx), Math.abs(y - ty)) >= BADGE)) ?? inside[0];
+      taken.push(best);
+      return best[0] === px && best[1] === py ? point : [best[0] / FIELD[0], best[1] / FIELD[1]];
     });
   }
 
@@ -169,5 +202,5 @@ window.CB = (() => {
     for (let i = 1; i < grid.length; i++) if (Math.abs(grid[i] - value) < Math.abs(grid[best] - value)) best = i;
     return best;
   }
-  return { threat, distances, citations, allModels, tiles, falling, pct, num, el, svg, path, draw, percentTicks, letterPlaces, nearest, u16, W, H };
+  return { threat, distances, citations, allModels, tiles, falling, pct, num, lacking, el, svg, path, draw, percentTicks, letterPlaces, spread, nearest, u16, W, H };
 })();

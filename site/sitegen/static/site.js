@@ -18,7 +18,7 @@
   addEventListener("hashchange", unfold);
   // A button that copies, on every text that is there to be taken; without a clipboard the text is selected.
   function copying(pre) {
-    const button = Object.assign(document.createElement("button"), { type: "button", className: "copy", textContent: "Copy" });
+    const button = Object.assign(document.createElement("button"), { type: "button", className: "copy js", textContent: "Copy" });
     const text = pre.textContent;
     button.addEventListener("click", async () => {
       try { await navigator.clipboard.writeText(text); button.textContent = "Copied"; } catch { getSelection().selectAllChildren(pre); button.textContent = "Selected"; }

@@ -1,0 +1,84 @@
+"""The table of what is to run: each job with its reason and its cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from benchmark.cli.options import Place, echo_json, echo_table
+
+if TYPE_CHECKING:
+    from benchmark.board.job import Job
+    from benchmark.data import Dataset
+    from benchmark.jobs.estimate import Estimate
+    from benchmark.jobs.plan import Plan
+
+
+def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, device: str, *, as_json: bool) -> None:
+    """The jobs with their costs; with the datasets, those that have never run are estimated too."""
+    from benchmark.board.job import brief
+    from benchmark.jobs.estimate import estimates
+
+    with place.database.read() as session:
+        costs = estimates(session, plan.jobs, datasets=timed, models=[place.workspace.models], device=device)
+    if as_json:
+        echo_json([_job_values(job, cost) for job, cost in zip(plan.jobs, costs, strict=True)])
+        return
+    rows = [
+        {
+            "model": job.model,
+            "dataset": f"{job.dataset}[:{job.n}]",
+            "measure": job.measure,
+            "parameters": " ".join(f"{k}={brief(v)}" for k, v in job.parameters.items() if v is not None),
+            "reason": job.reason,
+            "passes": f"{cost.passes:,.0f}" if cost else "?",
+            "time": _job_time(cost),
+        }
+        for job, cost in zip(plan.jobs, costs, strict=True)
+    ]
+    left = "Nothing else is to run." if plan.failed else "Nothing to do: the database has all that was asked for."
+    echo_table(rows, empty=left)
+    if rows:
+        click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: {_total(costs)}.")
+        if any(cost is not None and cost.basis == "stated" for cost in costs):
+            click.echo("≈ has not run yet: the passes that the measure states, as long as they take here and now.")
+
+
+def _total(costs: Sequence[Estimate | None]) -> str:
+    """How long all of them take, one after the other, and of how many that cannot be said."""
+    known = [cost.seconds for cost in costs if cost is not None and cost.seconds is not None]
+    unknown = len(costs) - len(known)
+    if not known:
+        return "of unknown cost"
+    return f"about {_duration(sum(known))}, one at a time" + (f", and {unknown} of unknown cost" if unknown else "")
+
+
+def _job_time(cost: Estimate | None) -> str:
+    if cost is None or cost.seconds is None:
+        return "?"
+    return f"{'≈ ' if cost.basis == 'stated' else ''}{_duration(cost.seconds)}"
+
+
+def _job_values(job: Job, cost: Estimate | None) -> dict[str, Any]:
+    return {
+        "key": job.key,
+        "model": job.model,
+        "dataset": job.dataset,
+        "n": job.n,
+        "measure": job.measure,
+        "parameters": job.parameters,
+        "reason": job.reason,
+        "estimated_passes": cost.passes if cost else None,
+        "estimated_seconds": cost.seconds if cost else None,
+        "estimate": cost.basis if cost else None,
+    }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 0.5:
+        return "< 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
