@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from benchmark.board.ledger import ledger
 from db import migrate, schema
-from db.errors import DatabaseError, RevisionError, UnavailableError
+from db.errors import DatabaseError, RevisionError
 from db.session import HEAD, Database
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -38,8 +38,8 @@ def test_upgrading_twice_changes_nothing(database):
     assert migrate.differences(database) == []
 
 
-def test_an_empty_database_is_refused_with_what_to_do(empty_database):
-    with pytest.raises(RevisionError, match=r"is empty.*curveboard db upgrade"):
+def test_an_empty_or_missing_database_is_refused_with_what_to_do(empty_database):
+    with pytest.raises(RevisionError, match=r"(is empty|There is no database).*curveboard db upgrade"):
         empty_database.require_head()
 
 
@@ -55,9 +55,10 @@ def test_a_url_that_is_none_is_refused():
         Database("not a url")
 
 
-def test_a_database_in_a_missing_folder_cannot_be_opened(tmp_path):
-    with pytest.raises(UnavailableError, match="unable to open"):
+def test_a_database_in_a_missing_folder_is_missing_and_is_not_made(tmp_path):
+    with pytest.raises(RevisionError, match="There is no database"):
         Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}").require_head()
+    assert not (tmp_path / "no").exists()
 
 
 def test_sqlite_is_in_wal_mode_and_holds_foreign_keys(tmp_path):

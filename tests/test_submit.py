@@ -388,6 +388,7 @@ def _module(name: str, **members: Any) -> types.ModuleType:
 
 
 def _robustbench(monkeypatch: pytest.MonkeyPatch, download: Callable[..., None]) -> None:
+    """A stand-in whose `load_model` fetches and reads as RobustBench's does; the real one is in tests/adapters."""
     facts = {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "gdrive_id": "x"}
     zoo = _module("robustbench.model_zoo", model_dicts={"digits": {"Linf": {"Tiny2026Net": facts}}})
     monkeypatch.setitem(sys.modules, "robustbench", _module("robustbench"))
@@ -395,6 +396,20 @@ def _robustbench(monkeypatch: pytest.MonkeyPatch, download: Callable[..., None])
     enums = _module("robustbench.model_zoo.enums", BenchmarkDataset=str, ThreatModel=str)
     monkeypatch.setitem(sys.modules, "robustbench.model_zoo.enums", enums)
     monkeypatch.setitem(sys.modules, "gdown", _module("gdown", download=download))
+    utils = _module("robustbench.utils", download_gdrive_new=None, DATASET_CLASSES={"digits": 10})
+    monkeypatch.setitem(sys.modules, "timm", _module("timm", create_model=_timm_model, is_model=lambda name: False))
+
+    def load_model(name: str, *, model_dir: str, dataset: str, threat_model: str) -> nn.Module:
+        path = Path(model_dir) / dataset / threat_model / f"{name}.pt"
+        path.parent.mkdir(parents=True)
+        utils.download_gdrive_new(zoo.model_dicts[dataset][threat_model][name]["gdrive_id"], path)
+        network = zoo.model_dicts[dataset][threat_model][name]["model"]()
+        state = torch.load(path, map_location=torch.device("cpu"))["state_dict"]
+        network.load_state_dict({k.removeprefix("module.").removeprefix("model."): v for k, v in state.items()})
+        return network.eval()
+
+    utils.load_model = load_model
+    monkeypatch.setitem(sys.modules, "robustbench.utils", utils)
 
 
 class TestClaims:
