@@ -388,28 +388,27 @@ def _module(name: str, **members: Any) -> types.ModuleType:
 
 
 def _robustbench(monkeypatch: pytest.MonkeyPatch, download: Callable[..., None]) -> None:
-    """A stand-in whose `load_model` fetches and reads as RobustBench's does; the real one is in tests/adapters."""
+    """A stand-in with a loader as RobustBench's own: it fetches, unpickles and takes prefixes off."""
     facts = {"model": lambda: nn.Sequential(nn.Flatten(), nn.Linear(64, 10)), "gdrive_id": "x"}
     zoo = _module("robustbench.model_zoo", model_dicts={"digits": {"Linf": {"Tiny2026Net": facts}}})
-    monkeypatch.setitem(sys.modules, "robustbench", _module("robustbench"))
-    monkeypatch.setitem(sys.modules, "robustbench.model_zoo", zoo)
-    enums = _module("robustbench.model_zoo.enums", BenchmarkDataset=str, ThreatModel=str)
-    monkeypatch.setitem(sys.modules, "robustbench.model_zoo.enums", enums)
-    monkeypatch.setitem(sys.modules, "gdown", _module("gdown", download=download))
-    utils = _module("robustbench.utils", download_gdrive_new=None, DATASET_CLASSES={"digits": 10})
-    monkeypatch.setitem(sys.modules, "timm", _module("timm", create_model=_timm_model, is_model=lambda name: False))
+    utils = _module("robustbench.utils", DATASET_CLASSES={"digits": 10}, download_gdrive_new=None)
 
-    def load_model(name: str, *, model_dir: str, dataset: str, threat_model: str) -> nn.Module:
+    def load(name: str, *, model_dir: str, dataset: str, threat_model: str) -> nn.Module:
         path = Path(model_dir) / dataset / threat_model / f"{name}.pt"
-        path.parent.mkdir(parents=True)
-        utils.download_gdrive_new(zoo.model_dicts[dataset][threat_model][name]["gdrive_id"], path)
-        network = zoo.model_dicts[dataset][threat_model][name]["model"]()
-        state = torch.load(path, map_location=torch.device("cpu"))["state_dict"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.is_file():
+            utils.download_gdrive_new(facts["gdrive_id"], path)
+        state = torch.load(path)["state_dict"]
+        network = facts["model"]()
         network.load_state_dict({k.removeprefix("module.").removeprefix("model."): v for k, v in state.items()})
-        return network.eval()
+        return network
 
-    utils.load_model = load_model
-    monkeypatch.setitem(sys.modules, "robustbench.utils", utils)
+    utils.load_model = load
+    timm = _module("timm", is_model=lambda name: False, create_model=_timm_model)
+    enums = _module("robustbench.model_zoo.enums", BenchmarkDataset=str, ThreatModel=str)
+    gdown = _module("gdown", download=download)
+    for module in (_module("robustbench"), zoo, enums, utils, timm, gdown):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 class TestClaims:
