@@ -77,6 +77,17 @@ ADDED = ("mu", "sigma", "mean", "std")
 """Buffers of networks that the files do not have."""
 
 
+def drawn(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Random values, the same for the same seed; variances are 1."""
+
+    def one(key: str, value: torch.Tensor) -> torch.Tensor:
+        if "running_var" in key or not value.is_floating_point():
+            return torch.ones_like(value) if value.is_floating_point() else value
+        return 0.05 * torch.randn_like(value)
+
+    return {key: one(key, value) for key, value in state.items()}
+
+
 def checkpoint(dataset: str, threat: str, name: str, output: str) -> None:
     """A file as its authors gave it, of random weights."""
     network = architectures.build("robustbench", {"dataset": dataset, "threat_model": threat, "name": name})
@@ -84,10 +95,8 @@ def checkpoint(dataset: str, threat: str, name: str, output: str) -> None:
     torch.manual_seed(int(member) if member.isdigit() else 7)
     part = network.models[int(member)] if member.isdigit() else network
     state = {
-        key.removeprefix("model.") if dataset == "imagenet" else key: torch.randn_like(value) * 0.05
-        if value.is_floating_point() and "running_var" not in key
-        else value
-        for key, value in part.state_dict().items()
+        key.removeprefix("model.") if dataset == "imagenet" else key: value
+        for key, value in drawn(part.state_dict()).items()
         if key.rpartition(".")[2] not in ADDED
     }
     state = {f"module.{key}": value for key, value in state.items()}
@@ -106,9 +115,7 @@ def test_a_robustbench_model_has_the_logits_of_its_own_loader(
 
     def pretrained(network: torch.nn.Module, *_: object, **__: object) -> None:
         torch.manual_seed(7)
-        network.load_state_dict(
-            {k: torch.randn_like(v) * 0.05 if v.is_floating_point() else v for k, v in network.state_dict().items()}
-        )
+        network.load_state_dict(drawn(network.state_dict()))
 
     monkeypatch.setattr(gdown, "download", lambda *, id, output, **_: checkpoint(dataset, threat, name, output))
     monkeypatch.setattr(builder, "load_pretrained", pretrained)
