@@ -56,8 +56,11 @@ def test_a_url_that_is_none_is_refused():
 
 
 def test_a_database_in_a_missing_folder_cannot_be_opened(tmp_path):
-    with pytest.raises(UnavailableError, match="unable to open"):
-        Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}").require_head()
+    database = Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
+    with pytest.raises(RevisionError, match="There is no database"):
+        database.require_head()
+    with pytest.raises(UnavailableError, match="cannot be made"):
+        migrate.upgrade(database)
 
 
 def test_sqlite_is_in_wal_mode_and_holds_foreign_keys(tmp_path):
