@@ -55,10 +55,12 @@ def test_a_url_that_is_none_is_refused():
         Database("not a url")
 
 
-def test_a_database_in_a_missing_folder_is_missing_and_is_not_made(tmp_path):
+def test_a_database_in_a_missing_folder_cannot_be_opened(tmp_path):
+    database = Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
     with pytest.raises(RevisionError, match="There is no database"):
-        Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}").require_head()
-    assert not (tmp_path / "no").exists()
+        database.require_head()
+    with pytest.raises(UnavailableError, match="cannot be made"):
+        migrate.upgrade(database)
 
 
 def test_sqlite_is_in_wal_mode_and_holds_foreign_keys(tmp_path):
