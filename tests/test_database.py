@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from benchmark.board.ledger import ledger
 from db import migrate, schema
-from db.errors import DatabaseError, RevisionError
+from db.errors import DatabaseError, RevisionError, UnavailableError
 from db.session import HEAD, Database
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
