@@ -96,6 +96,7 @@ def backend(request: pytest.FixtureRequest) -> str:
 def empty_database(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> Database:
     """A database without tables."""
     if backend == "sqlite":
+        (tmp_path / "test.db").touch()  # to open one makes none
         return Database(f"sqlite:///{tmp_path / 'test.db'}")
     return Database(request.getfixturevalue("postgresql").create())
 

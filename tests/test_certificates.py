@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from benchmark.attacks import get_attack
+from benchmark.attacks import get_attack, run_attack
 from benchmark.certificates import METHODS, certificate, trace
 from benchmark.certificates.cross_lipschitz import GradientBounds, _bounds_of_network, _HiddenLayer
 from benchmark.certificates.crown import TOLERANCE
@@ -245,7 +245,7 @@ def test_the_hull_radius_is_that_of_the_largest_ball_inside() -> None:
 def test_heins_attack_finds_the_hyperplane_of_a_linear_model_within_the_box(norm: Norm) -> None:
     model, x, _ = linear_model()
     y = model(x).argmax(dim=1)
-    claimed = get_attack("hein").run(model, x, y, norm=norm, effort="standard", seed=0, pool=None)
+    claimed = run_attack(get_attack("hein"), model, x, y, norm=norm)
     verdict = verify(model, x, y, claimed.adversarials)
     assert verdict.holds.all()
     truth = closed_form(model, x, y, norm)

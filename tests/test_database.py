@@ -38,8 +38,8 @@ def test_upgrading_twice_changes_nothing(database):
     assert migrate.differences(database) == []
 
 
-def test_an_empty_database_is_refused_with_what_to_do(empty_database):
-    with pytest.raises(RevisionError, match=r"is empty.*curveboard db upgrade"):
+def test_an_empty_or_missing_database_is_refused_with_what_to_do(empty_database):
+    with pytest.raises(RevisionError, match=r"(is empty|There is no database).*curveboard db upgrade"):
         empty_database.require_head()
 
 
@@ -56,8 +56,11 @@ def test_a_url_that_is_none_is_refused():
 
 
 def test_a_database_in_a_missing_folder_cannot_be_opened(tmp_path):
-    with pytest.raises(UnavailableError, match="unable to open"):
-        Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}").require_head()
+    database = Database(f"sqlite:///{tmp_path / 'no' / 'folder.db'}")
+    with pytest.raises(RevisionError, match="There is no database"):
+        database.require_head()
+    with pytest.raises(UnavailableError, match="cannot be made"):
+        migrate.upgrade(database)
 
 
 def test_sqlite_is_in_wal_mode_and_holds_foreign_keys(tmp_path):

@@ -172,12 +172,13 @@ goes through the verification."""
 @pytest.mark.parametrize("name", sorted(set(measures()) - set(SKIPPED)))
 def test_every_measure_says_where(name: str) -> None:
     measure, network, dataset = measures()[name], dense(), get_dataset("digits")
-    given = {"effort": "quick", "eps": 0.5}  # little to search for
+    given = {"effort": "quick", "eps": 0.5, "sources": ("other",)}  # little to search for
     parameters = measure.Parameters(**{k: v for k, v in given.items() if k in vars(measure.Parameters())})
     needs = measure.needs(parameters)
     task = Task(
         CountingModel(network), network, X, network(X).argmax(1), pool=X, dataset=dataset,
-        splits={name: dataset.split(name) for name in needs.splits},
+        splits={name: dataset.split(name) for name in needs.splits}, initial=dense(),
+        sources={name: CountingModel(dense()) for name in needs.sources},
     )  # fmt: skip
     with DeviceStated():
         result = measure.run(task, parameters)

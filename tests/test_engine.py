@@ -387,9 +387,9 @@ def test_more_effort_finds_no_greater_mean_distance():
 def asked(monkeypatch):
     """How many samples each round is made for."""
     counts = []
-    original = engine_module._donated
+    original = engine_module.donated
     monkeypatch.setattr(
-        engine_module, "_donated", lambda search, some, *rest: counts.append(len(some)) or original(search, some, *rest)
+        engine_module, "donated", lambda search, some, *rest: counts.append(len(some)) or original(search, some, *rest)
     )
     return counts
 
@@ -446,7 +446,7 @@ def test_kicks_leave_a_basin_that_descent_cannot_leave():
     descend(search.oracle, rows, "l2", steps=30)
     assert rows.distance.item() == pytest.approx(0.4, abs=1e-3)
     for _ in range(60):
-        kicked = engine_module._kicked(search, search.found())
+        kicked = engine_module.kicked(search, search.found())
         search.run("kick", kicked, partial(descend, steps=20))
     assert search.best.distance.item() == pytest.approx(0.25, abs=1e-3)
 
@@ -463,7 +463,7 @@ def test_a_kick_is_as_long_as_it_is_whatever_the_images_size(side):
         generator=torch.Generator().manual_seed(0),
     )
     search.best.delta[:, :3] = torch.tensor([[0.5, -0.2, 0.1], [0.05, -0.02, 0.01]])
-    noise = engine_module._kicked(search, search.everyone).delta - search.best.delta
+    noise = engine_module.kicked(search, torch.arange(2)).delta - search.best.delta
     ratio = noise.norm(dim=1) / search.best.delta.norm(dim=1)
     torch.testing.assert_close(ratio, torch.full((2,), engine_module.KICK["l1"][0]), rtol=0.15, atol=0)
     assert noise[:, 3:].abs().min() > 0

@@ -32,7 +32,7 @@ from benchmark.evidence import files as evidence
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs import lease
 from benchmark.workspace import Workspace
-from db import session as database_session
+from db import urls as database_urls
 from db.errors import UnavailableError
 from db.migrate import upgrade
 from db.schema import Change, Chunk, Evaluation, State
@@ -212,7 +212,7 @@ def fill_the_disk_of_the_database(rng: random.Random) -> None:
 
 def lock_the_database(workspace: Workspace, rng: random.Random) -> None:
     """Somebody else holds the database locked, longer than anybody waits."""
-    database_session.BUSY_SECONDS = 0.05
+    database_urls.BUSY_SECONDS = 0.05
     moment = rng.randrange(CHUNKS + 4)
     real, count = Database.write, [0]
 
@@ -391,7 +391,7 @@ def test_the_job_of_a_killed_evaluator_is_taken_over_at_once(workspace, undistur
 def holds_a_lock(workspace: Workspace) -> bool:
     """Whether somebody is amid a writing transaction."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(database_session, "BUSY_SECONDS", 0)
+        patch.setattr(database_urls, "BUSY_SECONDS", 0)
         database = Database(workspace.database_url)
     try:
         with database.write() as session:

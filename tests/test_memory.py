@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from sqlalchemy import select
-from test_evaluate import Fake, evaluate, fake, rows  # noqa: F401 - a fixture
+from test_evaluate import Fake, contents, evaluate, fake, rows  # noqa: F401 - a fixture
 
 from benchmark.memory import out_of_memory
 from db.schema import Chunk, State
@@ -53,7 +53,22 @@ def test_what_has_not_fitted_once_is_not_tried_again(fake, workspace, monkeypatc
     fake.calls.clear()
     monkeypatch.setattr(Fake, "behave", hungry(2, MemoryError()))
     assert evaluate(workspace) == 0
-    assert fake.calls.count(0) == 4  # two jobs, each too large once
+    assert fake.calls.count(0) == 2 * 3  # two jobs, each twice too large
+    assert fake.calls.count(3) == 2
+
+
+def test_memory_that_lacked_for_a_moment_changes_nothing(fake, workspace, monkeypatch):  # noqa: F811
+    evaluate(workspace)
+    before = contents(workspace)
+    failures = iter([MemoryError()])
+
+    def lack_once(task):
+        for error in failures:
+            raise error
+
+    monkeypatch.setattr(Fake, "behave", staticmethod(lack_once))
+    assert evaluate(workspace, "--rerun", "all") == 0
+    assert contents(workspace) == before
 
 
 def test_a_single_sample_that_does_not_fit_is_a_failure_with_advice(fake, workspace, monkeypatch):  # noqa: F811

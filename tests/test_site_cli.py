@@ -124,7 +124,7 @@ def test_json_holds_json_and_show_says_on_how_many_images(place: Path, capsys: p
 def test_a_device_that_is_not_there_is_refused_in_one_sentence(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["evaluate", "-w", str(place), "--device", "mps"]) == 1
     said = capsys.readouterr().err.strip()
-    assert said.endswith("Give --device cpu, or cuda.")
+    assert said.endswith("Give --device cpu, cuda, or cuda:N.")
     assert len(said) < 200
     assert "\n" not in said
 

@@ -120,6 +120,18 @@ def test_training_settings_that_vary_make_groups():
     assert line.mean == "0.00"
 
 
+def test_a_setting_without_effect_tells_no_two_runs_apart():
+    cosine = {"schedule": "cosine", "optimiser": "adamw", "gamma": 0.1}
+    cards = [
+        {"training_run": {"recipe": recipe, "settings": {**cosine, "milestones": at, "momentum": at[0]}}}
+        for recipe, at in (("standard", [0.5]), ("cross-lipschitz", [0.72]))
+    ]
+    assert [set(one) for one in correlations.varying_settings(cards)] == [{"recipe"}, {"recipe"}]
+    for card in cards:
+        card["training_run"]["settings"] |= {"schedule": "steps", "optimiser": "sgd"}
+    assert set(correlations.varying_settings(cards)[0]) == {"recipe", "milestones", "momentum"}
+
+
 def test_models_that_the_training_zoo_did_not_make_have_no_groups():
     assert correlations.varying_settings([{"training_run": {"recipe": "standard"}}, {}]) is None
 

@@ -21,6 +21,7 @@ from benchmark.measures import Inputs, Task, get_measure
 from benchmark.measures.calibration import confidences, diagram, ece, reliability, temperature
 from benchmark.measures.flatness import movable
 from benchmark.measures.initialisation import distances
+from benchmark.measures.means import bootstrap_score, scalar
 from benchmark.measures.membership import advantage
 from benchmark.measures.ood import auroc, fpr95
 from benchmark.measures.sharpness import GRID
@@ -68,6 +69,18 @@ def measured(name, task, **parameters):
     declared = {o.name for o in measure.outputs(chosen, get_dataset("digits")) if o.kind == "scalar"}
     assert {score.name for score in scores} == declared
     return {score.name: score for score in scores}, result, summary
+
+
+class TestIntervals:
+    def test_the_ends_are_the_percentiles_of_the_resamples(self):
+        output = scalar("ece", "ECE", "…", "share", "lower")
+        score = bootstrap_score(output, 40.0, np.arange(101))
+        assert (score.low, score.high) == pytest.approx((2.5, 97.5))
+        assert (score.name, score.unit, score.direction) == ("ece", "share", "lower")
+
+    def test_a_statistic_that_every_resample_exceeds_is_still_in_its_interval(self):
+        score = bootstrap_score(scalar("ece", "ECE", "…"), 1.0, np.linspace(2, 3, 101))
+        assert score.low == 1.0
 
 
 class TestMargins:

@@ -168,7 +168,7 @@ class Dataset:
         import torch
 
         stored = self.stored(start, stop)
-        x = torch.from_numpy(np.array(stored, dtype=np.float32)) / self.levels
+        x = torch.from_numpy(np.array(stored, dtype=np.float32, order="C")) / self.levels
         return x, torch.from_numpy(self.labels(start, stop).copy())
 
     def stored(self, start: int, stop: int) -> Images:

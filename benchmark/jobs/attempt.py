@@ -163,16 +163,21 @@ class Attempt:
         return [(chunk.start, chunk.stop) for chunk in row.chunks]
 
     def _fitting(self, start: int, stop: int) -> record.ChunkResult | None:
-        """Measure the samples; None if they are more than memory holds, and fewer at a time may be tried."""
+        """Measure the samples; None if they are more than memory holds, and fewer at a time may be tried.
+
+        They are tried twice: what others held for a moment must not change how the samples are cut.
+        """
         divisible = self.measure.per_sample and stop - start > 1
-        if not divisible or stop - start <= self._most:
+        if divisible and stop - start > self._most:
+            return None
+        for last in (False, True):
             try:
                 return self._chunk(start, stop)
             except Exception as error:
-                if not divisible or not out_of_memory(error):
+                if not out_of_memory(error) or (last and not divisible):
                     raise
             give_back()
-            self._most = (stop - start + 1) // 2
+        self._most = (stop - start + 1) // 2
         return None
 
     def _chunk(self, start: int, stop: int) -> record.ChunkResult:

@@ -159,7 +159,8 @@ class Transferability(Measure[TransferabilityParameters]):
         lots = _lots(parameters.sources, task.itself)
         shape = (len(task.x), len(parameters.rows), len(parameters.methods))
         right = np.ones(shape, dtype=np.bool_)
-        best, nearest = task.x.clone(), torch.full((len(task.x),), torch.inf, dtype=torch.float64)
+        best = task.x.clone()
+        nearest = torch.full((len(task.x),), torch.inf, dtype=torch.float64, device="cpu")
         correct = np.ones(len(task.x), dtype=np.bool_)
         for i, names in enumerate(lots.values()):
             for j, name in enumerate(parameters.methods):

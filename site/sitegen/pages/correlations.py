@@ -281,7 +281,7 @@ def _sentence(target: Figure, found: Mapping[str, Correlation]) -> str:
         for title in best
     )
     rest = len(found) - len(sure)
-    silent = f" Of {len(found)} measures {rest} tell nothing that the interval does not also deny." if rest else ""
+    silent = f" For {rest} of {len(found)} measures the interval holds 0." if rest else ""
     return f"What tells the {_lower(target.title)} best: {told}.{silent}"
 
 
@@ -304,9 +304,15 @@ def _architecture(card: Mapping[str, Any]) -> dict[str, str]:
     return {"architecture": f"{card.get('architecture')} {json.dumps(card.get('arguments'), sort_keys=True)}"}
 
 
+_ONLY_WITH: Final = {("schedule", "steps"): ("milestones", "gamma"), ("optimiser", "sgd"): ("momentum", "nesterov")}
+"""Settings that have an effect only where another has that value: elsewhere they tell no two runs apart."""
+
+
 def _flat(run: Mapping[str, Any]) -> dict[str, str]:
     """Recipe with its parameters, seed, and each setting, as text."""
-    settings = {name: json.dumps(value) for name, value in (run.get("settings") or {}).items()}
+    stated = run.get("settings") or {}
+    idle = {name for (chooser, value), names in _ONLY_WITH.items() if stated.get(chooser) != value for name in names}
+    settings = {name: json.dumps(value) for name, value in stated.items() if name not in idle}
     keep = settings.pop("keep", ""), settings.pop("validation", "")
     awp = settings.pop("awp", "0")
     recipe = f"{run.get('recipe')} {json.dumps(run.get('parameters') or {}, sort_keys=True)} awp {awp}"

@@ -6,7 +6,7 @@ window.CB.boardField = (board) => {
   const { n, models, against, highlighted } = CB.allModels();
   const $ = (id) => document.getElementById(id), home = $("field"), chooser = $("against");
   const bySlug = new Map(models.map((m) => [m.slug, m]));
-  const CLEAN = { id: "clean", title: "accuracy at ε = 0", label: "accuracy at ε = 0", log: false, better: "higher", lacking: "" };
+  const CLEAN = { id: "accuracy", title: "accuracy at ε = 0", label: "accuracy at ε = 0", log: false, better: "higher", lacking: "" };
   const axes = [CLEAN, ...against];
   let touched = false;
   chooser.replaceChildren(...axes.map((axis) => el("option", { value: axis.id }, axis.title)));

@@ -35,7 +35,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     state = board.state = {
       norm: names.includes(wanted) ? wanted : home.dataset.threat, eps: eps !== null && Number.isFinite(Number(eps)) ? Number(eps) : null,
       sort: p.get("sort") ?? "rank", down: p.get("dir") === "desc", q: p.get("q") ?? "", page: Math.max(Number(p.get("page")) || 1, 1), at: 0, ranks: null,
-      hidden: new Set((p.get("hide") ?? "").split(",").filter((s) => s === "*" || index.has(s))), wanted: p.get("view"), view: null, against: p.get("against") ?? "clean",
+      hidden: new Set((p.get("hide") ?? "").split(",").filter((s) => s === "*" || index.has(s))), wanted: p.get("view"), view: null, against: p.get("against") ?? "accuracy",
       cols: p.has("cols") ? p.get("cols").split(",").filter(Boolean) : null, sel: (p.get("sel") ?? "").split(",").filter((s) => index.has(s)).slice(0, MOST),
       filters: Object.fromEntries(FILTERS.map(([id]) => [id, p.getAll(id)])), ranges: Object.fromEntries(RANGES.map(([id]) => [id, p.get(id) ?? ""])),
     };
@@ -60,7 +60,7 @@ document.addEventListener("DOMContentLoaded", async () => {
       for (const [id, range] of Object.entries(state.ranges)) if (range) p.set(id, range);
       if (state.cols) p.set("cols", state.cols.join(","));
       if (state.sel.length) p.set("sel", state.sel.join(","));
-      if (state.against !== "clean") p.set("against", state.against);
+      if (state.against !== "accuracy") p.set("against", state.against);
       if (state.hidden.size) p.set("hide", [...state.hidden].join(","));
       if (state.view) p.set("view", seenAt(state.view));
       if (state.page > 1) p.set("page", String(state.page));
