@@ -165,8 +165,7 @@ SKIPPED = {
     "initialisation": "needs a card with a run of `curveboard train`",
     "transferability": "needs other models",
 }
-"""Measures that need more than a network, and make no tensors of their own: suites are numpy's, and what is brought
-goes through the verification."""
+"""Measures that need more than a network: suites are numpy's, and what is brought goes through the verification."""
 
 
 @pytest.mark.parametrize("name", sorted(set(measures()) - set(SKIPPED)))
