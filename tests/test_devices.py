@@ -162,8 +162,6 @@ SKIPPED = {
     "corruption_strength": "needs a suite",
     "corruptions": "needs a suite",
     "sequences": "needs a suite",
-    "initialisation": "needs a card with a run of `curveboard train`",
-    "transferability": "needs other models",
 }
 """Measures that need more than a network: suites are numpy's, and what is brought goes through the verification."""
 
