@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import tempfile
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -134,3 +136,22 @@ def board(made_board: Workspace, tmp_path: Path) -> Workspace:
     import boards
 
     return boards.copied(made_board, tmp_path / "copied")
+
+
+def _package(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        skip_loudly(f"{name} is not installed (pip install 'curveboard[{name}]')")
+        raise
+
+
+@pytest.fixture(scope="module")
+def jax() -> ModuleType:
+    return _package("jax")
+
+
+@pytest.fixture(scope="module")
+def keras() -> ModuleType:
+    """Keras, on the backend that KERAS_BACKEND names."""
+    return _package("keras")

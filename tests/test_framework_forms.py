@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import json
 import marshal
@@ -18,7 +17,6 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
-from conftest import skip_loudly
 from safetensors.torch import save_file
 from torch import nn
 
@@ -47,24 +45,6 @@ def apply(parameters, x):
     hidden = jax.nn.relu(x.reshape(x.shape[0], -1) @ parameters["1.weight"].T + parameters["1.bias"])
     return hidden @ parameters["3.weight"].T + parameters["3.bias"]
 """
-
-
-def package(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        skip_loudly(f"{name} is not installed (pip install 'curveboard[{name}]')")
-        raise
-
-
-@pytest.fixture(scope="module")
-def jax() -> ModuleType:
-    return package("jax")
-
-
-@pytest.fixture(scope="module")
-def keras() -> ModuleType:
-    return package("keras")
 
 
 def trained(model: nn.Sequential) -> nn.Sequential:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import subprocess
 import sys
@@ -12,7 +11,6 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
-from conftest import skip_loudly
 from torch import Tensor, nn
 
 import benchmark
@@ -23,25 +21,6 @@ from models_zoo.frameworks.bridge import filled, filled_size
 os.environ.setdefault("KERAS_BACKEND", "torch")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 ROOT = Path(__file__).parent.parent
-
-
-def package(name: str) -> ModuleType:
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        skip_loudly(f"{name} is not installed (pip install 'curveboard[{name}]')")
-        raise
-
-
-@pytest.fixture(scope="module")
-def jax() -> ModuleType:
-    return package("jax")
-
-
-@pytest.fixture(scope="module")
-def keras() -> ModuleType:
-    """Keras, on torch."""
-    return package("keras")
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.functional import normalize
 
-from benchmark.attacks import AttackResult
+from benchmark.attacks import AttackResult, Effort, spent
 from benchmark.attacks.engine.budget import EOT_REPEATS
 from benchmark.modes import same_draws
 from benchmark.threat import Norm, get_norm
+
+QUERIES: Final[dict[Effort, int]] = {"quick": 2_500, "standard": 10_000, "thorough": 40_000}
+"""Images that the model is shown for each sample, at most, besides those of the pool."""
 
 BATCH: Final = 512
 _AT_ONCE: Final = 2**24
@@ -164,9 +167,10 @@ def by_decisions(
     y: Tensor,
     *,
     norm: Norm,
-    queries: int,
+    effort: Effort,
     seed: int,
     pool: Tensor | None,
+    queries: int | None = None,
 ) -> AttackResult:
     """Walk from the nearest image of another class, for every sample that is classified correctly.
 
@@ -176,10 +180,13 @@ def by_decisions(
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         norm: The norm whose distance is to be small.
-        queries: Images that the model is shown for each sample, besides those of the pool.
+        effort: How much to spend.
         seed: Of what is drawn.
         pool: Images to start from; ``x`` if there is none.
+        queries: Images that the model is shown for each sample, besides those of the pool; by default as the effort
+            says.
     """
+    budget = spent(queries, QUERIES[effort])
     adversarials, others = x.clone(), x if pool is None else pool
     if not len(x):
         return AttackResult(adversarials)
@@ -190,16 +197,16 @@ def by_decisions(
         start, found = starts(decisions, x[attacked], others, norm=norm, seed=seed)
         rows, start = attacked[found], start[found]
         adversarials[rows] = start
-        if len(rows) and decisions.asked + HALVINGS + _ASKED < queries:
+        if len(rows) and decisions.asked + HALVINGS + _ASKED < budget:
             decisions = Decisions(model, y[rows], asked=decisions.asked)
             near = to_boundary(decisions, x[rows], start, norm)
             decisions.votes = votes_of(decisions, near)
             if decisions.votes > 1:
                 near = (
                     start
-                    if decisions.asked + HALVINGS * decisions.votes > queries
+                    if decisions.asked + HALVINGS * decisions.votes > budget
                     else (to_boundary(decisions, x[rows], start, norm))
                 )
             generator = torch.Generator(x.device).manual_seed(seed)
-            adversarials[rows] = walk(decisions, x[rows], near, norm=norm, queries=queries, generator=generator)
+            adversarials[rows] = walk(decisions, x[rows], near, norm=norm, queries=budget, generator=generator)
     return AttackResult(adversarials)

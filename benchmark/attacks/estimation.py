@@ -9,7 +9,7 @@ from typing import Final
 import torch
 from torch import Tensor, nn
 
-from benchmark.attacks import AttackResult
+from benchmark.attacks import AttackResult, Effort, spent
 from benchmark.attacks.engine.budget import EOT_REPEATS
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best, Rows
@@ -18,6 +18,9 @@ from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 from benchmark.twin import is_randomised
+
+QUERIES: Final[dict[Effort, int]] = {"quick": 4_000, "standard": 10_000, "thorough": 40_000}
+"""Images that the model is shown for each sample, at most, besides those of the pool."""
 
 PROBES: Final = 40
 """Images an estimate, besides the one at which it is made."""
@@ -107,9 +110,10 @@ def by_estimates(
     y: Tensor,
     *,
     norm: Norm,
-    queries: int,
+    effort: Effort,
     seed: int,
     pool: Tensor | None,
+    queries: int | None = None,
 ) -> AttackResult:
     """The engine's shrinking search on estimated gradients.
 
@@ -121,10 +125,13 @@ def by_estimates(
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         norm: The norm whose distance is to be small.
-        queries: Images that the model is shown for each sample, at most, besides those of the pool.
+        effort: How much to spend.
         seed: Of what is drawn.
         pool: Images to start from.
+        queries: Images that the model is shown for each sample, at most, besides those of the pool; by default as the
+            effort says.
     """
+    budget = spent(queries, QUERIES[effort])
     with same_draws(x.device, seed):
         generator = torch.Generator(x.device).manual_seed(seed)
         oracle = make(model, generator, repeats=repeats_of(model, x))
@@ -133,7 +140,7 @@ def by_estimates(
         if len(found):
             rows = Rows(found, x[attacked], y[attacked])
             rows.delta = best.delta[found].clone()
-            shrink(oracle, rows, norm, steps=max(queries - reserve(oracle), 0) // oracle.cost)
+            shrink(oracle, rows, norm, steps=max(budget - reserve(oracle), 0) // oracle.cost)
             best.merge(rows, 0)
         return AttackResult(best.images(x, attacked))
 

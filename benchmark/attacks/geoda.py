@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import normalize
 
-from benchmark.attacks import Attack, AttackResult, Effort, spent
+from benchmark.attacks import Attack
 from benchmark.attacks.decisions import Decisions, by_decisions, normal
-from benchmark.attacks.hopskipjump import QUERIES
 from benchmark.threat import Norm, norms_of, project_ball_
 
 FIRST: Final = 40
@@ -29,29 +29,14 @@ DEEPEST: Final = 0.5
 """Share of the distance that the first round of searches hopes to win at most; of the k-th, √k times less."""
 
 
-def geoda(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    effort: Effort,
-    seed: int,
-    pool: Tensor | None,
-    queries: int | None = None,
-) -> AttackResult:
+def _walk(
+    decisions: Decisions, x: Tensor, near: Tensor, *, norm: Norm, queries: int, generator: torch.Generator
+) -> Tensor:
     """After Rahmati et al. 2020: estimate the normal, look along it for a nearer example, and again from there.
 
     Ours remembers earlier normals, tries several compromises between the present example and the normal, as boundaries
     are not flat, and keeps to the box, where MNIST's pixels are.
     """
-    budget = spent(queries, QUERIES[effort])
-    return by_decisions(_walk, model, x, y, norm=norm, queries=budget, seed=seed, pool=pool)
-
-
-def _walk(
-    decisions: Decisions, x: Tensor, near: Tensor, *, norm: Norm, queries: int, generator: torch.Generator
-) -> Tensor:
     d, votes = x[0].numel(), decisions.votes
     flat = x.flatten(1)
     current = near.flatten(1)  # the images themselves: their rounding is part of the answer
@@ -112,7 +97,7 @@ ATTACK = Attack(
     version=1,
     title="GeoDA: along the boundary's normal, from decisions alone",
     paper="after Rahmati et al. 2020, arXiv:2003.06468",
-    run=geoda,
+    run=partial(by_decisions, _walk),
     norms=("linf", "l2"),
     access="decisions",
     default=False,

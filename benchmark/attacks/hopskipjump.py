@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmark.attacks import Attack, AttackResult, Effort, spent
+from benchmark.attacks import Attack
 from benchmark.attacks.decisions import HALVINGS, Decisions, by_decisions, normal, to_boundary
 from benchmark.threat import Norm, get_norm, norms_of
-
-QUERIES: Final[dict[Effort, int]] = {"quick": 2_500, "standard": 10_000, "thorough": 40_000}
-"""Images that the model is shown for each sample, at most, besides those of the pool."""
 
 _FIRST: Final = 100
 """Directions of the first estimate; of the k-th, √k times as many, as published."""
@@ -20,17 +18,9 @@ _FIRST: Final = 100
 _STRETCHES: Final = 6
 
 
-def hopskipjump(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    effort: Effort,
-    seed: int,
-    pool: Tensor | None,
-    queries: int | None = None,
-) -> AttackResult:
+def _walk(
+    decisions: Decisions, x: Tensor, near: Tensor, *, norm: Norm, queries: int, generator: torch.Generator
+) -> Tensor:
     """Chen, Jordan & Wainwright 2020, algorithm 2, for all samples at once.
 
     From the boundary on the way to the nearest image of another class, the boundary's normal is estimated from labels
@@ -38,13 +28,6 @@ def hopskipjump(
     boundary. In linf steps go along the sign of the normal and the way back shrinks the ball, as published. Half of the
     noises vary slowly over the image, see `benchmark.attacks.decisions`.
     """
-    budget = spent(queries, QUERIES[effort])
-    return by_decisions(_walk, model, x, y, norm=norm, queries=budget, seed=seed, pool=pool)
-
-
-def _walk(
-    decisions: Decisions, x: Tensor, near: Tensor, *, norm: Norm, queries: int, generator: torch.Generator
-) -> Tensor:
     shape, d, votes = x.shape[1:], x[0].numel(), decisions.votes
     current = near
     best, distance = current.clone(), get_norm(norm).distance(x, current)
@@ -78,7 +61,7 @@ ATTACK = Attack(
     version=2,
     title="HopSkipJump: the boundary's normal from decisions alone",
     paper="Chen, Jordan & Wainwright 2020, arXiv:1904.02144",
-    run=hopskipjump,
+    run=partial(by_decisions, _walk),
     norms=("linf", "l2"),
     access="decisions",
     default=False,

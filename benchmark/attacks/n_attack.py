@@ -12,8 +12,7 @@ from benchmark.attacks import Attack, AttackResult, Effort, spent
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best
 from benchmark.attacks.engine.shrinking import cosine
-from benchmark.attacks.estimation import BATCH, PROBES, repeats_of, reserve, started
-from benchmark.attacks.nes import QUERIES
+from benchmark.attacks.estimation import BATCH, PROBES, QUERIES, repeats_of, reserve, started
 from benchmark.modes import same_draws
 from benchmark.threat import Norm, project_ball_
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from benchmark.attacks import Attack, AttackResult, Effort, spent
+from benchmark.attacks import Attack
 from benchmark.attacks.estimation import PROBES, EstimatingOracle, by_estimates
-from benchmark.threat import Norm
-
-QUERIES: Final[dict[Effort, int]] = {"quick": 4_000, "standard": 10_000, "thorough": 40_000}
-"""Images that the model is shown for each sample, at most, besides those of the pool."""
 
 
 class GaussianOracle(EstimatingOracle):
@@ -28,28 +24,12 @@ class GaussianOracle(EstimatingOracle):
         return self.slopes(x, y, noises) / (PROBES // 2)
 
 
-def nes(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    effort: Effort,
-    seed: int,
-    pool: Tensor | None,
-    queries: int | None = None,
-) -> AttackResult:
-    """See `benchmark.attacks.estimation.by_estimates`."""
-    budget = spent(queries, QUERIES[effort])
-    return by_estimates(GaussianOracle, model, x, y, norm=norm, queries=budget, seed=seed, pool=pool)
-
-
 ATTACK = Attack(
     name="nes",
     version=2,
     title="NES: a shrinking search on gradients estimated from scores",
     paper="after Ilyas et al. 2018, arXiv:1804.08598",
-    run=nes,
+    run=partial(by_estimates, GaussianOracle),
     norms=("linf", "l2"),
     access="scores",
     default=False,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from functools import partial
 
-from benchmark.attacks import Attack, AttackResult, Effort, spent
+import torch
+from torch import Tensor
+
+from benchmark.attacks import Attack
 from benchmark.attacks.estimation import PROBES, EstimatingOracle, by_estimates
-from benchmark.attacks.nes import QUERIES
-from benchmark.threat import Norm
 
 
 class SignOracle(EstimatingOracle):
@@ -24,28 +24,12 @@ class SignOracle(EstimatingOracle):
         return self.slopes(x, y, signs) / (PROBES // 2)
 
 
-def spsa(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    effort: Effort,
-    seed: int,
-    pool: Tensor | None,
-    queries: int | None = None,
-) -> AttackResult:
-    """See `benchmark.attacks.estimation.by_estimates`."""
-    budget = spent(queries, QUERIES[effort])
-    return by_estimates(SignOracle, model, x, y, norm=norm, queries=budget, seed=seed, pool=pool)
-
-
 ATTACK = Attack(
     name="spsa",
     version=1,
     title="SPSA: a shrinking search on differences of scores along random signs",
     paper="after Uesato et al. 2018, arXiv:1802.05666",
-    run=spsa,
+    run=partial(by_estimates, SignOracle),
     norms=("linf", "l2"),
     access="scores",
     default=False,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from functools import partial
 
-from benchmark.attacks import Attack, AttackResult, Effort, spent
+import torch
+from torch import Tensor
+
+from benchmark.attacks import Attack
 from benchmark.attacks.estimation import PROBES, EstimatingOracle, by_estimates
-from benchmark.attacks.nes import QUERIES
-from benchmark.threat import Norm
 
 
 class CoordinateOracle(EstimatingOracle):
@@ -44,28 +44,12 @@ class CoordinateOracle(EstimatingOracle):
         return self._known
 
 
-def zoo(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    *,
-    norm: Norm,
-    effort: Effort,
-    seed: int,
-    pool: Tensor | None,
-    queries: int | None = None,
-) -> AttackResult:
-    """See `benchmark.attacks.estimation.by_estimates`."""
-    budget = spent(queries, QUERIES[effort])
-    return by_estimates(CoordinateOracle, model, x, y, norm=norm, queries=budget, seed=seed, pool=pool)
-
-
 ATTACK = Attack(
     name="zoo",
     version=1,
     title="ZOO: a shrinking search on differences of scores, coordinate by coordinate",
     paper="after Chen et al. 2017, arXiv:1708.03999",
-    run=zoo,
+    run=partial(by_estimates, CoordinateOracle),
     norms=("linf", "l2"),
     access="scores",
     default=False,
