@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,6 +143,12 @@ def copied(workspace: Workspace, folder: Path) -> Workspace:
     """A copy to be changed."""
     shutil.copytree(workspace.root, folder)
     return Workspace.load(folder)
+
+
+def contents(workspace: Workspace) -> list[str]:
+    """Everything in a SQLite board's database, as statements."""
+    with closing(sqlite3.connect(workspace.root / "curveboard.db")) as connection:
+        return list(connection.iterdump())
 
 
 def board_ledger(workspace: Workspace, slug: str = MODELS[0], norm: str = "l2", n: int = N) -> Ledger:

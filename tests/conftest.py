@@ -123,11 +123,20 @@ def workspace(backend: str, request: pytest.FixtureRequest, tmp_path: Path) -> W
 
 
 @pytest.fixture(scope="session")
-def made_board(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A small evaluated board on SQLite, made once; not to be changed."""
+def _made_once(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     import boards
 
     return boards.new_board(tmp_path_factory.mktemp("made") / "board")
+
+
+@pytest.fixture(scope="module")
+def made_board(_made_once: Workspace) -> Iterator[Workspace]:
+    """A small evaluated board on SQLite, made once; not to be changed, and the module that does is told."""
+    import boards
+
+    before = boards.contents(_made_once)
+    yield _made_once
+    assert boards.contents(_made_once) == before, "this module's tests changed the board that all share: take `board`"
 
 
 @pytest.fixture

@@ -202,9 +202,9 @@ def test_any_bytes_changed_are_read_or_refused(made_board, here, suffix, seed):
     assert list(here.iterdir()) == [path]
 
 
-def test_the_board_goes_on_as_if_nothing_had_come(made_board, here):
+def test_the_board_goes_on_as_if_nothing_had_come(board, here):
     for name, (suffix, make) in list(EXPLOITS.items())[:12]:
         path = here.parent / f"{abs(hash(name))}{suffix}"
         make(path)
-        challenge(made_board, path)
-    assert run(["verify", "-w", str(made_board.root)]) == 0
+        challenge(board, path)
+    assert run(["verify", "-w", str(board.root)]) == 0
