@@ -23,6 +23,7 @@ from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
 from benchmark.plugins import discover, look_up
+from benchmark.rejection import rejects
 from benchmark.results import Flag, Work
 from benchmark.threat import Norm, get_norm, norm_names
 from benchmark.threat.goals import UNTARGETED, check_goal
@@ -195,7 +196,7 @@ def _check_targets(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor) -> N
         )
     if len(x):
         with eval_mode(model), torch.no_grad():
-            check_classes(y, targets, model(x[:1]).shape[1])
+            check_classes(y, targets, model(x[:1]).shape[1] - rejects(model))
 
 
 def attacks() -> Mapping[str, Attack]:

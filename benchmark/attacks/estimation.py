@@ -153,13 +153,13 @@ def started(
     Returns:
         The nearest of each sample that is classified correctly, and the indices of these, shape (m,).
     """
-    attacked = (oracle.margins(x, y) <= 0).nonzero().squeeze(1)
+    attacked = oracle.attacked(x, oracle.margins(x, y))
     images, labels = x[attacked], y[attacked]
     best = Best.empty(images, norm)
     if not len(attacked):
         return best, attacked
     others = x if pool is None else pool
-    near = nearest_other(images, labels, others, oracle.logits(others).argmax(dim=1), norm, count=1)[:, 0]
+    near = nearest_other(images, labels, others, oracle.predicted(others), norm, count=1)[:, 0]
     known = (near >= 0).nonzero().squeeze(1)
     rest = (near < 0).nonzero().squeeze(1)
     starts = [Rows(known, images, labels, start=others[near[known]])]

@@ -22,6 +22,7 @@ from benchmark.jobs.attempt import Attempt
 from benchmark.jobs.lease import Again, DeadlyError, LostLeaseError, claim, kept_alive
 from benchmark.jobs.workbench import InfrastructureError, WaitingError
 from benchmark.memory import out_of_memory
+from benchmark.rejection import rejects
 from db.errors import DatabaseError
 from db.schema import State
 from db.session import Database
@@ -138,7 +139,10 @@ class Runner:
                 f"The source model {slug!r} is for {named.labels_of} in images of shape {named.shape}, "
                 f"{dataset.name} has {dataset.labels_of} in {dataset.shape}; they must be equal."
             )
-        return self.model(slug, digest)
+        module = self.model(slug, digest)
+        if rejects(module):
+            raise InputError(f"The source model {slug!r} may reject images; choose sources that always give a class.")
+        return module
 
     def progress(self, job: Job, done: int, text: str, seconds: float) -> None:
         """Report that so many samples of a job are done."""

@@ -57,6 +57,7 @@ class Verdict(Measure[VerdictParameters]):
     paper = "this project"
     chunk = 250
     at_most = "samples"
+    abstaining = True
     Parameters = VerdictParameters
 
     def needs(self, parameters: VerdictParameters) -> Needs:

@@ -150,7 +150,7 @@ def attack_within(
             noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
         margin = oracle.margins(x, y)
-        attacked = (margin <= 0).nonzero().squeeze(1)
+        attacked = oracle.attacked(x, margin)
         if not len(attacked):
             return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
         search = Search(
@@ -210,7 +210,7 @@ def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
     left = point.left()
     if len(left):
         pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-        predicted = point.search.oracle.logits(pool).argmax(dim=1)
+        predicted = point.search.oracle.predicted(pool)
         near = nearest_other(point.search.x[left], point.search.y[left], pool, predicted, "linf", count=1)[:, 0]
         left, near = left[near >= 0], near[near >= 0]
         yield "neighbour", point.rows(left, pool[near].flatten(1) - point.search.x[left].flatten(1))
