@@ -42,6 +42,7 @@ LIBRARY = {
         "plugins",
         "processes",
         "ranks",
+        "rejection",
         "results",
         "resuming",
         "statistics",
