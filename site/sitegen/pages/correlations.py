@@ -180,7 +180,9 @@ def figures_of(view: BoardView) -> list[Figure]:
         name = symbol(threat)
         if reference is not None:
             told = f"Robust accuracy at ε = {number(reference)} in {name}."
-            found.append(Figure(f"robust@{threat}", f"Robust accuracy, {name} {number(reference)}", told, threat, np.array(at)))
+            found.append(
+                Figure(f"robust@{threat}", f"Robust accuracy, {name} {number(reference)}", told, threat, np.array(at))
+            )
         told = f"Area under the robust-accuracy curve in {name}."
         found.append(Figure(f"area@{threat}", f"Area, {name}", told, threat, np.array(areas)))
     for name, output in _scalars(view).items():
