@@ -61,10 +61,12 @@ def story(change: ChangeInfo) -> Story:
     detail = change.detail
     by = str(detail.get("by") or change.measure or "")
     model = change.called or "the board"
+    boards = " and ".join(map(_name, detail.get("boards", ())))
+    where = f"the board of {change.dataset}{f' ({boards})' if boards else ''}"
     titles = {
-        "model-added": f"{model} joined the board",
-        "new-weights": f"{model} has new weights",
-        "model-returned": f"{model} is back on the board",
+        "model-added": f"{model} joined {where}",
+        "new-weights": f"{model} has new weights on {where}",
+        "model-returned": f"{model} is back on {where}",
         "renamed": f"{model} is called {detail.get('to')} from now on",
         "distances-lowered": f"{by} lowered {model}",
         "challenge-accepted": f"{by} was accepted against {model}",
@@ -110,10 +112,14 @@ def _lowered(norm: str, found: Mapping[str, Any]) -> str:
     return text + "."
 
 
+def _name(board: Mapping[str, Any]) -> str:
+    return f"{board['protocol']} v{board['version']}, {board['n']} samples"
+
+
 def _moves(detail: Mapping[str, Any]) -> list[Move]:
     moves = []
     for board in detail.get("boards", ()):
-        name = f"{board['protocol']} v{board['version']}, {board['n']} samples"
+        name = _name(board)
         for norm, points in board["norms"].items():
             for point in points:
                 before, after = point.get("before") or {}, point.get("after") or {}
