@@ -30,7 +30,7 @@ from db.migrate import upgrade
 from db.queries import Board
 from db.schema import Array, Chunk, Evaluation
 from db.session import Database
-from sitegen import words
+from sitegen import changes, words
 from sitegen.axes import Axis, axes, nice
 from sitegen.board_view import BoardView, board_threats, board_view
 from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
@@ -525,3 +525,15 @@ def test_the_front_holds_exactly_whom_nobody_beats(drawn: list[tuple[int, int]])
         return any((a >= x and b >= y) and (a, b) != (x, y) for a, b in drawn)
 
     assert set(pareto(drawn)) == {point for point in drawn if not beaten(*point)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.29, 0.28, "from 0.29 to 0.28"),
+        (np.inf, 0.28, "from ∞ to 0.28"),
+        (0.067001, 0.066999, "from 0.067 by 0.003 %"),
+    ],
+)
+def test_a_fall_too_small_for_the_digits_shown_is_told_as_a_share(before, after, said):
+    assert changes._fall(before, after) == said

@@ -103,13 +103,20 @@ def _lowered(norm: str, found: Mapping[str, Any]) -> str:
     lowered, first = int(found.get("lowered", 0)), int(found.get("found", 0))
     if not lowered + int(found.get("new", 0)):
         return ""
-    text = f"In {symbol(norm)}, {lowered + int(found.get('new', 0))} samples have a nearer example"
+    nearer = lowered + int(found.get("new", 0))
+    text = f"In {symbol(norm)}, {nearer} {'sample has' if nearer == 1 else 'samples have'} a nearer example"
     if first:
         text += f", {first} of them had none before"
     if largest := found.get("largest"):
-        before, after = number(largest["before"]), number(largest["after"])
-        text += f"; the largest fall is sample {largest['index']}, from {before} to {after}"
+        text += f"; the largest fall is sample {largest['index']}, {_fall(largest['before'], largest['after'])}"
     return text + "."
+
+
+def _fall(before: float, after: float) -> str:
+    """A fall in words; one too small for the digits that are shown, as a share."""
+    if number(before) != number(after):
+        return f"from {number(before)} to {number(after)}"
+    return f"from {number(before)} by {number(100 * (1 - after / before), 2)} %"
 
 
 def _name(board: Mapping[str, Any]) -> str:
