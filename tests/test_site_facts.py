@@ -537,3 +537,16 @@ def test_the_front_holds_exactly_whom_nobody_beats(drawn: list[tuple[int, int]])
 )
 def test_a_fall_too_small_for_the_digits_shown_is_told_as_a_share(before, after, said):
     assert changes._fall(before, after) == said
+
+
+def test_unstated_budgets_of_a_count_are_whole():
+    found = axes({"eps": {}}, ["l0", "l2"], {"l0": 7.0, "l2": 7.0})
+    assert found["l0"].published == (1.0, 2.0, 3.0)
+    assert found["l2"].published == (0.625, 1.25, 2.5)
+
+
+def test_the_largest_distance_is_of_attacks_under_that_threat(made_board):
+    with Database(made_board.database_url).read() as session:
+        found = {norm: queries.largest_distance(session, 1, norm) for norm in ("linf", "l2", "l1")}
+    assert 0 < found["linf"] < found["l2"]
+    assert found["l1"] == 0, "examples have distances there too, but nobody attacked"
