@@ -261,6 +261,10 @@ def test_a_board_that_ranks_no_threat_leads_to_its_grid(published, tmp_path):
     page = (folder / "grid-weather-accuracy-in-weather.html").read_text()
     assert "no answers an image are stored" in page
     assert "Fewer than 3 of these models have curves" in page
+    for listed in ("index.html", "boards/index.html"):
+        cards = (root / "public" / listed).read_text()
+        assert "grid-weather-accuracy-in-weather.html" in cards
+        assert "is first, " in cards
 
 
 # On a model's page -------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from sitegen.charts.base import Chart
 from sitegen.charts.board import curves_chart
 from sitegen.leads import Lead, Sentence, leads, sentence
 from sitegen.pages import Page, Site
+from sitegen.pages.grids import standings
 from sitegen.render import Frame, render
 
 STORIES = 6
@@ -60,7 +61,7 @@ def _make(site: Site) -> dict[str, bytes]:
         "",
         as_of=site.as_of,
     )
-    return {"index.html": render("home.html", frame, page=page, turns_of=turns)}
+    return {"index.html": render("home.html", frame, page=page, turns_of=turns, standings_of=standings)}
 
 
 PAGE = Page("home", _make)
