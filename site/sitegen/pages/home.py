@@ -29,7 +29,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class HomePage:
-    """The context of the first page's template; ``featured`` is the board with the most rows, one with curves if there is any."""
+    """The context of the first page's template; ``featured`` is the board with the most rows, if any with curves."""
 
     views: Sequence[BoardView]
     featured: BoardView | None
