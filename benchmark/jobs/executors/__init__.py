@@ -14,7 +14,7 @@ from typing import Protocol, cast
 
 from benchmark.board.job import Job
 from benchmark.evidence.store import EvidenceStore
-from benchmark.jobs.runner import Progress, Report, Setting
+from benchmark.jobs.setting import Progress, Report, Setting
 from benchmark.plugins import discover, look_up
 
 __all__ = ["Executor", "Outcome", "Progress", "Report", "Setting", "executors", "get_executor", "run_jobs"]
