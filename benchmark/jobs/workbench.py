@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,7 @@ class Workbench:
 
     Args:
         setting: Where they are, and on which device they go.
+        received: A folder of models that come before those of the setting.
 
     Attributes:
         store: The evidence.
@@ -51,15 +53,21 @@ class Workbench:
         pool: Images of a dataset to start from, on the device.
     """
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: Setting, *, received: Path | None = None) -> None:
         self.store = EvidenceStore(setting.artifacts)
         self.device = setting.device
         self.model = functools.lru_cache(maxsize=1)(self._load_model)
         self.dataset = functools.lru_cache(maxsize=1)(self._load_dataset)
         self.pool = functools.lru_cache(maxsize=1)(self._load_pool)
-        self._folders = [setting.models]
+        self._models, self._received = setting.models, received
         if setting.threads:
             torch.set_num_threads(setting.threads)
+
+    def folders(self, slug: str) -> list[Path]:
+        """Where a model is looked for, besides the zoo."""
+        if self._received and (self._received / slug).is_dir():
+            return [self._received]
+        return [self._models]
 
     def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
         """Another model by slug and digest.
@@ -68,7 +76,7 @@ class Workbench:
             ZooError: If there is none of that name.
             InputError: If it has changed, or classifies other images.
         """
-        named = get_dataset(get_entry(slug, self._folders).dataset)
+        named = get_dataset(get_entry(slug, self.folders(slug)).dataset)
         if named.labels_of != dataset.labels_of or named.shape != dataset.shape:
             raise InputError(
                 f"The source model {slug!r} is for {named.labels_of} in images of shape {named.shape}, "
@@ -80,13 +88,13 @@ class Workbench:
         """The model as its training began, rebuilt; None if its card states no training run."""
         from models_zoo.training.finish import initial_model
 
-        return initial_model(get_entry(slug, self._folders))
+        return initial_model(get_entry(slug, self.folders(slug)))
 
     def _load_model(self, slug: str, digest: str) -> nn.Module:
-        entry = get_entry(slug, self._folders)
+        entry = get_entry(slug, self.folders(slug))
         if entry.digest != digest:
             raise InputError(f"The model {slug!r} has changed since the plan was made; run the command again.")
-        return load_model(slug, folders=self._folders, device=self.device)
+        return load_model(slug, folders=self.folders(slug), device=self.device)
 
     def _load_dataset(self, name: str, digest: str) -> Dataset:
         dataset = get_dataset(name)

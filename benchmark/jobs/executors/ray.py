@@ -8,30 +8,25 @@ store and nothing into the database: its results come back to this driver, which
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import math
 import os
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
-from benchmark import plugins
-from benchmark.board.job import Job
-from benchmark.board.record import ChunkResult
-from benchmark.errors import BenchmarkError, WorkspaceError
+from benchmark.errors import WorkspaceError
 from benchmark.jobs.coordinator import Coordinator, Hand, Piece
-from benchmark.jobs.ended import Ended, verdict
+from benchmark.jobs.ended import Ended
 from benchmark.jobs.executors import Jobs
-from benchmark.jobs.measuring import Known, Measuring, Subject
-from benchmark.jobs.provenance import provenance
+from benchmark.jobs.parcel import packed
 from benchmark.jobs.setting import Report, Setting
-from benchmark.jobs.workbench import InfrastructureError, Workbench
+from benchmark.jobs.worker import Answer, Home, Lacking, Ready, Trouble, Worker, models_of, versions
 from benchmark.measures import get_measure
 from benchmark.processes import interruptible
+from models_zoo import ZooError, get_entry
 
 TICK: Final = 0.5
 """Seconds within which an interruption is noticed."""
@@ -40,70 +35,6 @@ START: Final = 3
 """Workers in a row that may die before they are ready; then no more are started."""
 
 _log = logging.getLogger(__name__)
-
-Answer = list[ChunkResult] | Ended
-"""What a worker has measured, or why it could not; in the state ``trouble`` the machine is at fault, not the job."""
-
-
-@dataclass(frozen=True)
-class Ready:
-    """A worker has started.
-
-    Attributes:
-        host: Where.
-        ran_on: Its provenance.
-        trouble: What keeps it from working; empty if nothing does.
-    """
-
-    host: str
-    ran_on: Mapping[str, Any] = field(default_factory=dict)
-    trouble: str = ""
-
-
-class Worker:
-    """What runs in a process of Ray's."""
-
-    def __init__(self, setting: Setting, plugged: Path | None) -> None:
-        self._setting, self._plugged = setting, plugged
-        self._ready: Ready | None = None
-        self._measuring: Measuring | None = None
-
-    def prepare(self, expected: Mapping[str, str]) -> Ready:
-        """Get ready, if this process can work with a driver of these versions; asked again, it answers as before."""
-        if self._ready is None:
-            self._ready = self._prepared(expected)
-        return self._ready
-
-    def _prepared(self, expected: Mapping[str, str]) -> Ready:
-        host, found = socket.gethostname(), versions()
-        other = [
-            f"{name} {found[name]} here, {there} there" for name, there in expected.items() if found[name] != there
-        ]
-        if other:
-            return Ready(host, trouble=f"it has other versions than the driver ({'; '.join(other)}); install the same")
-        try:
-            plugins.use(self._plugged)
-            self._bench = Workbench(self._setting)
-            self._bench.store.require()
-        except (BenchmarkError, OSError) as error:
-            return Ready(host, trouble=str(error))
-        return Ready(host, provenance(self._setting.device))
-
-    def measure(self, job: Job, start: int, stop: int, known: Known) -> Answer:
-        """Measure some samples of a job."""
-        try:
-            if self._measuring is None or self._measuring.job.key != job.key:
-                self._measuring = Measuring(job, Subject.of(job, self._bench), self._bench)
-            return list(self._measuring.measured(start, stop, known))
-        except InfrastructureError as failure:
-            return Ended("trouble", str(failure.reason))
-        except Exception as error:
-            return verdict(error)
-
-
-def versions() -> dict[str, str]:
-    """What must be the same on all machines for the results to be."""
-    return {name: version(name) for name in ("curveboard", "torch", "numpy")}
 
 
 class Ray:
@@ -158,6 +89,8 @@ class _Seat:
     piece: Piece | None = None
     shares: bool = False
     """Whether evidence that it has stored has been seen from here."""
+    given: set[str] = field(default_factory=set)
+    """Models that were sent to it."""
 
 
 class _Drive:
@@ -166,6 +99,8 @@ class _Drive:
     def __init__(self, ray: Any, jobs: Jobs, setting: Setting, report: Report) -> None:
         self.ray, self.setting = ray, setting
         self.coordinator = Coordinator(jobs, setting, report)
+        self.home = Home.here()
+        self.parcel = functools.lru_cache(maxsize=16)(self._parcel)
         self.numbers = [number for _, number in jobs]
         chunks = sum(math.ceil(job.samples / get_measure(job.measure).chunk) for job, _ in jobs)
         self.wanted = max(1, min(chunks, setting.workers or self._room()))
@@ -202,7 +137,7 @@ class _Drive:
             num_gpus=1 / self.setting.jobs_per_gpu if gpu else 0,
             scheduling_strategy="SPREAD",
         )(Worker)
-        actor = made.remote(_for_workers(self.setting, threads), plugins.workspace_folder())
+        actor = made.remote(_for_workers(self.setting, threads), self.home)
         self.seats[actor.prepare.remote(versions())] = _Seat(actor)
 
     def _look(self) -> None:
@@ -232,21 +167,46 @@ class _Drive:
 
     def _answered(self, seat: _Seat, hand: Hand, piece: Piece, answer: Answer) -> None:
         """A worker has measured its chunk, or says why it could not."""
-        trouble = answer.text if isinstance(answer, Ended) and answer.state == "trouble" else self._unseen(seat, answer)
+        if isinstance(answer, Lacking):
+            refused = self._supply(seat, piece, answer)
+            if refused is None:
+                return
+            answer = refused
+        trouble = answer.text if isinstance(answer, Trouble) else self._unseen(seat, answer)
         if trouble:
             self.coordinator.back(piece, died=False)
             self._dismiss(seat, trouble)
         elif isinstance(answer, Ended):
             self.coordinator.take(piece, answer, hand)
             self._employ(seat, hand)
-        else:
+        elif isinstance(answer, list):
             self._employ(seat, hand)  # first: it works on while this is committed
             self.coordinator.take(piece, answer, hand)
 
+    def _supply(self, seat: _Seat, piece: Piece, lacking: Lacking) -> Trouble | Ended | None:
+        """Send a worker the models that it lacks, and ask it again; or say why that is of no use."""
+        for slug in lacking.slugs:
+            try:
+                entry = get_entry(slug, [self.setting.models])
+                if entry.digest != models_of(piece.job)[slug]:
+                    raise ZooError(f"The model {slug!r} has changed since the plan was made; run the command again.")
+                if slug in seat.given or entry.folder.parent != self.setting.models:
+                    return Trouble(f"it has not the model {slug!r} as it is here, nor does it take it in")
+                seat.actor.receive.remote(slug, self.parcel(slug))
+            except (ZooError, OSError) as error:
+                return Ended("failed", str(error))
+            seat.given.add(slug)
+        self._ask(seat, piece)
+        return None
+
+    def _parcel(self, slug: str) -> Any:
+        """A submitted model in the object store, from which each node takes it once."""
+        return self.ray.put(packed(self.setting.models / slug))
+
     def _unseen(self, seat: _Seat, answer: Answer) -> str:
         """What is wrong if evidence that a worker has stored is not to be seen from here; asked until it is once."""
-        files = [] if seat.shares or isinstance(answer, Ended) else [one.evidence for one in answer if one.evidence]
-        for file in files:
+        results = answer if isinstance(answer, list) and not seat.shares else []
+        for file in (one.evidence for one in results if one.evidence):
             if not self.coordinator.bench.store.has(file.digest):
                 where = self.coordinator.bench.store.where(file.digest)
                 return f"what it stores does not come to {where}; the store must be one place for all machines"
@@ -258,7 +218,10 @@ class _Drive:
         seat.piece = piece = self.coordinator.next(hand)
         if piece is None:
             self.idle.append(seat)
-            return
+        else:
+            self._ask(seat, piece)
+
+    def _ask(self, seat: _Seat, piece: Piece) -> None:
         self.seats[seat.actor.measure.remote(piece.job, piece.start, piece.stop, piece.known)] = seat
 
     def _dismiss(self, seat: _Seat, trouble: str) -> None:
