@@ -5,12 +5,15 @@ Submitted models and plug-ins that its machine lacks, or has in another version,
 
 from __future__ import annotations
 
+import shutil
 import socket
 import tempfile
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Final
 
 from benchmark import plugins
 from benchmark.board.job import Job
@@ -23,6 +26,9 @@ from benchmark.jobs.provenance import provenance
 from benchmark.jobs.setting import Setting
 from benchmark.jobs.workbench import InfrastructureError, Workbench
 from models_zoo import ZooError, get_entry
+
+PLUGINS: Final = "*/*.py"
+"""The plug-ins in a workspace."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +83,6 @@ class Home:
         return cls(folder, packed(folder, PLUGINS) if folder else b"")
 
 
-PLUGINS = "*/*.py"
-
-
 class Worker:
     """What runs in a worker's process.
 
@@ -90,7 +93,8 @@ class Worker:
 
     def __init__(self, setting: Setting, home: Home) -> None:
         self._setting, self._home = setting, home
-        self._received = tempfile.TemporaryDirectory(prefix="curveboard-worker-")
+        self._received = Path(tempfile.mkdtemp(prefix="curveboard-worker-"))
+        weakref.finalize(self, shutil.rmtree, self._received, ignore_errors=True)
         self._ready: Ready | None = None
         self._measuring: Measuring | None = None
 
@@ -120,11 +124,11 @@ class Worker:
         folder = self._home.folder
         if folder is None or packed(folder, PLUGINS) == self._home.files:
             return folder
-        return unpacked(self._home.files, Path(self._received.name) / "plug-ins")
+        return unpacked(self._home.files, self._received / "plug-ins")
 
     @property
     def _models(self) -> Path:
-        return Path(self._received.name) / "models"
+        return self._received / "models"
 
     def receive(self, slug: str, files: bytes) -> None:
         """Take in a model that was lacking."""

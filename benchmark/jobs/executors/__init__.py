@@ -1,8 +1,10 @@
 """Where jobs run, one executor a file, and their registry.
 
 To add an executor, add a file here (or an entry point of the group ``curveboard.executors``) that holds a constant
-``EXECUTOR``: an object with a name, a title and `Executor.run`. Jobs and settings are plain picklable values, and
-`benchmark.jobs.runner.Runner` runs one of them anywhere that reaches the same database and evidence.
+``EXECUTOR``: an object with a name, a title and `Executor.run`. Jobs and settings are plain picklable values.
+`benchmark.jobs.runner.Runner` runs a job anywhere that reaches the same database and evidence;
+`benchmark.jobs.coordinator.Coordinator` here and a `benchmark.jobs.worker.Worker` anywhere that reaches the evidence
+share its chunks.
 """
 
 from __future__ import annotations
