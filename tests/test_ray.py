@@ -125,6 +125,12 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
 
 
 @pytest.fixture
+def backend() -> str:
+    """One is enough here: `test_chaos.py` runs on PostgreSQL."""
+    return "sqlite"
+
+
+@pytest.fixture
 def slow(workspace: Workspace) -> Workspace:
     return prepared(workspace)
 

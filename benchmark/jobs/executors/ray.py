@@ -12,6 +12,8 @@ import functools
 import logging
 import math
 import os
+import socket
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,6 +32,9 @@ from models_zoo import ZooError, get_entry
 
 TICK: Final = 0.5
 """Seconds within which an interruption is noticed."""
+
+PATIENCE: Final = 20.0
+"""Seconds within which a cluster must answer."""
 
 START: Final = 3
 """Workers in a row that may die before they are ready; then no more are started."""
@@ -63,8 +68,11 @@ class Ray:
 def _connected(ray: Any, address: str) -> Iterator[None]:
     where = "this machine" if address == "local" else address
     try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **_quiet(address))
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, ImportError) as error:
+        _knock(address)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is said below, or is none of the user's business
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **_quiet(address))
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise WorkspaceError(
             f"Ray does not answer at {where}: {str(error).strip() or type(error).__name__}. Is it running there (ray "
             "start --head), of the same version, and can it be reached from here?"
@@ -73,6 +81,13 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ask at once whether anybody listens: Ray would ask for minutes, and log each time."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def _quiet(address: str) -> dict[str, Any]:
