@@ -15,6 +15,7 @@ from benchmark.jobs.ended import verdict
 from benchmark.jobs.lease import MOST_ATTEMPTS, Again, Owner, claim
 from benchmark.jobs.measuring import Measuring, Subject
 from benchmark.jobs.provenance import provenance
+from benchmark.measures import Needs
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.schema import Evaluation, State
@@ -279,3 +280,22 @@ def test_what_other_hardware_has_measured_is_told(fake, by_hand, workspace):  # 
     assert "also" not in clean.provenance | pure.provenance
     assert mixed.provenance["also"] == [{"processor": provenance("cpu")["processor"]}]
     assert mixed.provenance["processor"] == "Another"
+
+
+def test_what_is_known_of_a_chunk_is_handed_out_with_it_however_memory_cuts_it(fake, by_hand, workspace, monkeypatch):  # noqa: F811
+    seen = {}
+
+    def look(task):
+        if task.distances:
+            if len(task.x) > 2:
+                raise MemoryError
+            seen[task.first] = task.distances["linf"].tolist()
+
+    monkeypatch.setattr(Fake, "needs", lambda self, parameters: Needs(ledger=parameters.norm == "l2"))
+    monkeypatch.setattr(Fake, "behave", staticmethod(look))
+    by_hand.course = lambda coordinator: to_the_end(coordinator, hands=1)
+    assert evaluate(workspace, "--on", "by-hand") == 0
+    _, first, second = rows(workspace)
+    known = [value for chunk in first.chunks for a in chunk.arrays if a.name == "distance_linf" for value in a.data]
+    assert sorted(seen) == [chunk.start for chunk in second.chunks] == [0, 1, 3, 4, 6]
+    assert [value for start in sorted(seen) for value in seen[start]] == known

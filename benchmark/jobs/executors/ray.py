@@ -17,6 +17,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final
 
 from benchmark.errors import WorkspaceError
@@ -102,8 +103,6 @@ class _Seat:
     hand: Hand | None = None
     host: str = "a machine of the cluster"
     piece: Piece | None = None
-    shares: bool = False
-    """Whether evidence that it has stored has been seen from here."""
     given: set[str] = field(default_factory=set)
     """Models that were sent to it."""
 
@@ -187,7 +186,7 @@ class _Drive:
             if refused is None:
                 return
             answer = refused
-        trouble = answer.text if isinstance(answer, Trouble) else self._unseen(seat, answer)
+        trouble = answer.text if isinstance(answer, Trouble) else self._unseen(answer)
         if trouble:
             self.coordinator.back(piece, died=False)
             self._dismiss(seat, trouble)
@@ -218,14 +217,16 @@ class _Drive:
         """A submitted model in the object store, from which each node takes it once."""
         return self.ray.put(packed(self.setting.models / slug))
 
-    def _unseen(self, seat: _Seat, answer: Answer) -> str:
-        """What is wrong if evidence that a worker has stored is not to be seen from here; asked until it is once."""
-        results = answer if isinstance(answer, list) and not seat.shares else []
+    def _unseen(self, answer: Answer) -> str:
+        """What is wrong if evidence that a worker has stored is not to be seen from here.
+
+        A folder of one name on two machines may be two folders; an address is one everywhere, and asking would cost.
+        """
+        results = answer if isinstance(answer, list) and isinstance(self.setting.artifacts, Path) else []
         for file in (one.evidence for one in results if one.evidence):
             if not self.coordinator.bench.store.has(file.digest):
                 where = self.coordinator.bench.store.where(file.digest)
                 return f"what it stores does not come to {where}; the store must be one place for all machines"
-            seat.shares = True
         return ""
 
     def _employ(self, seat: _Seat, hand: Hand) -> None:
