@@ -49,7 +49,7 @@ from sitegen.ranking import lead_ranges
 from sitegen.records import RowRecord, load, save
 from sitegen.row_record import record_of
 from sitegen.rows import unbuilt_row
-from sitegen.scripts_data import falls, words16
+from sitegen.scripts_data import ESCAPE, falls, words16
 from sitegen.sheets import COLUMNS, dataset_sheets
 from sitegen.threats import UNION
 from sitegen.words import paper_link
@@ -337,19 +337,22 @@ def test_a_paired_difference_is_that_of_the_robust_accuracies(values: list[float
 # Data of scripts
 
 
-@given(st.lists(st.integers(0, 70_000), min_size=1, max_size=50))
+@given(st.lists(st.integers(0, 70_000) | st.integers(0, 9), min_size=1, max_size=50))
 def test_falling_counts_survive_their_encoding(values: list[int]) -> None:
     falling = np.array(sorted(values, reverse=True))
-    read: list[int] = []
-    value = shift = 0
-    for byte in base64.b64decode(falls(falling)):
-        value |= (byte & 127) << shift
-        if byte & 128:
-            shift += 7
-            continue
-        read.append(value if not read else read[-1] - value)
-        value = shift = 0
+    k, *rest = base64.b64decode(falls(falling))
+    size = next(j for j, byte in enumerate(rest) if byte < 128) + 1
+    read = [sum((byte & 127) << 7 * j for j, byte in enumerate(rest[:size]))]
+    bits = "".join(f"{byte:08b}" for byte in rest[size:])
+    while len(read) < len(falling):
+        quotient = len(bits) - len(bits.lstrip("1"))
+        width = 32 if quotient >= ESCAPE else k
+        start = min(quotient + 1, ESCAPE)
+        number = int(bits[start : start + width] or "0", 2)
+        read.append(read[-1] - (number if quotient >= ESCAPE else (quotient << k) + number))
+        bits = bits[start + width :]
     assert read == falling.tolist()
+    assert len(bits) < 8
     small = falling % 65_536
     assert np.array_equal(np.frombuffer(base64.b64decode(words16(small)), dtype="<u2"), small)
 
