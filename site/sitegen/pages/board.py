@@ -71,7 +71,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Tab:
-    """A threat in the board's tabs, and who is best at its reference budget."""
+    """A threat in the board's tabs, who is best at its reference budget, and within which ranks."""
 
     threat: str
     symbol: str
@@ -80,6 +80,7 @@ class Tab:
     letter: str
     style: str
     eps: float
+    ranks: str
 
 
 @dataclass(frozen=True)
@@ -201,9 +202,20 @@ def _tabs(view: BoardView) -> list[Tab]:
                 letter=view.letter(leader.slug) if leader else "",
                 style=view.style(leader.slug) if leader else "",
                 eps=axis.published[0],
+                ranks=_ranks(view, threat),
             )
         )
     return tabs
+
+
+def _ranks(view: BoardView, threat: str) -> str:
+    """The 95 % interval of the best row's rank at the reference budget."""
+    ranking = view.rankings[threat]
+    if ranking.leader is None:
+        return ""
+    reference, best = int(np.searchsorted(ranking.axis.ranked, ranking.axis.published[0])), ranking.order[0]
+    low, high = int(ranking.table.low[best, reference]), int(ranking.table.high[best, reference])
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def _page(
