@@ -9,6 +9,7 @@ other outputs) and ``build(**arguments) -> nn.Module``; the file's name is the a
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -91,7 +92,10 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # arguments of a stranger's card can break any network anyhow
         given = str(dict(arguments))[:200]
-        raise CardError(f"The architecture {name!r} cannot be built with {given}: {shown(error)}.") from error
+        takes = ", ".join(inspect.signature(module.build).parameters)
+        raise CardError(
+            f"The architecture {name!r} cannot be built with {given}: {shown(error)}. It takes: {takes}."
+        ) from error
     return network
 
 
