@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 import synthetic
@@ -123,3 +124,15 @@ def test_the_table_shows_the_same_figures_in_every_norm(browser: Browser, site: 
                     assert shown == cells, (name, slug)
                     compared += len(cells)
     assert compared > 12 * 4 * 5
+
+
+def test_a_board_with_all_that_it_loads_at_first_weighs_less_than_300_kilobytes(browser: Browser, site: Path) -> None:
+    for scripted in (True, False):
+        with opened(browser, site.as_uri(), java_script_enabled=scripted) as watched:
+            (folder,) = site.glob("boards/*/")
+            page = watched.open(f"{folder.relative_to(site)}/l2.html", ready="#board" if scripted else None)
+            page.wait_for_load_state("networkidle")
+            loaded = [Path(unquote(urlsplit(url).path)) for url in watched.requests if not url.startswith("data:")]
+            own = [path for path in loaded if path.parent.name != "static"]
+            assert {"models.js", "l2.js"} <= {path.name for path in own} or not scripted
+            assert sum(path.stat().st_size for path in own) < 300_000, [path.name for path in own]
