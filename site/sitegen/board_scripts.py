@@ -40,7 +40,10 @@ def lettered_table(view: BoardView, threat: str) -> list[list[str]]:
 def models_js(view: BoardView, shown: Sequence[Column]) -> bytes:
     """What scripts need to know of each row, whatever the threat."""
     models = [_model(view, built) for built in view.rows]
-    told = [{"id": c.id, "title": c.title, "help": c.tooltip, "direction": c.direction, "term": c.term} for c in shown]
+    told = [
+        {"id": c.id, "title": c.title, "unit": c.unit, "help": c.tooltip, "direction": c.direction, "term": c.term}
+        for c in shown
+    ]
     symbols = {threat: "union" if threat == UNION else axis.symbol for threat, axis in view.axes.items()}
     against = [{k: v for k, v in vars(a).items() if k != "of"} for a in offered(view)]
     head = {

@@ -89,7 +89,8 @@ window.CB.boardTable = (board) => {
     const head = el("tr"), { state } = board;
     const add = (id, title, help, term) => {
       const th = el("th", { scope: "col", "data-id": id, title: help || null, class: id === "model" ? "name" : null });
-      const button = el("button", { type: "button" }, title);
+      const unit = declared.find((c) => c.id === id)?.unit;
+      const button = el("button", { type: "button" }, title, ...(unit && unit !== "distance" ? [" ", el("small", {}, unit)] : []));
       button.addEventListener("click", () => {
         const first = !["rank", "model", ...TEXTS].includes(id) && declared.find((c) => c.id === id)?.direction !== "lower";
         state.down = state.sort === id ? !state.down : first;

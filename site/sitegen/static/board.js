@@ -121,7 +121,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     const eps = num(data.grid[state.at], 4), total = data.slugs.length;
     const place = state.norm === "union" ? `${eps} × the reference budgets` : `${data.symbol} ≤ ${eps}`;
     table.caption(`At ${place}, in %; small: 95 % intervals; ▲▼: ranks against ${board.basis}. Headings sort.`);
-    set($("shown"), visible.length === total ? `${total} models` : `${visible.length} of ${total} models`);
+    set($("shown"), visible.length === total ? `${total} model${total === 1 ? "" : "s"}` : `${visible.length} of ${total} models`);
     $("filtered").hidden = visible.length === total;
     pager(pages);
   }
