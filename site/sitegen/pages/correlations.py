@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 MOST: Final = 60
 """Figures that the matrix shows at most."""
 RESAMPLES: Final = 300
+OWN: Final = ("robust@", "area@")
+"""How the names of the figures begin that are the board's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,6 +126,17 @@ class Correlations:
     lines: Sequence[Line]
     explained: Sequence[Explained]
     left_out: int
+
+    @property
+    def first(self) -> list[Explained]:
+        """What tells the board's own figures of robustness; of a board that has none, every figure."""
+        return [e for e in self.explained if e.figure.name.startswith(OWN)] or list(self.explained)
+
+    @property
+    def further(self) -> list[Explained]:
+        """What tells the others."""
+        first = {e.figure.name for e in self.first}
+        return [e for e in self.explained if e.figure.name not in first]
 
 
 def _make(site: Site) -> dict[str, bytes]:

@@ -239,7 +239,7 @@ def _sentence(ranked: GridRanking, section: Section) -> str:
     ends = _ends_text(second.behind, write)
     told = f"{first[0]} is first, {gap}{f' ({ends})' if ends else ''} ahead of {ranked.rows[second.index].title}"
     if placed[0].last is None:
-        return f"{told}; no answers an image are stored, so that there is no interval."
+        return f"{told}; the answers to the single images are not stored, so there is no interval."
     clear = placed[0].last == 1
     return f"{told}: {'clearly' if clear else 'within the sampling error of the images'}."
 
