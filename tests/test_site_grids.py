@@ -259,7 +259,7 @@ def test_a_board_that_ranks_no_threat_leads_to_its_grid(published, tmp_path):
     assert "This protocol ranks by no attack" in text
     assert 'href="grid-weather-accuracy-in-weather.html"' in (folder / "compare.html").read_text()
     page = (folder / "grid-weather-accuracy-in-weather.html").read_text()
-    assert "no answers an image are stored" in page
+    assert "the answers to the single images are not stored" in page
     assert "Fewer than 3 of these models have curves" in page
     for listed in ("index.html", "boards/index.html"):
         cards = (root / "public" / listed).read_text()
