@@ -271,6 +271,7 @@ class TestOtherForms:
         assert code == 2
 
 
+@pytest.mark.usefixtures("nothing_apart")
 class TestAdapters:
     """The packages are optional and not here; small stand-ins with their faces take their place."""
 
