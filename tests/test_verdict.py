@@ -9,6 +9,7 @@ from torch import nn
 from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import InputError
+from benchmark.jobs.protocol import parameters_of
 from benchmark.measures import Inputs, Task
 from benchmark.measures.autoattack import MEASURE as AUTOATTACK
 from benchmark.measures.autoattack import AutoAttackParameters
@@ -160,3 +161,9 @@ def test_honest_networks_are_not_flagged(slug):
     result = judge(load_model(slug), x, y, "linf", 0.08)
     assert 0.05 < result.arrays["robust"].mean() < 1
     assert not result.flags
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [("eps", "a", "a number"), ("samples", 1.5, "a whole number")])
+def test_a_protocol_with_a_value_of_another_type_is_refused(name, value, words):
+    with pytest.raises(InputError, match=f"verdict.{name} is {value!r}; it is {words}"):
+        parameters_of(MEASURE, {name: value}, where="the protocol")

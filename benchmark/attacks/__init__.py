@@ -156,6 +156,8 @@ def run_attack(
         AccessError: If it asks for more of the model than its access gives.
     """
     attack.check(norm, goal)
+    if effort not in EFFORTS:
+        raise InputError(f"The effort {effort!r} is unknown; choose one of {', '.join(EFFORTS)}.")
     if (targets is None) != (goal == UNTARGETED):
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
     options: dict[str, Any] = {}
@@ -182,9 +184,9 @@ def spent(queries: int | None, usual: int) -> int:
     """How many queries an attack may make a sample: those asked for, or else the usual ones.
 
     Raises:
-        InputError: If fewer than one was asked for.
+        InputError: If no whole number, or fewer than one, was asked for.
     """
-    if queries is not None and queries < 1:
+    if queries is not None and (not isinstance(queries, int) or isinstance(queries, bool) or queries < 1):
         raise InputError(f"An attack that sees no gradients needs at least 1 query a sample, got {queries!r}.")
     return usual if queries is None else queries
 

@@ -83,7 +83,7 @@ def limited(model: nn.Module, access: Access, attack: str) -> Iterator[nn.Module
         yield seen
     except BenchmarkError:
         raise
-    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
         if out_of_memory(error):
             raise
         raise seen.explained(error) from error
