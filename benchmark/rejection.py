@@ -1,6 +1,6 @@
 """Models that may abstain: one logit more than there are classes, the last one, says «I reject this image».
 
-How they are judged is Tramèr's robust risk with detection (2022, arXiv:2107.11630, definition 2): a clean image that is
+How they are judged is Tramèr's robust risk with detection (2022, arXiv:2107.11630): a clean image that is
 rejected is not classified correctly; of a perturbed image the attacker succeeds only where the model gives it a wrong
 class and does *not* reject it. So the label is defended by two logits, its own and the last one, and a rival must lead
 both of them. The last logit is never a target.

@@ -267,5 +267,7 @@ def test_from_the_card_to_the_page(submitted, tmp_path, capsys):
     assert (distances > plain * 1.01).any()
     assert run(["publish", "-w", str(workspace.root)]) == 0
     (page,) = workspace.root.rglob("models/cautious/index.html")
-    assert "may reject images" in page.read_text()
+    text = page.read_text()
+    assert "may reject images" in text
+    assert "Rejected" in text
     assert run(["verify", "-w", str(workspace.root)]) == 0
