@@ -65,8 +65,8 @@ class CertificateMeasure(Measure[CertificateParameters]):
             Output(
                 "mean_radius",
                 "scalar",
-                "Mean radius",
-                "Mean certified radius.",
+                "Mean certified radius",
+                "Mean over the samples of what is proven.",
                 unit="distance",
                 direction="higher",
                 threat=norm,
