@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import flags
 from benchmark.curve import proportion_interval
+from benchmark.rejection import rejects, seen_rejecting
 from benchmark.twin import REPRODUCIBLE, batch_dependence, disagreement
 from models_zoo.inner_passes import counted_backward_passes
 
@@ -93,7 +94,7 @@ def check_conformance(
         module: The classifier, in eval mode.
         x: Images in [0, 1], shape (n, c, h, w), float32, on the module's device; the first `looked_at` are used.
         y: Labels, shape (n,), int64.
-        classes: Number of classes of the dataset.
+        classes: Number of classes of the dataset; a module that may reject has a logit more (`benchmark.rejection`).
         claimed_accuracy: Clean accuracy that its authors report on the dataset, a share.
 
     Returns:
@@ -104,7 +105,8 @@ def check_conformance(
     few = max(4, min(FEW, TOGETHER // 2 // x[0].numel()))
     checks = [_parameters(module), _size(module)]
     logits, seconds, inner = _first_call(module, x)
-    for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes):
+    reject = rejects(module)
+    for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes + reject):
         checks.append(check)
         if check.verdict == "refuse":
             return Report(tuple(checks))
@@ -120,6 +122,8 @@ def check_conformance(
         "accuracy": lambda: _accuracy(logits, y, classes),
         "input_range": lambda: _input_range(module, x, y, logits),
     }
+    if reject:
+        rest["rejection"] = lambda: Check("rejection", "flag", *seen_rejecting(logits, y), flags.REJECTS)
     checks += [_guarded(name, check) for name, check in rest.items()]
     if claimed_accuracy is not None:
         checks.append(_claimed_accuracy(logits, y, claimed_accuracy))

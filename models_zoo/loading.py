@@ -24,6 +24,12 @@ FROM_PACKAGES: Final = frozenset({"robustbench", "timm"})
 """Architectures whose sizes a package states, not the card's arguments."""
 
 
+class Rejecting(nn.Sequential):
+    """A network whose last logit is no class, but rejects the image. Whoever judges it looks for the attribute."""
+
+    rejects: Final = True
+
+
 def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module:
     """The model of an entry, in eval mode on ``device``; see `models_zoo.load_model`.
 
@@ -33,6 +39,8 @@ def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module
     network = _network(entry, device)
     if entry.preprocessing:
         network = nn.Sequential(preprocessing_of(entry), network)
+    if entry.rejects:
+        network = Rejecting(network)
     return network.eval().requires_grad_(False).to(device)
 
 

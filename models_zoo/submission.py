@@ -196,6 +196,8 @@ _PREPROCESSING: Final = """\
 # Images come in [0, 1]; what your network wants besides is done here, in order. Known: normalise (mean, std, one value
 # a channel), bit_depth (bits), png, jpeg (quality).
 # preprocessing = [{ kind = "normalise", mean = [0.5], std = [0.5] }]
+# Whether there is one logit more than classes, the last, which rejects the image (docs/attackers.md).
+# rejects = true
 """
 
 _FILES: Final = """\

@@ -7,12 +7,15 @@ from test_attacks import exact_distance, linear_problem
 from torch import nn
 
 from benchmark.counting import CountingModel
+from benchmark.data import get_dataset
 from benchmark.errors import InputError
+from benchmark.jobs.protocol import parameters_of
 from benchmark.measures import Inputs, Task
 from benchmark.measures.autoattack import MEASURE as AUTOATTACK
 from benchmark.measures.autoattack import AutoAttackParameters
 from benchmark.measures.verdict import MEASURE, VerdictParameters
 from benchmark.verification import verify
+from models_zoo import load_model
 
 
 def judge(model, x, y, norm, eps, **task):
@@ -101,3 +104,66 @@ def test_a_sample_that_is_broken_is_left_alone():
 def test_parameters_that_cannot_be_are_refused(parameters, message):
     with pytest.raises(InputError, match=message):
         VerdictParameters(**parameters)
+
+
+class Misleading(nn.Module):
+    """Sees rounded images; the only slope it has is a little of the opposite."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model((x * 20).round() / 20) - 0.05 * self.model(x)
+
+
+class Saturated(nn.Module):
+    """Its logits hardly depend on the image's values, but for where they lie between steps."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(torch.sigmoid(2000 * (x - 0.5))) + 1e-3 * self.model(x)
+
+
+def raised(model, norm, eps, n=30):
+    torch.manual_seed(3)
+    x = torch.rand(n, 1, 8, 8)
+    y = model(x).argmax(1)
+    result = judge(model, x, y, norm, eps)
+    return {flag.code for flag in result.flags}, result.arrays["robust"].mean()
+
+
+@pytest.mark.parametrize("kind", [Misleading, Saturated])
+def test_gradients_that_mislead_are_flagged(kind):
+    found, robust = raised(kind(small_net()), "linf", 0.1)
+    assert 0 < robust < 1
+    assert "gradients-mislead" in found
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_gradients_that_are_zero_are_flagged_and_done_without(norm):
+    class Stepped(nn.Module):
+        def forward(self, x):
+            return net((x * 16).round() / 16)
+
+    net, (x, y) = load_model("digits-standard"), get_dataset("digits").load(10)
+    result = judge(Stepped(), x, y, norm, {"l2": 2.0, "l1": 10.0}[norm])
+    assert "zero-gradients" in {flag.code for flag in result.flags}
+    assert result.arrays["robust"].mean() < 0.9
+
+
+@pytest.mark.parametrize("slug", ["digits-standard", "digits-conv", "digits-adv-linf"])
+def test_honest_networks_are_not_flagged(slug):
+    x, y = get_dataset("digits").load(40)
+    result = judge(load_model(slug), x, y, "linf", 0.08)
+    assert 0.05 < result.arrays["robust"].mean() < 1
+    assert not result.flags
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [("eps", "a", "a number"), ("samples", 1.5, "a whole number")])
+def test_a_protocol_with_a_value_of_another_type_is_refused(name, value, words):
+    with pytest.raises(InputError, match=f"verdict.{name} is {value!r}; it is {words}"):
+        parameters_of(MEASURE, {name: value}, where="the protocol")

@@ -34,6 +34,7 @@ from benchmark.certificates.crown import margin_bounds, radius
 from benchmark.certificates.graph import Graph, check_agreement, lower
 from benchmark.certificates.operations import Activation, ChannelMax
 from benchmark.errors import InputError, UnsupportedModelError
+from benchmark.rejection import refuse_rejection
 from benchmark.verification import verify
 
 ExactNorm = Literal["linf", "l1"]
@@ -144,13 +145,15 @@ def exact(
 
     Raises:
         InputError: On another norm, a time limit that is not positive, or images outside the box [0, 1].
-        UnsupportedModelError: If the model cannot be traced, is not made of affine layers and ReLUs, or is too large.
+        UnsupportedModelError: If the model cannot be traced, is not made of affine layers and ReLUs, is too large, or
+            may reject images.
     """
     if norm not in get_args(ExactNorm):
         raise InputError(f"Exact distances are computed in linf and l1, not in {norm!r}: no linear program has it.")
     if not time_limit > 0:
         raise InputError(f"The time limit is {time_limit} s a sample; it must be positive.")
     refuse_outside(x)
+    refuse_rejection(module, "the exact distance")
     graph, recorded = lower(module, x)
     neurons = sum(graph.nodes[i].shape.numel() for i in graph.nonlinear())
     if neurons > most_neurons:

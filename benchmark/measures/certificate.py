@@ -42,6 +42,7 @@ class CertificateMeasure(Measure[CertificateParameters]):
     title: ClassVar[str] = "Certified radius: no adversarial example is nearer"
     chunk: ClassVar[int] = 25
     at_most: ClassVar[str] = "samples"
+    abstaining: ClassVar[bool] = True
     Parameters = CertificateParameters
 
     def needs(self, parameters: CertificateParameters) -> Needs:
