@@ -342,8 +342,10 @@ class Attempt:
         threat = next((output.threat for output in self.outputs if output.kind == "upper"), norm)
         distances = result.arrays.get(f"distance_{threat}")
         eps = self.job.parameters.get("eps") or next(iter(self.dataset.eps.get(norm, ())), None)
+        verdict = next((output.array for output in self.outputs if output.kind == "verdict"), "")
         if eps is not None and distances is not None:
-            self._robust.append(~within(distances, eps))
+            # A verdict attacks only what was not broken before: its own distances do not say who is robust.
+            self._robust.append(result.arrays[verdict] if verdict else ~within(distances, eps))
             self.text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
 
 

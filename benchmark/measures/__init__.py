@@ -179,6 +179,7 @@ class Measure(ABC, Generic[P]):
             lengths then take over each other's chunks.
         at_most: Name of the parameter that says how many samples of a slice are measured, for a measure that would
             take too long on all of them; empty if there is none.
+        uncounted: Why `work` cannot say what it will cost, for `evaluate --plan`; empty where it can.
         Parameters: A frozen dataclass with a default for each parameter; those that differ from their defaults are
             part of the evaluation's key. A field ``norm`` is shown on the board.
     """
@@ -190,6 +191,7 @@ class Measure(ABC, Generic[P]):
     paper: ClassVar[str] = ""
     per_sample: ClassVar[bool] = True
     at_most: ClassVar[str] = ""
+    uncounted: ClassVar[str] = ""
     Parameters: type[P]
 
     def needs(self, parameters: P) -> Needs:
