@@ -38,9 +38,10 @@ def bridged(tf: Any, fn: Callable[..., Any], variables: Iterable[Any], *, channe
         channels_last: Whether it takes images as (n, h, w, c).
     """
 
-    @tf.function(reduce_retracing=False)
-    def logits(x: Any) -> Any:
+    def in_float32(x: Any) -> Any:
         return tf.cast(fn(x), tf.float32)
+
+    logits = tf.function(in_float32, reduce_retracing=False)
 
     def forward(x: Tensor) -> Tensor:
         with _full_float32(tf):
