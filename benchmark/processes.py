@@ -1,4 +1,4 @@
-"""Worker processes and interruptions: what evaluating and training have in common. No torch."""
+"""Worker processes and interruptions: what evaluating, training and checking have in common. No torch."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from multiprocessing import forkserver
+from typing import Final
+
+_PRELOADED: Final = ["benchmark.jobs.checking", "benchmark.evidence.ingest"]
 
 
 @contextmanager
@@ -26,6 +30,12 @@ def interruptible(stop: Callable[[], object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+def warm_up() -> None:
+    """Have the process start that `benchmark.apart` takes its children from, while this one goes on."""
+    multiprocessing.get_context("forkserver").set_forkserver_preload(_PRELOADED)
+    forkserver.ensure_running()
 
 
 def end_with_parent() -> None:

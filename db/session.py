@@ -18,20 +18,31 @@ from sqlalchemy.pool import NullPool
 from db.errors import DatabaseError, GoneError, RevisionError, UnavailableError
 from db.urls import BUSY_SECONDS, open_sqlite, shown, sqlite_file, without_password
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The newest migration; a test holds it equal to alembic's head."""
 
 PATIENCE: Final = 120.0
 """Seconds for which `Database.transact` waits for a server that went away: a restart takes less."""
 
 _AWAY: Final = (
-    "Connection refused",
-    "No such file or directory",
+    "connection refused",
+    "connection reset",
+    "connection timed out",
+    "network is unreachable",
+    "no route to host",
+    "no such file or directory",
     "server closed the connection",
-    "shutting down",
-    "starting up",
+    "ssl connection has been closed",
+    "temporary failure in name resolution",
+    "the database system is",  # … starting up, shutting down, in recovery mode, not (yet) accepting connections
+    "timeout expired",
+    "too many clients",
+    "remaining connection slots",
 )
 """Pieces of what a driver says of a server that is away or on its way."""
+
+_WAIT_FOR: Final = {"57P01", "57P02", "57P03", "53300", "40001", "40P01"}
+"""SQL states beside 08…: shutting down, crashed, starting up; too many connections; not serialisable, deadlock."""
 
 T = TypeVar("T")
 
@@ -206,10 +217,10 @@ def _is_gone(error: DBAPIError) -> bool:
     if error.connection_invalidated:
         return True
     state = getattr(error.orig, "sqlstate", None)
-    if state is not None:  # 08: connection exceptions; 57P01 to 57P03: shutting down, crashed, starting up
-        return str(state).startswith("08") or state in {"57P01", "57P02", "57P03"}
+    if state is not None:
+        return str(state).startswith("08") or state in _WAIT_FOR
     # A refused connection has no state; one whose name, user or password is wrong is refused in words of the server.
-    words = str(error.orig)
+    words = str(error.orig).lower()
     return any(sign in words for sign in _AWAY)
 
 

@@ -48,7 +48,8 @@ class PrivateServer:
         """Start it, and wait until it answers."""
         options = f"-k {self.folder} -c listen_addresses=''{self._options}"
         self._call(
-            "pg_ctl", "--pgdata", self.data, "--options", options, "--wait", "--log", self.folder / "log", "start"
+            *("pg_ctl", "--pgdata", self.data, "--options", options, "--log", self.folder / "log"),
+            *("--wait", "--timeout", "300", "start"),  # to recover takes long where many tests run
         )
 
     def stop(self, mode: str = "immediate") -> None:

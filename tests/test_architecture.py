@@ -22,6 +22,7 @@ PACKAGES = {
 LIBRARY = {
     f"benchmark.{name}"
     for name in (
+        "apart",
         "attacks",
         "certificates",
         "clever",
@@ -58,6 +59,7 @@ DATA = {"benchmark.data", "models_zoo"}
 MAY_IMPORT = {
     "curveboard": {"curveboard", "benchmark"},
     "benchmark": LIBRARY | {"benchmark.frameworks", "benchmark.library"},
+    "benchmark.apart": LIBRARY | {"models_zoo", "db.errors"},
     "benchmark.attacks": LIBRARY,
     "benchmark.certificates": LIBRARY,
     "benchmark.clever": LIBRARY,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 import threading
 import time
@@ -13,7 +14,8 @@ import numpy as np
 import pytest
 import synthetic
 from postgres import PrivateServer
-from sqlalchemy import func, select
+from sqlalchemy import func, make_url, select
+from sqlalchemy.exc import OperationalError
 
 from benchmark.board.ledger import ledger
 from benchmark.cli import run
@@ -22,7 +24,7 @@ from db.copy import copy_database
 from db.errors import DatabaseError, GoneError, UnavailableError
 from db.migrate import upgrade
 from db.schema import Base
-from db.session import Database, server_time
+from db.session import Database, server_time, translated
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -175,6 +177,68 @@ def test_a_server_that_stays_away_is_said(server):
             database.transact(lambda session: session.scalar(select(1)), patience=0.5)
     finally:
         server.start()
+
+
+@pytest.mark.postgresql
+def test_everything_that_a_server_says_on_its_way_is_waited_for(server):
+    words = re.findall(rb"the database system is [a-z ]+", (server.programs / "postgres").read_bytes())
+    assert len(set(words)) >= 4
+    for said in sorted(set(words)):
+        assert refused(f"connection to server failed: FATAL:  {said.decode()}") is GoneError, said
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("connection to server at 10.0.0.1 failed: Connection refused", GoneError),
+        ("connection failed: FATAL:  sorry, too many clients already", GoneError),
+        ("connection timeout expired", GoneError),
+        ('FATAL:  password authentication failed for user "ann"', UnavailableError),
+        ('FATAL:  database "board" does not exist', UnavailableError),
+    ],
+)
+def test_only_what_may_pass_is_waited_for(said, kind):
+    assert refused(said) is kind
+
+
+def refused(said: str) -> type[Exception]:
+    """What becomes of a driver's refusal to connect."""
+    with pytest.raises(UnavailableError) as caught, translated(make_url("postgresql+psycopg://ann@here/board")):
+        raise OperationalError("connect", {}, Exception(said))
+    return caught.type
+
+
+@pytest.mark.postgresql
+def test_of_two_that_wait_for_each_other_both_end(server):
+    database = Database(server.create())
+    upgrade(database)
+    with database.write() as session:
+        session.add_all(schema.Model(slug=s, digest=s * 64, title=s, card={}, added_at=NOW) for s in "ab")
+    both_hold_one = threading.Barrier(2, timeout=30)
+    tries: list[str] = []
+
+    def rename(first: str, second: str) -> None:
+        def work(session):
+            for k, slug in enumerate((first, second)):
+                row = session.scalars(select(schema.Model).where(schema.Model.slug == slug).with_for_update()).one()
+                row.title += first
+                session.flush()
+                if k == 0 and tries.count(first) == 0:
+                    tries.append(first)
+                    both_hold_one.wait()
+
+        database.transact(work)
+
+    threads = [threading.Thread(target=rename, args=pair) for pair in ("ab", "ba")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with database.read() as session:
+        assert {model.slug: sorted(model.title[1:]) for model in session.scalars(select(schema.Model))} == {
+            "a": ["a", "b"],
+            "b": ["a", "b"],
+        }
 
 
 def test_what_waiting_cannot_mend_is_not_waited_for(tmp_path):

@@ -146,6 +146,7 @@ def elsewhere(manifest, members):
         file["urls"] = ["https://weights.example.org/w.safetensors"]
 
 
+@pytest.mark.usefixtures("nothing_apart")
 @pytest.mark.parametrize("verb", [["verify", "--bundle"], ["ingest"]])
 def test_an_address_in_a_bundle_is_not_asked_unbidden(packed, tmp_path, verb, monkeypatch, capsys):
     assert run(["init", str(tmp_path / "board")]) == 0

@@ -59,6 +59,8 @@ MEASURES: list[tuple[str, dict[str, Any]]] = [
     ("clean", {}),
     ("margins", {}),
     ("ood", {}),
+    ("corruptions", {}),
+    ("corruption_strength", {}),
 ]
 
 

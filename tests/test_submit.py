@@ -277,6 +277,7 @@ def _forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
         monkeypatch.delitem(sys.modules, name)
 
 
+@pytest.mark.usefixtures("nothing_apart")
 class TestAdapters:
     """The packages are optional; small stand-ins with their faces take their place, also where they are installed."""
 

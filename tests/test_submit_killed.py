@@ -16,10 +16,11 @@ import numpy as np
 import pytest
 from sqlalchemy import select
 
+from benchmark.apart import Limits
 from benchmark.cli import run
 from benchmark.conformance import Check, Report
 from benchmark.data import get_dataset
-from benchmark.jobs.checking import Checked, Limits, check_apart
+from benchmark.jobs.checking import Checked, check_apart
 from benchmark.jobs.settling import settle
 from benchmark.jobs.submission import accept
 from benchmark.workspace import Workspace
@@ -161,15 +162,15 @@ def test_one_that_takes_too_long_is_refused_and_its_process_ends(board, tmp_path
 
 def test_one_that_takes_too_much_memory_is_refused(tmp_path, images):
     entry = read_card(lives.make(tmp_path, "net", 1) / "model.toml")
-    x = np.tile(images[0], (1, 1, 1, 1))
-    checked = check_apart(entry, x, images[1], classes=10, limits=Limits(memory=1 << 20))
-    assert checked.report.verdict == "refuse"
-    assert check_apart(entry, x, images[1], classes=10).report.verdict == "pass"
+    many = np.tile(images[0], (200, 1, 1, 1)), np.tile(images[1], 200)
+    report = check_apart(entry, *many, classes=10, limits=Limits(memory=1 << 20)).report
+    assert report.verdict == "refuse"
+    assert check_apart(entry, *images, classes=10).report.verdict == "pass"
 
 
 def test_one_whose_process_dies_is_refused(tmp_path, images, monkeypatch):
     entry = read_card(lives.make(tmp_path, "net", 1) / "model.toml")
-    monkeypatch.setattr("benchmark.jobs.checking._work", _dies)
+    monkeypatch.setattr("benchmark.jobs.checking._check", _dies)
     report = check_apart(entry, *images, classes=10).report
     assert (report.verdict, report.checks[0].name) == ("refuse", "process")
 

@@ -411,6 +411,24 @@ settings = { lr = 4e-3 }
 
 
 class TestGrid:
+    @pytest.mark.parametrize(
+        ("name", "given", "expected"),
+        [
+            ("mlp", {"hidden": [3]}, {"hidden": [3], "inputs": 3072, "outputs": 100}),
+            ("mlp", {"hidden": [3], "outputs": 7}, {"hidden": [3], "inputs": 3072, "outputs": 7}),
+            ("small_conv", {"channels": [4]}, {"channels": [4], "shape": [3, 32, 32], "classes": 100}),
+            ("resnet_cifar", {}, {"classes": 100}),  # three channels are what it has anyway
+        ],
+    )
+    def test_sizes_follow_from_the_dataset(self, name, given, expected):
+        assert architectures.sized(name, given, shape=(3, 32, 32), classes=100) == expected
+
+    def test_channels_that_are_one_number_follow_too(self):
+        assert architectures.sized("resnet_cifar", {}, shape=(1, 32, 32), classes=10) == {"channels": 1}
+
+    def test_a_run_without_sizes_is_the_run_with_them(self):
+        assert quick(arguments={"hidden": [32]}).digest == quick().digest
+
     def test_a_grid_is_every_combination(self, tmp_path):
         path = tmp_path / "grid.toml"
         path.write_text(GRID)

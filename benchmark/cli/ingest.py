@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from benchmark.cli.options import Place, echo_json, json_option, place_options
+from benchmark.cli.options import Place, echo_json, json_option, place_options, time_limit_option
 
 
 @click.command()
@@ -14,9 +14,12 @@ from benchmark.cli.options import Place, echo_json, json_option, place_options
 @click.option("--device", default="cpu", metavar="cpu|cuda", help="Where the model runs.", show_default=True)
 @click.option("--trust-code", is_flag=True, help="Let the bundle's Python code run, in a process of its own.")
 @click.option("--fetch", is_flag=True, help="Download weights that the bundle lacks from the addresses that it names.")
+@time_limit_option("Stop what the bundle's model needs longer for.")
 @place_options
 @json_option
-def command(*, place: Place, file: Path, device: str, trust_code: bool, fetch: bool, as_json: bool) -> None:
+def command(
+    *, place: Place, file: Path, device: str, trust_code: bool, fetch: bool, time_limit: float, as_json: bool
+) -> None:
     """Verify the bundle FILE, then take into this board what is new in it.
 
     Nothing is believed that forward passes can check. Scores that they cannot (CLEVER, certificates) are taken as the
@@ -24,6 +27,7 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, fetch: b
     reported by another board, and ranked after curveboard recheck. Exit code 4, and nothing is changed, where something
     is off.
     """
+    from benchmark.apart import Limits
     from benchmark.board.dataset_facts import store_dataset_facts
     from benchmark.cli.evaluate import check_device
     from benchmark.cli.verify import print_report
@@ -40,6 +44,7 @@ def command(*, place: Place, file: Path, device: str, trust_code: bool, fetch: b
         device=device,
         trust_code=trust_code,
         fetch=fetch,
+        limits=Limits(seconds=time_limit),
     )
     store_dataset_facts(place.database, report=lambda text: click.echo(text, err=True))
     if as_json:

@@ -116,6 +116,18 @@ def workspace_option(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def time_limit_option(text: str) -> Callable[[F], F]:
+    """Add ``--time-limit``, in seconds, to a command that looks at what a stranger sent."""
+    return click.option(
+        "--time-limit",
+        type=click.FloatRange(min=1),
+        default=1800.0,
+        show_default=True,
+        metavar="SECONDS",
+        help=text,
+    )
+
+
 def json_option(function: F) -> F:
     """Add ``--json``; the command receives it as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")(function)

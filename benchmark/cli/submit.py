@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from benchmark.cli.options import Place, echo_json, json_option, place_options
+from benchmark.cli.options import Place, echo_json, json_option, place_options, time_limit_option
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from benchmark.apart import Limits
     from benchmark.conformance import Report
-    from benchmark.jobs.checking import Checked, Limits
+    from benchmark.jobs.checking import Checked
     from db.queries import ModelInfo
     from models_zoo import Entry
     from models_zoo.cards import Form
@@ -49,14 +50,7 @@ MARKS = {"pass": "✓", "flag": "⚑", "refuse": "✗"}
     help="A RobustBench card (JSON), or the folder model_info with all of them: the model's figures as claims.",
 )
 @click.option("--device", default="cpu", metavar="cpu|cuda", show_default=True, help="Where the model is checked.")
-@click.option(
-    "--time-limit",
-    type=click.FloatRange(min=1),
-    default=1800.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Refuse a model that takes longer to be loaded and checked.",
-)
+@time_limit_option("Refuse a model that takes longer to be loaded and checked.")
 @place_options
 @json_option
 def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_json: bool, **options: Any) -> None:
@@ -72,19 +66,17 @@ def command(*, place: Place, path: Path | None, init: bool, dry_run: bool, as_js
         assert path is not None
         _init(path, options["form"], options["dataset"] or "digits")
         return
-    from benchmark.jobs.settling import warm_up
+    from benchmark.processes import warm_up
 
-    if options["source"] is None:
-        warm_up()
+    warm_up()
+    from benchmark.apart import Limits
     from benchmark.cli.evaluate import check_device
-    from benchmark.jobs.checking import Limits
     from benchmark.jobs.submission import accept
 
     check_device(options["device"])
-    limits, apart = Limits(seconds=options["time_limit"]), options["source"] is None
     with _staged(place, path, dry_run=dry_run, options=options) as entry:
         _refuse_taken(place, entry, dry_run=dry_run, replace=options["replace"])
-        checked = _check(entry, options["device"], limits=limits, apart=apart)
+        checked = _check(entry, options["device"], Limits(seconds=options["time_limit"]))
         accepted = checked.report.verdict != "refuse" and not dry_run
         if accepted:
             accept(place.database, place.workspace.models, entry, checked, device=options["device"])
@@ -218,48 +210,24 @@ def _refuse_older(known: Sequence[ModelInfo], entry: Entry, *, replace: bool) ->
         )
 
 
-def _check(entry: Entry, device: str, *, limits: Limits, apart: bool) -> Checked:
-    """The conformance report of a staged entry; of what a stranger sent, made in a process that can be stopped."""
-    import time
-
-    from benchmark.conformance import check_conformance, looked_at
+def _check(entry: Entry, device: str, limits: Limits) -> Checked:
+    """The conformance report of a staged entry."""
+    from benchmark.conformance import looked_at
     from benchmark.data import get_dataset
-    from benchmark.jobs.checking import Checked, check_apart
-    from models_zoo.loading import load_entry
+    from benchmark.jobs.checking import check_apart
 
     dataset = get_dataset(entry.dataset)
     x, y = dataset.load(min(looked_at(dataset.shape), dataset.size))
     claimed = next((claim.value for claim in entry.claims if claim.name == "clean_accuracy"), None)
-    classes = dataset.n_classes
-    if apart:
-        return check_apart(
-            entry, x.numpy(), y.numpy(), classes=classes, claimed_accuracy=claimed, device=device, limits=limits
-        )
-    begin = time.perf_counter()
-    with _limited_memory(limits.memory) if device == "cpu" else nullcontext():  # a GPU's driver maps more than there is
-        module = load_entry(entry, device=device)
-        report = check_conformance(module, x.to(device), y.to(device), classes=classes, claimed_accuracy=claimed)
-    return Checked(report, time.perf_counter() - begin)
-
-
-@contextmanager
-def _limited_memory(more: int) -> Iterator[None]:
-    """Let this process take at most ``more`` bytes besides what it has, so that a greedy program fails alone."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    pages = Path("/proc/self/statm")
-    if not pages.exists():  # not Linux
-        yield
-        return
-    limit = int(pages.read_text().split()[0]) * resource.getpagesize() + more
-    if soft != resource.RLIM_INFINITY:
-        limit = min(limit, soft)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+    return check_apart(
+        entry,
+        x.numpy(),
+        y.numpy(),
+        classes=dataset.n_classes,
+        claimed_accuracy=claimed,
+        device=device,
+        limits=limits,
+    )
 
 
 def _print(entry: Entry, report: Report, *, accepted: bool, dry_run: bool, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from benchmark.cli.options import Place, echo_json, json_option, place_options
+from benchmark.cli.options import Place, echo_json, json_option, place_options, time_limit_option
 
 if TYPE_CHECKING:
     from benchmark.evidence.check import Report
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--trust-code", is_flag=True, help="Let a bundle's Python code run, in a process of its own.")
 @click.option("--fetch", is_flag=True, help="Download weights that the bundle lacks from the addresses that it names.")
+@time_limit_option("Stop what a bundle's model needs longer for.")
 @place_options
 @json_option
 def command(
@@ -37,6 +38,7 @@ def command(
     bundle: Path | None,
     trust_code: bool,
     fetch: bool,
+    time_limit: float,
     as_json: bool,
 ) -> None:
     """Re-check the board's evidence, or that of one MODEL, with forward passes only.
@@ -49,11 +51,20 @@ def command(
 
     check_device(device)
     if bundle is not None:
-        from benchmark.evidence.ingest import verify_bundle
+        from benchmark.apart import Limits
+        from benchmark.evidence.ingest import verify_apart
 
         if model is not None:
             raise click.UsageError("Give a MODEL or --bundle, not both.")
-        report = verify_bundle(bundle, samples=sample, seed=seed, device=device, trust_code=trust_code, fetch=fetch)
+        report = verify_apart(
+            bundle,
+            limits=Limits(seconds=time_limit),
+            samples=sample,
+            seed=seed,
+            device=device,
+            trust_code=trust_code,
+            fetch=fetch,
+        )
     else:
         from benchmark.evidence.check import verify_board
         from benchmark.evidence.store import EvidenceStore

@@ -15,10 +15,11 @@ import tomli_w
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from benchmark.apart import Limits, run_apart
 from benchmark.data import Dataset, all_datasets
 from benchmark.errors import InputError
 from benchmark.evidence.bundle import FORMAT
-from benchmark.evidence.check import Report, Subject, check, choose
+from benchmark.evidence.check import Checked, Problem, Report, Subject, check, choose
 from benchmark.evidence.claims import check_claims
 from benchmark.evidence.container import Container
 from benchmark.evidence.entering import Contents, Ingested, enter, sound
@@ -66,6 +67,35 @@ def verify_bundle(
         return _verify(contents, samples=samples, seed=seed, device=device)
 
 
+def verify_apart(
+    path: Path, *, limits: Limits, device: str = "cpu", sha256: str | None = None, **options: Any
+) -> Report:
+    """`verify_bundle` in a process of its own, which is stopped when it is beyond its limits.
+
+    Args:
+        path: The bundle.
+        limits: What verifying it may use.
+        device: Where the model runs.
+        sha256: The file's digest, if it has been opened before.
+        **options: The others of `verify_bundle`.
+
+    Raises:
+        InputError: If it is no sound bundle, or its model cannot be read or does not fit.
+        StoppedError: If it took more than it may.
+    """
+    found = run_apart(_verify_to_json, path, sha256, {"device": device, **options}, limits=limits, device=device)
+    problems = [Problem(**problem) for problem in found.pop("problems")]
+    sound = [Checked(**row) for row in found.pop("sound")]
+    return Report(**found, problems=problems, sound=sound)
+
+
+def _verify_to_json(path: Path, sha256: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    with Container(path) as container:
+        if sha256 not in {None, container.sha256}:
+            raise InputError(f"{path} was changed while it was read; run the command again.")
+    return dataclasses.asdict(verify_bundle(path, **options))
+
+
 def ingest(
     database: Database,
     store: EvidenceStore,
@@ -75,8 +105,9 @@ def ingest(
     device: str = "cpu",
     trust_code: bool = False,
     fetch: bool = False,
+    limits: Limits | None = None,
 ) -> Ingested:
-    """Verify a bundle, then enter what is new in it. Doing it again changes nothing.
+    """Verify a bundle in a process of its own, then enter what is new in it. Doing it again changes nothing.
 
     Args:
         database: The database.
@@ -86,14 +117,23 @@ def ingest(
         device: Where the model runs.
         trust_code: Whether Python code in it may run.
         fetch: Whether weights that it lacks may be downloaded from the addresses that it names.
+        limits: What verifying it may use.
 
     Raises:
         InputError: If it is no sound bundle, or contradicts what is here: another model of the same name, another
             protocol of the same name and version, a dataset that is not registered.
+        StoppedError: If verifying it took more than it may.
     """
     with open_bundle(path, trust_code=trust_code, fetch=fetch) as contents:
         _refuse_conflicts(database, models, contents)
-        report = _verify(contents, samples=None, seed=0, device=device)
+        report = verify_apart(
+            path,
+            limits=limits or Limits(),
+            device=device,
+            trust_code=trust_code,
+            fetch=fetch,
+            sha256=contents.container.sha256,
+        )
         outcome = Ingested(contents.entry.slug, report)
         if report.problems:
             return outcome

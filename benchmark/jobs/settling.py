@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from multiprocessing import forkserver
 from pathlib import Path
 from typing import Final
 
@@ -31,12 +29,6 @@ if sys.stdin.read() != "done":
     from benchmark.jobs.settling import settle_after
     settle_after(about)
 """
-
-
-def warm_up() -> None:
-    """Have the process start in which submissions are checked, while this one goes on."""
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["benchmark.jobs.checking"])
-    forkserver.ensure_running()
 
 
 def settle(database: Database, models: Path) -> None:

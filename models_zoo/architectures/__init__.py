@@ -9,6 +9,8 @@ other outputs) and ``build(**arguments) -> nn.Module``; the file's name is the a
 from __future__ import annotations
 
 import importlib
+import inspect
+import math
 import pkgutil
 from collections.abc import Mapping
 from functools import cache
@@ -91,8 +93,34 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # arguments of a stranger's card can break any network anyhow
         given = str(dict(arguments))[:200]
-        raise CardError(f"The architecture {name!r} cannot be built with {given}: {shown(error)}.") from error
+        takes = ", ".join(inspect.signature(module.build).parameters)
+        raise CardError(
+            f"The architecture {name!r} cannot be built with {given}: {shown(error)}. It takes: {takes}."
+        ) from error
     return network
+
+
+def sized(name: str, arguments: Mapping[str, Any], *, shape: tuple[int, int, int], classes: int) -> dict[str, Any]:
+    """The arguments, and those of the network's sizes that were not given and that the images fix.
+
+    By name: ``inputs`` (c·h·w), ``shape`` (c, h, w), ``channels`` if it is one number, ``outputs`` and ``classes``.
+
+    Args:
+        name: The architecture's.
+        arguments: What was given; never changed.
+        shape: Of an image, (c, h, w).
+        classes: Number of classes.
+    """
+    known = {"inputs": math.prod(shape), "shape": list(shape), "outputs": classes, "classes": classes}
+    known |= {"channels": shape[0]}
+    found = dict(arguments)
+    for field in inspect.signature(import_architecture(name).build, eval_str=True).parameters.values():
+        value = known.get(field.name)
+        several = isinstance(value, int) and field.annotation is not int
+        default = list(field.default) if isinstance(field.default, tuple) else field.default
+        if value is not None and field.name not in found and not several and value != default:
+            found[field.name] = value
+    return found
 
 
 def starts_from_images(name: str) -> bool:

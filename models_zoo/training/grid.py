@@ -33,6 +33,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark.data import get_dataset
+from models_zoo.architectures import sized
 from models_zoo.cards import check_slug
 from models_zoo.errors import TrainingError
 from models_zoo.training.finish import About
@@ -156,7 +158,7 @@ def make_run(
     preprocessing: Any = (),
     seed: int = 0,
 ) -> Run:
-    """A run from plain values, checked; settings not given are the recipe's published ones.
+    """A run from plain values, checked; settings not given are the recipe's published ones, sizes the dataset's.
 
     Raises:
         TrainingError: If a name or a value is not one that can be.
@@ -166,4 +168,6 @@ def make_run(
     from_values(found.Parameters, parameters, where=f"The recipe {recipe!r}")
     published = dataclasses.asdict(found.settings)
     chosen = from_values(Settings, published | dict(settings), where="settings")
-    return Run(recipe, dataset, architecture, dict(arguments), dict(parameters), chosen, tuple(preprocessing), seed)
+    data = get_dataset(dataset)
+    built_with = sized(architecture, arguments, shape=data.shape, classes=data.n_classes)
+    return Run(recipe, dataset, architecture, built_with, dict(parameters), chosen, tuple(preprocessing), seed)
