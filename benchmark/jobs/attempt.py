@@ -261,20 +261,6 @@ class Attempt:
         norm = self.job.norm or ""
         threat = next((output.threat for output in self.subject.outputs if output.kind == "upper"), norm)
         distances = result.arrays.get(f"distance_{threat}")
-<<<<<<< HEAD
-        eps = self.job.parameters.get("eps") or next(iter(self.dataset.eps.get(norm, ())), None)
-        verdict = next((output.array for output in self.outputs if output.kind == "verdict"), "")
-        if eps is not None and distances is not None:
-            # A verdict attacks only what was not broken before: its own distances do not say who is robust.
-            self._robust.append(result.arrays[verdict] if verdict else ~within(distances, eps))
-            self.text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
-
-
-def _passes(sources: Mapping[str, CountingModel]) -> tuple[int, int]:
-    """Forward and backward passes of the source models so far, in images."""
-    counters = sources.values()
-    return sum(c.forward_passes for c in counters), sum(c.backward_passes for c in counters)
-=======
         eps = self.job.parameters.get("eps") or next(iter(self.subject.dataset.eps.get(norm, ())), None)
         judged = (result.arrays.get(output.array) for output in self.subject.outputs if output.kind == "verdict")
         robust = next((array for array in judged if array is not None and array.dtype == bool), None)
@@ -283,7 +269,6 @@ def _passes(sources: Mapping[str, CountingModel]) -> tuple[int, int]:
         if robust is not None and eps is not None:
             self._robust.append(robust)
             self._text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
->>>>>>> main
 
 
 def cut(missing: NDArray[np.bool_], chunk: int) -> Iterator[tuple[int, int]]:
