@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import itertools
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsers import opened, started
+from browsers import Watched, opened, started
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from sites import BOARD, make_place
@@ -187,6 +188,82 @@ def test_letters_stand_on_their_lines_in_any_view(browser: Browser, site: str) -
                     [slug, 2000 * (left + x * (right - left)), 1000 * (top + y * (bottom - top))],
                 )
                 assert off < 3, (query, slug)
+
+
+# Touch
+
+
+class Fingers:
+    """Fingers on the curves of a phone, at shares of the plot; the browser is told as by its touch screen."""
+
+    def __init__(self, page: Page) -> None:
+        self.screen = page.context.new_cdp_session(page)
+        self.page = page
+        page.locator("#curves .plot").evaluate("plot => plot.scrollIntoView({ block: 'center' })")
+        self.area = box(page, "#curves .plot")
+
+    def _tell(self, kind: str, spots: list[tuple[float, float]]) -> None:
+        x, y, w, h = (self.area[name] for name in ("x", "y", "width", "height"))
+        points = [{"x": x + sx * w, "y": y + sy * h, "id": k} for k, (sx, sy) in enumerate(spots)]
+        self.screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+    def move(self, *path: list[tuple[float, float]]) -> None:
+        """From the first places through the others; then they are lifted."""
+        self._tell("touchStart", path[0][:1])
+        if len(path[0]) > 1:
+            self._tell("touchStart", path[0])
+        for before, after in itertools.pairwise(path):
+            for step in range(1, 9):
+                at = [
+                    (bx + (ax - bx) * step / 8, by + (ay - by) * step / 8)
+                    for (bx, by), (ax, ay) in zip(before, after, strict=True)
+                ]
+                self._tell("touchMove", at)
+        self._tell("touchEnd", [])
+        self.page.wait_for_timeout(100)
+
+
+def on_phone(browser: Browser, site: str) -> contextlib.AbstractContextManager[Watched]:
+    return opened(browser, site, width=390, has_touch=True, is_mobile=True)
+
+
+def test_two_fingers_zoom_about_what_is_between_them(browser: Browser, site: str) -> None:
+    with on_phone(browser, site) as watched:
+        page = watched.open(PAGE, ready="#board")
+        eps = page.locator("#epsnumber").input_value()
+        fingers = Fingers(page)
+        scrolled = page.evaluate("scrollY")
+        fingers.move([(0.3, 0.4), (0.5, 0.4)], [(0.2, 0.4), (0.6, 0.4)])  # twice as far apart, about (0.4, 0.4)
+        assert view(page) == pytest.approx([0.2, 0.7, 0.2, 0.7], abs=0.01)
+        assert page.locator("#epsnumber").input_value() == eps
+        assert page.evaluate("scrollY") == scrolled
+        page.wait_for_function("location.search.includes('view=')")
+        fingers.move([(0.4, 0.5), (0.6, 0.5)], [(0.2, 0.3), (0.4, 0.3)])  # both move: what is seen moves with them
+        assert view(page) == pytest.approx([0.3, 0.8, 0.3, 0.8], abs=0.01)
+        fingers.move([(0.1, 0.5), (0.9, 0.5)], [(0.48, 0.5), (0.52, 0.5)])
+        assert view(page) == [0, 1, 0, 1]
+
+
+def test_one_finger_moves_what_is_zoomed(browser: Browser, site: str) -> None:
+    with on_phone(browser, site) as watched:
+        page = watched.open(f"{PAGE}?view=0..0.15,0.25..0.75", ready="#board")
+        before = view(page)
+        Fingers(page).move([(0.7, 0.3)], [(0.5, 0.5)])
+        step = 0.2 * (before[1] - before[0])
+        assert view(page) == pytest.approx([before[0] + step, before[1] + step, 0.15, 0.65], abs=0.02)
+
+
+def test_one_finger_along_the_curves_moves_eps_and_one_down_scrolls_the_page(browser: Browser, site: str) -> None:
+    with on_phone(browser, site) as watched:
+        page = watched.open(PAGE, ready="#board")
+        fingers = Fingers(page)
+        fingers.move([(0.3, 0.5)], [(0.7, 0.52)])
+        end = float(page.locator("#epsnumber").get_attribute("max") or 0)
+        assert float(page.locator("#epsnumber").input_value()) == pytest.approx(0.7 * end, rel=0.02)
+        scrolled, eps = page.evaluate("scrollY"), page.locator("#epsnumber").input_value()
+        fingers.move([(0.2, 0.8)], [(0.21, 0.1)])
+        assert page.evaluate("scrollY") > scrolled + 50
+        assert page.locator("#epsnumber").input_value() == eps
 
 
 # The legend

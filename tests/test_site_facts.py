@@ -30,7 +30,7 @@ from db.migrate import upgrade
 from db.queries import Board
 from db.schema import Array, Chunk, Evaluation
 from db.session import Database
-from sitegen import words
+from sitegen import changes, words
 from sitegen.axes import Axis, axes, nice
 from sitegen.board_view import BoardView, board_threats, board_view
 from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
@@ -49,7 +49,7 @@ from sitegen.ranking import lead_ranges
 from sitegen.records import RowRecord, load, save
 from sitegen.row_record import record_of
 from sitegen.rows import unbuilt_row
-from sitegen.scripts_data import falls, words16
+from sitegen.scripts_data import ESCAPE, falls, words16
 from sitegen.sheets import COLUMNS, dataset_sheets
 from sitegen.threats import UNION
 from sitegen.words import paper_link
@@ -262,6 +262,24 @@ def test_the_sentence_says_of_nobody_that_he_is_clearly_best_where_the_strip_is_
         assert ("sampling error" in told.open) == any(not lead.clear for lead in leads(view, threat))
 
 
+def test_where_the_reference_budget_decides_nothing_the_sentence_says_who_is_ahead_and_of_how_many(
+    populated: tuple[Database, Board],
+) -> None:
+    view = view_of(populated)
+    told = 0
+    for threat, ranking in view.rankings.items():
+        reference = int(np.searchsorted(ranking.axis.ranked, ranking.axis.published[0]))
+        possible = int((ranking.table.low[:, reference] == 1).sum())
+        counts = ranking.counts[:, ranking.axis.at_published[0]]
+        level = int((counts == counts.max()).sum())
+        assert ranking.leader is not None
+        said = f"{ranking.leader.title} is ahead, but any of {possible} models may be the best"
+        assert (said in sentence(view, threat).open) == (possible > 1 and level == 1)
+        assert (f"{level} models are level at the top" in sentence(view, threat).open) == (possible > 1 and level > 1)
+        told += possible > 1
+    assert told
+
+
 @given(arrays(np.int64, (6, 80), elements=st.integers(0, 50)))
 def test_letters_stand_on_their_curves_and_never_over_each_other(drawn: NDArray[np.int64]) -> None:
     counts = np.sort(drawn, axis=1)[:, ::-1]
@@ -337,19 +355,22 @@ def test_a_paired_difference_is_that_of_the_robust_accuracies(values: list[float
 # Data of scripts
 
 
-@given(st.lists(st.integers(0, 70_000), min_size=1, max_size=50))
+@given(st.lists(st.integers(0, 70_000) | st.integers(0, 9), min_size=1, max_size=50))
 def test_falling_counts_survive_their_encoding(values: list[int]) -> None:
     falling = np.array(sorted(values, reverse=True))
-    read: list[int] = []
-    value = shift = 0
-    for byte in base64.b64decode(falls(falling)):
-        value |= (byte & 127) << shift
-        if byte & 128:
-            shift += 7
-            continue
-        read.append(value if not read else read[-1] - value)
-        value = shift = 0
+    k, *rest = base64.b64decode(falls(falling))
+    size = next(j for j, byte in enumerate(rest) if byte < 128) + 1
+    read = [sum((byte & 127) << 7 * j for j, byte in enumerate(rest[:size]))]
+    bits = "".join(f"{byte:08b}" for byte in rest[size:])
+    while len(read) < len(falling):
+        quotient = len(bits) - len(bits.lstrip("1"))
+        width = 32 if quotient >= ESCAPE else k
+        start = min(quotient + 1, ESCAPE)
+        number = int(bits[start : start + width] or "0", 2)
+        read.append(read[-1] - (number if quotient >= ESCAPE else (quotient << k) + number))
+        bits = bits[start + width :]
     assert read == falling.tolist()
+    assert len(bits) < 8
     small = falling % 65_536
     assert np.array_equal(np.frombuffer(base64.b64decode(words16(small)), dtype="<u2"), small)
 
@@ -450,6 +471,20 @@ def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) ->
     entries = page.bibtex.split("@misc{")[1:]
     assert [entry.partition(",")[0].rpartition("-")[2] for entry in entries] == ["paper", "model", "evaluation"]
     assert ["author" in entry for entry in entries] == [False, True, True]  # who made it need not have written it up
+    assert "year = {2000}" in entries[0]  # of the number 0000.00000, whenever the model was made
+
+
+@pytest.mark.parametrize(
+    ("paper", "year"),
+    [
+        ("https://arxiv.org/abs/1706.06083", "2017"),
+        ("Ada Example 2020, arXiv:2001.00001", "2020"),
+        ("https://openreview.net/forum?id=1706.06083", ""),
+        ("", ""),
+    ],
+)
+def test_a_papers_year_is_read_from_its_number(paper: str, year: str) -> None:
+    assert words.arxiv_year(paper) == year
 
 
 # Words
@@ -525,3 +560,28 @@ def test_the_front_holds_exactly_whom_nobody_beats(drawn: list[tuple[int, int]])
         return any((a >= x and b >= y) and (a, b) != (x, y) for a, b in drawn)
 
     assert set(pareto(drawn)) == {point for point in drawn if not beaten(*point)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.29, 0.28, "from 0.29 to 0.28"),
+        (np.inf, 0.28, "from ∞ to 0.28"),
+        (0.067001, 0.066999, "from 0.067 by 0.003 %"),
+    ],
+)
+def test_a_fall_too_small_for_the_digits_shown_is_told_as_a_share(before, after, said):
+    assert changes._fall(before, after) == said
+
+
+def test_unstated_budgets_of_a_count_are_whole():
+    found = axes({"eps": {}}, ["l0", "l2"], {"l0": 7.0, "l2": 7.0})
+    assert found["l0"].published == (1.0, 2.0, 3.0)
+    assert found["l2"].published == (0.625, 1.25, 2.5)
+
+
+def test_the_largest_distance_is_of_attacks_under_that_threat(made_board):
+    with Database(made_board.database_url).read() as session:
+        found = {norm: queries.largest_distance(session, 1, norm) for norm in ("linf", "l2", "l1")}
+    assert 0 < found["linf"] < found["l2"]
+    assert found["l1"] == 0, "examples have distances there too, but nobody attacked"

@@ -241,6 +241,47 @@ def test_the_pages_have_field_and_records_without_scripts(browser: Browser, site
     assert seen[0][1]
 
 
+def marks(page: Page, chart: str) -> dict[str, object]:
+    """What a chart of the field shows: dots, letters, the corners of its front, ticks, and what its axis is."""
+    home = page.locator(chart)
+    dots = home.locator("path.dot").evaluate_all("all => all.map((p) => p.getAttribute('d')).join('')")
+    corners, x, y = [], 0, 0
+    front = home.locator("path.front").get_attribute("d") or ""
+    for kind, *numbers in re.findall(r"([MHVhv])(-?\d+)(?: (-?\d+))?", front):
+        a, b = int(numbers[0]), int(numbers[1] or 0)
+        x = {"M": a, "H": a, "h": x + a}.get(kind, x)
+        y = {"M": b, "V": a, "v": y + a}.get(kind, y)
+        corners.append((x, y))
+    return {
+        "dots": sorted(re.findall(r"M\d+ \d+", dots)),
+        "front": sorted(corners),
+        "ticks": home.locator(".xt").evaluate_all(
+            "all => all.map((t) => [t.textContent, Math.round(10 * parseFloat(t.style.left))])"
+        ),
+        "letters": home.locator(".badge").evaluate_all(
+            "all => all.map((b) => [b.dataset.k, ...[b.style.left, b.style.top].map((v) => Math.round(parseFloat(v)))])"
+        ),
+        "axis": home.locator(".xlabel").inner_text(),
+    }
+
+
+def test_every_axis_of_the_field_is_there_without_scripts_as_scripts_draw_it(browser: Browser, site: str) -> None:
+    page_of = {"linf": PAGE, "union": PAGE.replace("index", "union")}
+    with opened(browser, site) as scripted, opened(browser, site, java_script_enabled=False) as plain:
+        for threat, path in page_of.items():
+            served = plain.open(path)
+            entries = served.locator("details.against")
+            assert entries.locator("summary").all_inner_texts() == ["Against cost of the evaluation", "Against year"]
+            for k, name in enumerate(("passes", "year")):
+                entries.nth(k).locator("summary").click()
+                page = scripted.open(f"{PAGE}?against={name}&norm={threat}", ready="#board")
+                assert marks(page, "#field") == marks(served, f"details.against:nth-of-type({k + 1})")
+                lacking = page.locator("#fieldlacking")
+                said = " ".join(entries.nth(k).locator("p").all_inner_texts())
+                assert page.locator("#fieldtitle").inner_text() in said
+                assert not lacking.is_visible() or lacking.inner_text() in said
+
+
 def test_filters_narrow_field_and_records(browser: Browser, site: str) -> None:
     with opened(browser, site) as watched:
         page = watched.open(f"{PAGE}?year=2022..", ready="#board")

@@ -262,8 +262,12 @@ class Attempt:
         threat = next((output.threat for output in self.subject.outputs if output.kind == "upper"), norm)
         distances = result.arrays.get(f"distance_{threat}")
         eps = self.job.parameters.get("eps") or next(iter(self.subject.dataset.eps.get(norm, ())), None)
-        if eps is not None and distances is not None:
-            self._robust.append(~within(distances, eps))
+        judged = (result.arrays.get(output.array) for output in self.subject.outputs if output.kind == "verdict")
+        robust = next((array for array in judged if array is not None and array.dtype == bool), None)
+        if robust is None and eps is not None and distances is not None:
+            robust = ~within(distances, eps)  # a verdict also knows what others have broken; distances are its own
+        if robust is not None and eps is not None:
+            self._robust.append(robust)
             self._text = f"robust at {eps:g}: {np.concatenate(self._robust).mean():.1%}"
 
 

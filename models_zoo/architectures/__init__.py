@@ -93,7 +93,10 @@ def build(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         raise
     except Exception as error:  # arguments of a stranger's card can break any network anyhow
         given = str(dict(arguments))[:200]
-        raise CardError(f"The architecture {name!r} cannot be built with {given}: {shown(error)}.") from error
+        takes = ", ".join(inspect.signature(module.build).parameters)
+        raise CardError(
+            f"The architecture {name!r} cannot be built with {given}: {shown(error)}. It takes: {takes}."
+        ) from error
     return network
 
 

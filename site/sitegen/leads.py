@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from sitegen import words
 from sitegen.board_view import BoardView
 
@@ -92,8 +94,25 @@ def sentence(view: BoardView, threat: str) -> Sentence:
         told = f"Elsewhere the first rank is within the sampling error of {n} images."
     else:
         told = ""
+    told = " ".join(filter(None, (told, _ahead(view, threat))))
     broken = f"Beyond ε = {words.number(end)} every model is broken." if end < axis.maximum else ""
     return Sentence(clear, " ".join(filter(None, (told, broken))))
+
+
+def _ahead(view: BoardView, threat: str) -> str:
+    """Who is ahead at the reference budget, and of how many that may be chance; empty where the lead there is clear."""
+    ranking, axis = view.rankings[threat], view.axes[threat]
+    if ranking.leader is None:
+        return ""
+    counts = ranking.counts[:, axis.at_published[0]]
+    first = int((ranking.table.low[:, int(np.searchsorted(axis.ranked, axis.published[0]))] == 1).sum())
+    level = int((counts == counts.max()).sum())
+    if first < 2:
+        return ""
+    where = f"At ε = {words.number(axis.published[0])}"
+    if level > 1:
+        return f"{where}, {level} models are level at the top, and any of {max(first, level)} may be the best."
+    return f"{where}, {ranking.leader.title} is ahead, but any of {first} models may be the best."
 
 
 def _place(start: float, stop: float, end: float) -> str:

@@ -74,6 +74,12 @@ def paper_link(paper: str) -> str:
     return f"https://arxiv.org/abs/{found[1]}" if found else ""
 
 
+def arxiv_year(paper: str) -> str:
+    """The year in a paper's number on arXiv (since 2007 it begins with two digits of the year); empty without one."""
+    found = _ARXIV.search(paper) or re.search(r"\barxiv\.org/(?:abs|pdf)/(\d{4}\.\d{4,5})", paper)
+    return f"20{found[1][:2]}" if found else ""
+
+
 def code_link(repository: object) -> str:
     """The address of a model's code, if it is one; empty otherwise."""
     return str(repository) if str(repository or "").startswith("https://") else ""

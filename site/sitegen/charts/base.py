@@ -176,7 +176,7 @@ def path(chart: Chart, x: Floats, y: Floats, *, step: bool, width: float = WIDTH
     """The ``d`` of a curve: whole numbers, relative moves, points that fall on one pixel joined."""
     xs, ys = pixels(chart, x, y, width, height)
     pieces: list[str] = []
-    px = py = 0
+    px = py = run = 0  # run: how far right a step function has gone since it last fell
     pen = False
     for cx, cy in zip(xs.tolist(), ys.tolist(), strict=True):
         if math.isnan(cy):
@@ -184,16 +184,18 @@ def path(chart: Chart, x: Floats, y: Floats, *, step: bool, width: float = WIDTH
             continue
         ix, iy = round(cx), round(cy)
         if not pen:
-            pieces.append(f"M{ix} {iy}")
-            pen = True
+            pieces.append(f"h{run}M{ix} {iy}" if run else f"M{ix} {iy}")
+            pen, run = True, 0
         elif step:
-            if ix != px:
-                pieces.append(f"h{ix - px}")
+            run += ix - px
             if iy != py:
-                pieces.append(f"v{iy - py}")
+                pieces.append(f"h{run}v{iy - py}" if run else f"v{iy - py}")
+                run = 0
         elif ix != px or iy != py:
             pieces.append(f"l{ix - px} {iy - py}")
         px, py = ix, iy
+    if run:
+        pieces.append(f"h{run}")
     return "".join(pieces)
 
 

@@ -9,17 +9,23 @@ from typing import Final
 
 import numpy as np
 
+from sitegen import words
 from sitegen.board_view import BoardView
 from sitegen.charts.badges import spread
 from sitegen.charts.base import Chart, Letter, Line, Point
+from sitegen.charts.board import DRAWN
 from sitegen.rows import BuiltRow
 
 SHARES: Final = tuple((k / 4, f"{25 * k} %" if k else "0") for k in range(5))
+TICKS: Final = 8
+"""Years that are labelled at most."""
+NAMED: Final = 4
+"""Models without a value that are named."""
 
 
 @dataclass(frozen=True)
 class Against:
-    """What robust accuracy may be set against, where scripts draw the chart.
+    """What robust accuracy may be set against besides the accuracy at ε = 0.
 
     Attributes:
         id: Its name in the data of scripts.
@@ -123,11 +129,86 @@ def field_chart(view: BoardView, threat: str) -> Chart:
     )
 
 
+def against_charts(view: BoardView, threat: str) -> list[tuple[Against, Chart, str]]:
+    """For readers without scripts: what robust accuracy is set against, the chart, and which models have no value.
+
+    Scripts draw the same in the place of `field_chart` (``board-field.js``), at any ε.
+    """
+    return [(a, _against_chart(view, threat, a), _lacking(view, threat, a)) for a in offered(view)]
+
+
+def _lacking(view: BoardView, threat: str, against: Against) -> str:
+    without = [row.title for row in view.rankings[threat].rows if _value(against, row) is None]
+    return words.lacking(without, against.lacking, NAMED)
+
+
+def _value(against: Against, row: BuiltRow) -> float | None:
+    """A row's place on the axis; None where it has none."""
+    value = against.of(row)
+    if value is None or not against.log:
+        return value
+    return math.log10(value) if value > 0 else None
+
+
+def _against_chart(view: BoardView, threat: str, against: Against) -> Chart:
+    ranking, axis = view.rankings[threat], view.axes[threat]
+    at, n = axis.at_published[0], view.board.n
+    values = {i: value for i in ranking.order if (value := _value(against, ranking.rows[i])) is not None}
+    places = {ranking.rows[i].slug: (value, float(ranking.counts[i, at]) / n) for i, value in values.items()}
+    ends, ticks = _span(against, list(values.values()) or [0.0, 1.0])
+    front = [(-x, y) for x, y in pareto([(-x, y) for x, y in places.values()])]  # less is better on all of these axes
+    xs, ys = [x for x, _ in front], [y for _, y in front]
+    line = Line("", np.array([*xs, ends[1]]), np.array([*ys, *ys[-1:]]), "faint front")
+    own = [slug for slug in view.highlighted if slug in places]
+    letters, leaders = lettered(view, own, [places[slug] for slug in own], *ends)
+    grey = [place for slug, place in places.items() if not view.letter(slug)][:DRAWN]
+    best = [row.title for row in ranking.rows if places.get(row.slug) in front]
+    return Chart(
+        title=f"Robust accuracy at {axis.place(axis.published[0])} against {against.title}",
+        description=f"{len(places)} models; {len(best)} of them no other beats in both: {', '.join(best[:6])}.",
+        x_label=against.label,
+        y_label="robust accuracy",
+        x_range=ends,
+        x_ticks=[x for x, _ in ticks],
+        x_texts=[text for _, text in ticks],
+        y_ticks=SHARES,
+        lines=[*([line] if front else []), *leaders],
+        points=[
+            *([Point("", grey, "s6")] if grey else []),
+            *(Point("", [places[slug]], f"{view.style(slug)} own") for slug in own),
+        ],
+        letters=letters,
+        css="board",
+        legend=False,
+    )
+
+
+def _span(against: Against, values: Sequence[float]) -> tuple[tuple[float, float], list[tuple[float, str]]]:
+    """Where the axis begins and ends, in logarithms if it has them, and its ticks with their labels."""
+    low, high = min(values), max(values)
+    if not against.log:
+        step = max(math.ceil((high - low + 1) / TICKS), 1)
+        return (low - 0.5, high + 0.5), [(year, str(year)) for year in range(int(low), int(high) + 1, step)]
+    margin = max((high - low) * 0.06, 0.05)
+    left, right = low - margin, high + margin
+    marks = [(p, f) for p in range(math.floor(left), math.floor(right) + 1) for f in (1, 2, 5)]
+    close = right - left < 2
+    places = [(p + math.log10(f), f * 10.0**p) for p, f in marks if f == 1 or close]
+    return (left, right), [(x, _count(value)) for x, value in places if left <= x <= right]
+
+
+def _count(value: float) -> str:
+    for size, unit in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= size:
+            return words.number(value / size) + unit
+    return words.number(value)
+
+
 def lettered(
-    view: BoardView, slugs: Sequence[str], places: Sequence[tuple[float, float]], left: float
+    view: BoardView, slugs: Sequence[str], places: Sequence[tuple[float, float]], left: float, right: float = 1.0
 ) -> tuple[list[Letter], list[Line]]:
-    """Letters of points on an axis from ``left`` to 1, apart from each other; a line to each that had to move."""
-    width = 1 - left
+    """Letters of points on an axis, apart from each other; a line to each that had to move."""
+    width = right - left
     spots = spread([((x - left) / width, 1 - y) for x, y in places])
     letters, leaders = [], []
     for slug, (x, y), (across, down) in zip(slugs, places, spots, strict=True):

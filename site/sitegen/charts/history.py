@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -13,13 +12,9 @@ from sitegen import words
 from sitegen.board_view import BoardView
 from sitegen.charts.badges import spread
 from sitegen.charts.base import Chart, Letter, Line, Point
-from sitegen.charts.field import SHARES, year_of
+from sitegen.charts.field import NAMED, SHARES, TICKS, year_of
 from sitegen.records import Share
 from sitegen.rows import BuiltRow
-
-NAMED: Final = 4
-"""Models without a year that are named at most."""
-TICKS: Final = 8
 
 
 @dataclass(frozen=True)

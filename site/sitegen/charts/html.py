@@ -14,15 +14,20 @@ from markupsafe import Markup, escape
 from sitegen.charts.base import HEIGHT, WIDTH, Area, Chart, Line, Point, area_path, badges, path
 
 
-def html(chart: Chart) -> Markup:
-    """The chart for a page: a ``div`` to be put into a ``figure``."""
+def html(chart: Chart, *, scripted: bool = False) -> Markup:
+    """The chart for a page: a ``div`` to be put into a ``figure``.
+
+    Args:
+        chart: The chart.
+        scripted: Whether the page's scripts draw what the backdrop shows, so that it is only loaded without them.
+    """
+    picture = f'<img class="backdrop" src="{escape(chart.backdrop)}" alt="">'
+    behind = f"<noscript>{picture}</noscript>" if scripted else picture
     parts = [
         f'<div class="chart {chart.css}">',
         f'<div class="ylabel">{escape(chart.y_label)}</div>',
         '<div class="plot">',
-        f'<div class="window"><img class="backdrop" src="{escape(chart.backdrop)}" alt=""></div>'
-        if chart.backdrop
-        else "",
+        f'<div class="window">{behind}</div>' if chart.backdrop else "",
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(chart.title)}. {escape(chart.description)}">',
         f'<path class="grid" d="{_grid(chart)}"/>',

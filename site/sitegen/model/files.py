@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 def bibtex(row: Row, *, board: str) -> str:
     """BibTeX entries: of the paper behind the model, if it names one, of the model, and of this evaluation of it.
 
-    A card names who made the model, which need not be who wrote the paper: so the paper's entry has no authors.
+    A card names who made the model and when, which need not be who wrote the paper: so the paper's entry has no
+    authors, and its year is that of its number on arXiv where it has one.
     """
     card, slug = row.model.card, row.model.slug
     paper = str(card.get("paper") or "")
@@ -34,9 +35,11 @@ def bibtex(row: Row, *, board: str) -> str:
     authors = " and ".join(map(str, card.get("authors") or []))
     finished = max((e.finished_at for e in row.done if e.finished_at), default=None)
     source = {"url" if paper.startswith("http") else "title": paper}
+    written = words.arxiv_year(paper)
+    made = year if written or not paper else ""
     entries = {
-        f"{slug}-paper": source | {"howpublished": venue, "year": year} if paper else {},
-        f"{slug}-model": {"title": "{" + row.model.title + "}", "author": authors, "year": "" if paper else year},
+        f"{slug}-paper": source | {"howpublished": venue, "year": written or year} if paper else {},
+        f"{slug}-model": {"title": "{" + row.model.title + "}", "author": authors, "year": made},
         f"{slug}-evaluation": {
             "title": "{Robustness of " + row.model.title + "}",
             "author": "{Curveboard}",

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
 from sitegen import words
 from sitegen.axes import Axis
+from sitegen.board_scripts import citations, lettered_table, models_js, parts, threat_js
 from sitegen.board_view import BoardView
 from sitegen.charts.base import Chart
 from sitegen.charts.board import backdrop, curves_chart, ranks_chart
-from sitegen.charts.field import field_chart, offered
+from sitegen.charts.field import Against, against_charts, field_chart
 from sitegen.charts.history import History, history, history_chart
-from sitegen.charts.html import html
-from sitegen.citations import board_bibtex
 from sitegen.columns import Column, columns
 from sitegen.grid_view import SharedGrid, shared_grids
 from sitegen.leads import Lead, Sentence, leads, sentence
-from sitegen.model.files import bibtex
 from sitegen.pages import Page, Site
 from sitegen.records import Cell, Published
-from sitegen.render import Frame, fragment, render
+from sitegen.render import Frame, render
 from sitegen.rows import BuiltRow
-from sitegen.scripts_data import push, words16
-from sitegen.threats import UNION, symbol
+from sitegen.scripts_data import push
+from sitegen.threats import UNION
 
 PAGE_ROWS: Final = 100
 """Rows of a static page; the rest follow on pages of their own."""
@@ -73,7 +71,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Tab:
-    """A threat in the board's tabs, and who is best at its reference budget."""
+    """A threat in the board's tabs, who is best at its reference budget, and within which ranks."""
 
     threat: str
     symbol: str
@@ -82,6 +80,7 @@ class Tab:
     letter: str
     style: str
     eps: float
+    ranks: str
 
 
 @dataclass(frozen=True)
@@ -105,6 +104,7 @@ class BoardPage:
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
         field: Clean against robust accuracy, likewise.
+        against: The same against everything else that is offered, each with what is said of models that have no value.
         records: Who was the best up to each year, likewise; and its chart.
         grids: Grids that the rows share: each has a page that ranks by it.
     """
@@ -125,6 +125,7 @@ class BoardPage:
     curves: Chart | None
     ranks: Chart | None
     field: Chart | None
+    against: Sequence[tuple[Against, Chart, str]]
     records: tuple[History, Chart] | None
     grids: Sequence[SharedGrid]
 
@@ -163,29 +164,17 @@ def unranked_rows(view: BoardView, shown: Sequence[Column]) -> list[TableRow]:
     ]
 
 
-def lettered_table(view: BoardView, threat: str) -> list[list[str]]:
-    """The charts as a table: robust accuracy and rank of the highlighted models at the ticks and marked budgets."""
-    ranking, axis = view.rankings[threat], view.axes[threat]
-    own = [i for slug in view.highlighted for i, row in enumerate(ranking.rows) if row.slug == slug]
-    table = [["ε", *(f"{view.letter(ranking.rows[i].slug)}: {ranking.rows[i].title}" for i in own)]]
-    for eps in sorted({*axis.ticks, *axis.published}):
-        counts = ranking.counts[:, int(np.searchsorted(axis.grid, eps - 1e-12))]
-        ranks = [str(1 + int((counts > counts[i]).sum())) if counts.any() else "–" for i in own]
-        told = [f"{words.percent(counts[i] / view.board.n)} ({rank})" for i, rank in zip(own, ranks, strict=True)]
-        table.append([f"{eps:g}", *told])
-    return table
-
-
 def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
     """Every page and data file of the board, by path from the site's root."""
     shown = columns(view)
-    files: dict[str, bytes] = {f"{view.folder}/models.js": _models_js(view, shown)}
-    files[f"{view.folder}/cite.js"] = push("cite", _citations(view))
+    files: dict[str, bytes] = {f"{view.folder}/models.js": models_js(view, shown)}
+    files[f"{view.folder}/cite.js"] = push("cite", citations(view))
     if not view.axes:
         rows = unranked_rows(view, shown)
         files[f"{view.folder}/index.html"] = _page(view, "", shown, rows, names=["index.html"], number=0, as_of=as_of)
     for threat in view.axes:
-        files[f"{view.folder}/{threat}.js"] = _threat_js(view, threat, shown)
+        files[f"{view.folder}/{threat}.js"] = threat_js(view, threat, shown)
+        files[f"{view.folder}/{threat}-parts.js"] = push("parts", {"threat": threat, "parts": parts(view, threat)})
         if (picture := backdrop(view, threat)) is not None:
             files[f"{view.folder}/figures/backdrop-{threat}.svg"] = picture
         rows = table_rows(view, threat, shown)
@@ -213,9 +202,20 @@ def _tabs(view: BoardView) -> list[Tab]:
                 letter=view.letter(leader.slug) if leader else "",
                 style=view.style(leader.slug) if leader else "",
                 eps=axis.published[0],
+                ranks=_ranks(view, threat),
             )
         )
     return tabs
+
+
+def _ranks(view: BoardView, threat: str) -> str:
+    """The 95 % interval of the best row's rank at the reference budget."""
+    ranking = view.rankings[threat]
+    if ranking.leader is None:
+        return ""
+    reference, best = int(np.searchsorted(ranking.axis.ranked, ranking.axis.published[0])), ranking.order[0]
+    low, high = int(ranking.table.low[best, reference]), int(ranking.table.high[best, reference])
+    return str(low) if low == high else f"{low}–{high}"
 
 
 def _page(
@@ -259,6 +259,7 @@ def _page(
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
         field=field_chart(view, threat) if drawn else None,
+        against=against_charts(view, threat) if drawn else [],
         records=(_records(view, threat), history_chart(view, threat)) if drawn else None,
         grids=shared_grids(view),
     )
@@ -278,109 +279,6 @@ def _shown_cells(rows: Sequence[TableRow], shown: Sequence[Column], threat: str)
         )
         for row in rows
     ]
-
-
-def _models_js(view: BoardView, shown: Sequence[Column]) -> bytes:
-    """What scripts need to know of each row, whatever the threat."""
-    models = [_model(view, built) for built in view.rows]
-    told = [{"id": c.id, "title": c.title, "help": c.tooltip, "direction": c.direction, "term": c.term} for c in shown]
-    symbols = {threat: "union" if threat == UNION else axis.symbol for threat, axis in view.axes.items()}
-    against = [{k: v for k, v in vars(a).items() if k != "of"} for a in offered(view)]
-    head = {
-        "n": view.board.n,
-        "highlighted": list(view.highlighted),
-        "symbols": symbols,
-        "columns": told,
-        "against": against,
-    }
-    return push("models", {**head, "models": models})
-
-
-def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
-    card, record = built.row.model.card, built.record
-    return {
-        "slug": built.slug,
-        "title": built.title,
-        "letter": view.letter(built.slug),
-        "unharmed": asdict(record.clean) if record.clean else None,
-        "arch": record.architecture,
-        "method": card.get("training_method") or "",
-        "threat": _trained_for(card),
-        "year": card.get("year"),
-        "venue": card.get("venue") or "",
-        "extra": bool(card.get("extra_data")),
-        "size": record.parameters,
-        "flops": record.flops,
-        "latency": record.latency,
-        "seconds": record.seconds,
-        "passes": record.passes,
-        "flags": list(record.flags),
-        "authors": words.listed(map(str, card.get("authors") or [])),
-        "paper": words.paper_link(str(card.get("paper") or "")),
-        "code": words.code_link(card.get("repository")),
-        "verified": record.verified.text if record.verified else "",
-        "reported": words.reported(record.reported, len(built.row.cells)),
-    }
-
-
-def _citations(view: BoardView) -> dict[str, str]:
-    """Of each row, and of the board under the empty name, the BibTeX entries."""
-    about = (
-        f"{view.board.dataset.name}, {view.board.n} images, {view.board.protocol.name} v{view.board.protocol.version}"
-    )
-    return {"": board_bibtex(view), **{built.slug: bibtex(built.row, board=about) for built in view.rows}}
-
-
-def _trained_for(card: Mapping[str, Any]) -> str:
-    norm, eps = card.get("training_norm"), card.get("training_eps")
-    return "" if not norm else f"{symbol(norm)} {eps:g}" if eps else symbol(norm)
-
-
-def _threat_js(view: BoardView, threat: str, shown: Sequence[Column]) -> bytes:
-    """The curves at every position of the slider, the ranks' intervals, and the parts of the page that change."""
-    ranking, axis = view.rankings[threat], view.axes[threat]
-    figures = [built.record.threats[threat] for built in ranking.rows]
-    value = {
-        "threat": threat,
-        "symbol": axis.symbol,
-        "label": axis.label,
-        "grid": [float(f"{eps:.10g}") for eps in axis.grid],
-        "ticks": list(axis.ticks),
-        "published": list(axis.published),
-        "ranked": [float(f"{eps:.10g}") for eps in axis.ranked],
-        "slugs": [built.slug for built in ranking.rows],
-        "counts": [f.falls for f in figures],
-        "low": words16(ranking.table.low),
-        "high": words16(ranking.table.high),
-        "area": [f.area.value for f in figures],
-        "median": [f.median for f in figures],
-        "certified": [[p.certified for p in f.published] for f in figures],
-        "decided": [f.decided for f in figures],
-        "cells": {c.id: [_cell(c.cell(b, threat)) for b in ranking.rows] for c in shown if c.shown_under(threat)},
-        "field": field_chart(view, threat).x_range[0] if ranking.rows else 0,
-        "parts": _parts(view, threat) if ranking.rows else {},
-    }
-    return push("threat", value)
-
-
-def _cell(cell: Cell) -> list[Any]:
-    return [cell.text, cell.small, cell.sort]
-
-
-def _parts(view: BoardView, threat: str) -> dict[str, str]:
-    """What differs between the pages of two threats, as it stands on them."""
-    axis, told = view.axes[threat], sentence(view, threat)
-    return {
-        "curves": str(html(curves_chart(view, threat, figures="figures/"))),
-        "ranks": str(html(ranks_chart(view, threat))),
-        "field": str(html(field_chart(view, threat))),
-        "records": str(html(history_chart(view, threat))),
-        "recordlist": str(fragment("macros.html", "records", _records(view, threat), view)),
-        "strip": str(fragment("macros.html", "strip", leads(view, threat), axis, told, "strip")),
-        "sentence": str(fragment("macros.html", "sentence", told, axis)),
-        "lettered": str(fragment("macros.html", "lettered", lettered_table(view, threat))),
-        "apart": str(fragment("macros.html", "apart_here", view.apart_in(threat), axis)),
-    }
 
 
 def _make(site: Site) -> dict[str, bytes]:

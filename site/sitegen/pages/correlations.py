@@ -27,6 +27,8 @@ Floats = NDArray[np.float64]
 MOST: Final = 60
 """Figures that the matrix shows at most."""
 RESAMPLES: Final = 300
+OWN: Final = ("robust@", "area@")
+"""How the names of the figures begin that are the board's own."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,6 +127,17 @@ class Correlations:
     explained: Sequence[Explained]
     left_out: int
 
+    @property
+    def first(self) -> list[Explained]:
+        """What tells the board's own figures of robustness; of a board that has none, every figure."""
+        return [e for e in self.explained if e.figure.name.startswith(OWN)] or list(self.explained)
+
+    @property
+    def further(self) -> list[Explained]:
+        """What tells the others."""
+        first = {e.figure.name for e in self.first}
+        return [e for e in self.explained if e.figure.name not in first]
+
 
 def _make(site: Site) -> dict[str, bytes]:
     """A page for each board that has enough models and numbers, with its data, and their list."""
@@ -180,7 +193,9 @@ def figures_of(view: BoardView) -> list[Figure]:
         name = symbol(threat)
         if reference is not None:
             told = f"Robust accuracy at ε = {number(reference)} in {name}."
-            found.append(Figure(f"robust@{threat}", f"Robust accuracy, {name}", told, threat, np.array(at)))
+            found.append(
+                Figure(f"robust@{threat}", f"Robust accuracy, {name} {number(reference)}", told, threat, np.array(at))
+            )
         told = f"Area under the robust-accuracy curve in {name}."
         found.append(Figure(f"area@{threat}", f"Area, {name}", told, threat, np.array(areas)))
     for name, output in _scalars(view).items():
@@ -250,7 +265,7 @@ def _explained(
     target = figures[i]
     others = [(j, figure) for j, figure in enumerate(figures) if not figure.threat]
     found = {figure.title: taus[min(i, j), max(i, j)] for j, figure in others}
-    names = list(settings[0]) if settings else []
+    names = [name.replace("_", " ") for name in settings[0]] if settings else []
     lines = [_against(figure, target, taus[min(i, j), max(i, j)], settings) for j, figure in others]
     return Explained(target, _sentence(target, found), names, lines)
 

@@ -85,6 +85,26 @@ class GridPage:
     sheet: SuiteSheet | None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Who is first by a grid, in a sentence, and the page that says more."""
+
+    title: str
+    address: str
+    sentence: str
+
+
+def standings(view: BoardView) -> Sequence[Standing]:
+    """Who is first by each grid of a board that ranks by no attack; nothing for the others, whose curves say it."""
+    grids = [] if view.axes else shared_grids(view)
+    ranked = [grid_ranking(view, grid) for grid in grids]
+    return [
+        Standing(r.grid.title, f"{view.folder}/{r.grid.stem}.html", sentence)
+        for r in ranked
+        if (sentence := _sentence(r, r.sections[0]))
+    ]
+
+
 def _make(site: Site) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for view in site.views:
@@ -219,7 +239,7 @@ def _sentence(ranked: GridRanking, section: Section) -> str:
     ends = _ends_text(second.behind, write)
     told = f"{first[0]} is first, {gap}{f' ({ends})' if ends else ''} ahead of {ranked.rows[second.index].title}"
     if placed[0].last is None:
-        return f"{told}; no answers an image are stored, so that there is no interval."
+        return f"{told}; the answers to the single images are not stored, so there is no interval."
     clear = placed[0].last == 1
     return f"{told}: {'clearly' if clear else 'within the sampling error of the images'}."
 

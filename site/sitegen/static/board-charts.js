@@ -29,11 +29,11 @@ window.CB.boardCharts = (board) => {
   function show(fresh) {
     const { data } = board;
     if (fresh) {
-      for (const name of ["curves", "ranks"]) $(name).innerHTML = data.parts[name];
-      $("strip").outerHTML = data.parts.strip;
-      $("leaders").innerHTML = data.parts.sentence;
-      $("lettered").innerHTML = data.parts.lettered;
-      $("aparthere").innerHTML = data.parts.apart;
+      for (const name of ["curves", "ranks"]) $(name).innerHTML = board.parts[name];
+      $("strip").outerHTML = board.parts.strip;
+      $("leaders").innerHTML = board.parts.sentence;
+      $("lettered").innerHTML = board.parts.lettered;
+      $("aparthere").innerHTML = board.parts.apart;
       for (const part of ["curves", "ranks"]) $(part).closest("figure").querySelector("strong").textContent = `${part === "ranks" ? "Ranks" : "Robustness curves"} in ${data.symbol}`;
     }
     plots = ["curves", "ranks"].map((name) => {
@@ -42,7 +42,11 @@ window.CB.boardCharts = (board) => {
       plot.classList.add("hit");
       return { plot, cursor };
     });
-    const [{ plot }, ranks] = plots;
+    const [{ plot }, ranks] = plots, behindLines = plot.querySelector(".window");
+    if (behindLines) {
+      behindLines.replaceChildren(el("canvas", { class: "backdrop", "aria-hidden": "true" }));
+      new ResizeObserver(paint).observe(behindLines);
+    }
     ranks.plot.addEventListener("pointerdown", (event) => { if (!event.button) grab(ranks.plot, event); });
     plot.addEventListener("pointermove", (event) => { if (event.pointerType === "mouse" && !event.buttons) { tip.point(event); plot.classList.toggle("grip", onLine(event)); } });
     plot.addEventListener("pointerleave", () => { heat(null); tip.tell(null); });
@@ -61,16 +65,19 @@ window.CB.boardCharts = (board) => {
   }
   // On the curves a drag zooms, unless it begins on the line of ε, or is a finger's on the whole chart.
   function handles(event) {
-    if (!onLine(event) && !(event.pointerType === "touch" && zoom.whole())) return false;
-    grab(plots[0].plot, event);
-    return true;
+    return onLine(event) || (event.pointerType === "touch" && zoom.whole()) ? grab(plots[0].plot, event) : null;
   }
+  // ε follows the pointer; a finger's only once it moves or is lifted, since it may be about to scroll the page or to zoom.
+  // Returns what puts ε back.
   function grab(plot, event) {
+    const before = board.state.at, follow = (e) => board.move(at(plot, e)), end = () => { plot.onpointermove = plot.onpointerup = plot.onpointercancel = null; };
+    const undo = () => { end(); board.move(before); board.settle(); };
     plot.setPointerCapture(event.pointerId);
-    const follow = (e) => board.move(at(plot, e));
-    follow(event);
+    if (event.pointerType !== "touch") follow(event);
     plot.onpointermove = follow;
-    plot.onpointerup = plot.onpointercancel = () => { plot.onpointermove = plot.onpointerup = plot.onpointercancel = null; board.settle(); };
+    plot.onpointerup = (e) => { end(); follow(e); board.settle(); };
+    plot.onpointercancel = undo;
+    return undo;
   }
   function heat(slug) {
     if (hot) {
@@ -89,22 +96,36 @@ window.CB.boardCharts = (board) => {
     const found = seen().filter((i) => !board.letterOf(data.slugs[i])).sort((a, b) => data.counts[b * data.g + at] - data.counts[a * data.g + at]);
     return found.slice(0, MOST).map((i) => data.slugs[i]);
   }
-  // Lines that the page holds as a picture only.
-  const pictured = () => { const image = plots[0].plot.querySelector(".backdrop"); return image && !image.hidden ? behind().map(pathOf) : []; };
+  // Curves that are too many for the page: painted, where the page without scripts has a picture.
+  const canvas = () => plots[0].plot.querySelector("canvas.backdrop");
+  const pictured = () => canvas() ? behind().map(pathOf) : [];
+  let painting = 0;
+  function paint() {
+    if (canvas() && !painting) painting = requestAnimationFrame(() => { painting = 0; if (canvas()) stroke(canvas()); });
+  }
+  function stroke(picture) {
+    const { data } = board, [left, right, top, bottom] = zoom.view, scale = devicePixelRatio || 1, end = data.grid[data.g - 1];
+    const w = picture.width = Math.round(picture.clientWidth * scale), h = picture.height = Math.round(picture.clientHeight * scale);
+    const pen = picture.getContext("2d"), x = data.grid.map((v) => (v / end - left) / (right - left) * w);
+    const y = (count) => (1 - count / n - top) / (bottom - top) * h;
+    Object.assign(pen, { strokeStyle: "#8895a1", globalAlpha: 0.5, lineWidth: scale, lineJoin: "round" });
+    for (const slug of behind()) {
+      const counts = row(slug);
+      pen.beginPath();
+      pen.moveTo(x[0], y(counts[0]));
+      for (let k = 1; k < data.g; k++) if (counts[k] !== counts[k - 1]) { pen.lineTo(x[k], y(counts[k - 1])); pen.lineTo(x[k], y(counts[k])); }
+      pen.lineTo(x[data.g - 1], y(counts[data.g - 1]));
+      pen.stroke();
+    }
+  }
 
   // Which lines are seen, and the letters of models that were chosen.
   function refresh() {
     const { data, state } = board, rows = new Set(board.visible.map((i) => data.slugs[i])), left = new Set(seen().map((i) => data.slugs[i]));
-    const curves = plots[0].plot, backdrop = curves.querySelector(".backdrop"), narrowed = rows.size < data.slugs.length;
+    const curves = plots[0].plot, narrowed = rows.size < data.slugs.length;
     heat(null);
     for (const line of curves.querySelectorAll("path[data-added]")) line.remove();
-    if (backdrop) {
-      backdrop.hidden = narrowed || state.hidden.has("*");
-      if (narrowed) {
-        const front = onCurves().querySelector("path.thick");
-        for (const slug of behind()) onCurves().insertBefore(drawn(slug, "faint"), front);
-      }
-    }
+    paint();
     for (const { plot } of plots) {
       for (const part of plot.querySelectorAll("[data-k]")) part.toggleAttribute("hidden", !left.has(part.dataset.k));
       for (const part of plot.querySelectorAll("path[data-k]")) part.style.display = left.has(part.dataset.k) ? "" : "none";
@@ -170,6 +191,7 @@ window.CB.boardCharts = (board) => {
       else Object.assign(part.style, { left: `${100 * zoom.x(parseFloat(left) / 100)}%`, width: `${parseFloat(width) / (view[1] - view[0])}%` });
     }
     map.set(view);
+    paint();
     tip.tell(null);
     letters();
     cursor();

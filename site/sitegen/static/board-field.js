@@ -14,7 +14,7 @@ window.CB.boardField = (board) => {
   const chosen = () => axes.find((axis) => axis.id === board.state.against) ?? CLEAN;
 
   function show(fresh) {
-    if (fresh) { home.innerHTML = board.data.parts.field; touched = false; }
+    if (fresh) { home.innerHTML = board.parts.field; touched = false; }
   }
   const count = (value) => value >= 1e9 ? `${num(value / 1e9)} G` : value >= 1e6 ? `${num(value / 1e6)} M` : value >= 1e3 ? `${num(value / 1e3)} k` : num(value);
   // Where the axis begins and ends (in logarithms, if it has them), and its ticks: [[place, text]].

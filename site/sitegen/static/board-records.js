@@ -9,8 +9,8 @@ window.CB.boardRecords = (board) => {
 
   function show(fresh) {
     if (!fresh) return;
-    $("records").innerHTML = board.data.parts.records;
-    $("recordlist").innerHTML = board.data.parts.recordlist;
+    $("records").innerHTML = board.parts.records;
+    $("recordlist").innerHTML = board.parts.recordlist;
     touched = false;
   }
   // Who raised the record, the oldest first: [{year, i, count}].

@@ -38,7 +38,7 @@ window.CB.boardTable = (board) => {
     found.push(
       ["median", "Median", "The ε at which half of the images are broken.", ...figure((i) => data.median[i] ?? Infinity), "median-distance"],
       ["decided", "Decided %", "How much of the curve is settled between proof and attack.", ...share((i) => data.decided[i]), "decided"],
-      ["unharmed", "At ε = 0", "Images that are classified correctly without any attack.", ...share((i) => of(i).unharmed?.value), "clean-accuracy"],
+      ["unharmed", "At ε = 0", "Images that are classified correctly without any attack.", ...share((i) => of(i).unharmed), "clean-accuracy"],
       ["method", "Training", "", ...text((i) => of(i).method)], ["threat", "Trained for", "", ...text((i) => of(i).threat)],
       ["arch", "Architecture", "", ...text((i) => of(i).arch)], ["year", "Year", "", ...figure4((i) => of(i).year)], ["venue", "Venue", "", ...text((i) => of(i).venue)],
       ["extra", "Extra data", "Whether it was trained on more than the dataset's own images.", ...text((i) => of(i).extra ? "yes" : "no")],
@@ -63,9 +63,17 @@ window.CB.boardTable = (board) => {
     const low = Math.min(data.low[i * r + k], state.ranks[i]), high = Math.max(data.high[i * r + k], state.ranks[i]);
     return low === high ? String(low) : `${low}–${high}`;
   }
+  // Of each model its place among equals: by the area under its curve, then by name.
+  function ties(data) {
+    if (data.ties) return data.ties;
+    const order = data.slugs.map((_, i) => i).sort((a, b) => data.area[b] - data.area[a] || (data.slugs[a] < data.slugs[b] ? -1 : 1));
+    data.ties = new Int32Array(data.m);
+    order.forEach((i, k) => { data.ties[i] = k; });
+    return data.ties;
+  }
   function sorted(found) {
     const { data, state } = board;
-    const tie = (a, b) => state.ranks[a] - state.ranks[b] || data.area[b] - data.area[a] || (data.slugs[a] < data.slugs[b] ? -1 : 1);
+    const { ranks } = state, place = ties(data), tie = (a, b) => ranks[a] - ranks[b] || place[a] - place[b];
     const sign = state.down ? -1 : 1;
     if (state.sort === "rank") return found.sort((a, b) => sign * tie(a, b));
     const key = state.sort === "model" ? (i) => of(i).title.toLowerCase() : columns().find(([id]) => id === state.sort)?.[3];
@@ -81,7 +89,8 @@ window.CB.boardTable = (board) => {
     const head = el("tr"), { state } = board;
     const add = (id, title, help, term) => {
       const th = el("th", { scope: "col", "data-id": id, title: help || null, class: id === "model" ? "name" : null });
-      const button = el("button", { type: "button" }, title);
+      const unit = declared.find((c) => c.id === id)?.unit;
+      const button = el("button", { type: "button" }, title, ...(unit && unit !== "distance" ? [" ", el("small", {}, unit)] : []));
       button.addEventListener("click", () => {
         const first = !["rank", "model", ...TEXTS].includes(id) && declared.find((c) => c.id === id)?.direction !== "lower";
         state.down = state.sort === id ? !state.down : first;
@@ -168,8 +177,14 @@ window.CB.boardTable = (board) => {
     }
   }
   function fillAll() { for (let k = 0; k < rows.length; k++) fill(slots[k], rows[k]); }
-  // Show these models (places in the data); returns the number of pages.
-  function update(visible, moving) {
+  // While ε moves: the first and the last row that are in view, or null where all are to be filled.
+  function seen(moving) {
+    if (!moving || rows.length <= 40) return null;
+    const box = table.tBodies[0].getBoundingClientRect(), height = box.height / rows.length || 40;
+    return [Math.max(Math.floor(-box.top / height) - 4, 0), Math.ceil((innerHeight - box.top) / height) + 4];
+  }
+  // Show these models (places in the data); returns the number of pages. part: as `seen` says; the others follow when ε rests.
+  function update(visible, part) {
     const { state } = board, body = table.tBodies[0];
     const all = sorted(visible.slice()), pages = Math.max(Math.ceil(all.length / board.PAGE), 1);
     state.page = Math.min(state.page, pages);
@@ -179,13 +194,12 @@ window.CB.boardTable = (board) => {
     while (slots.length > rows.length) slots.pop().tr.remove();
     if (!rows.length) body.append(el("tr", { class: "empty" }, el("td", { colspan: String(table.tHead.rows[0].cells.length) }, "No model fits the search and the filter.")));
     clearTimeout(late);
-    if (moving && rows.length > 40) {
-      const box = body.getBoundingClientRect(), height = box.height / rows.length || 40;
-      const first = Math.max(Math.floor(-box.top / height) - 4, 0), last = Math.ceil((innerHeight - box.top) / height) + 4;
-      for (let k = first; k < Math.min(last, rows.length); k++) fill(slots[k], rows[k]);
+    if (part) {
+      for (let k = part[0]; k < Math.min(part[1], rows.length); k++) fill(slots[k], rows[k]);
       late = setTimeout(fillAll, 140);
-    } else fillAll();
-    if (moving) return pages;
+      return pages;
+    }
+    fillAll();
     for (const th of table.tHead.rows[0].cells) {
       if (th.dataset.id === state.sort) th.setAttribute("aria-sort", state.down ? "descending" : "ascending");
       else th.removeAttribute("aria-sort");
@@ -193,5 +207,5 @@ window.CB.boardTable = (board) => {
     return pages;
   }
   const forget = () => { for (const slot of slots) slot.i = -1; };
-  return { build, update, fit, columns, standard, forget, count, of, caption: (value) => set(table.caption, value), top: () => table.scrollIntoView() };
+  return { build, update, seen, fit, columns, standard, forget, count, of, caption: (value) => set(table.caption, value), top: () => table.scrollIntoView() };
 };

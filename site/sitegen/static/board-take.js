@@ -24,7 +24,7 @@ window.CB.boardTake = (board) => {
   function latex() {
     const { data, state } = board, escaped = (text) => text.replace(/[&%$#_{}]/g, "\\$&").replace(/ℓ∞/g, "$\\ell_\\infty$").replace(/ℓ₂/g, "$\\ell_2$").replace(/ℓ₁/g, "$\\ell_1$");
     const heads = ["Model", "Clean", ...marks().map(([eps]) => `${escaped(data.symbol)} ${num(eps)}`)];
-    const rows = meant().map((i) => [escaped(of(data.slugs[i]).title), pct(of(data.slugs[i]).unharmed?.value), ...marks().map(([, at]) => pct(share(i, at)))]);
+    const rows = meant().map((i) => [escaped(of(data.slugs[i]).title), pct(of(data.slugs[i]).unharmed), ...marks().map(([, at]) => pct(share(i, at)))]);
     const lines = rows.map((row) => `${row.join(" & ")} \\\\`);
     return `\\begin{tabular}{l${"r".repeat(heads.length - 1)}}\n\\hline\n${heads.join(" & ")} \\\\\n\\hline\n${lines.join("\n")}\n\\hline\n\\end{tabular}\n`;
   }

@@ -3,13 +3,13 @@
 document.addEventListener("DOMContentLoaded", async () => {
   const home = document.getElementById("board");
   if (!home || !document.getElementById("table") || !CB.allModels()) return;
-  const { n, highlighted, models, symbols } = CB.allModels();
+  const { n, highlighted, models, symbols, basis } = CB.allModels();
   const { el, num } = CB;
   const names = Object.keys(symbols);
   const $ = (id) => document.getElementById(id);
   const MOST = 6, EXTRA = "IJKLMN";
   const index = new Map(models.map((m, i) => [m.slug, i]));
-  const board = { PAGE: 100, state: null, data: null, visible: [], baseline: new Map(), basis: "", update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
+  const board = { PAGE: 100, state: null, data: null, visible: [], baseline: new Map(models.map((m, i) => [m.slug, basis.ranks[i]])), basis: basis.place, update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
   const table = CB.boardTable(board), charts = CB.boardCharts(board);
   CB.boardTake(board);
   const field = CB.boardField(board), records = CB.boardRecords(board);
@@ -23,7 +23,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     ["flags", "Warnings", (m) => m.flags.length ? "with warnings" : "without warnings"],
   ];
   // Filters of a range: "from..to", either end may be open. A row without the value is in no range.
-  const RANGES = [["year", "Year", (m) => m.year], ["size", "Parameters", (m) => m.size], ["unharmed", "At ε = 0, %", (m) => m.unharmed && 100 * m.unharmed.value]];
+  const RANGES = [["year", "Year", (m) => m.year], ["size", "Parameters", (m) => m.size], ["unharmed", "At ε = 0, %", (m) => m.unharmed === null ? null : 100 * m.unharmed]];
   const ends = (text) => text.split("..").map((end) => end === "" || end === undefined ? null : Number(end));
   function within(value, text) {
     const [low = null, high = null] = ends(text);
@@ -71,14 +71,13 @@ document.addEventListener("DOMContentLoaded", async () => {
   }
 
   // ---- ranks: 1 + the models that are strictly better; 0 where every model is broken
+  const better = new Int32Array(n + 2); // of each count: the models that have more
   function ranksAt(d, at) {
-    const order = Array.from({ length: d.m }, (_, i) => i).sort((a, b) => d.counts[b * d.g + at] - d.counts[a * d.g + at]);
+    better.fill(0);
+    for (let i = 0, k = at; i < d.m; i++, k += d.g) better[d.counts[k]]++;
+    for (let count = n, above = 0; count >= 0; count--) { const own = better[count]; better[count] = above; above += own; }
     const ranks = new Int32Array(d.m);
-    if (!d.m || !d.counts[order[0] * d.g + at]) return ranks;
-    order.forEach((i, k) => {
-      const before = order[k - 1];
-      ranks[i] = k && d.counts[before * d.g + at] === d.counts[i * d.g + at] ? ranks[before] : k + 1;
-    });
+    if (better[0] > 0) for (let i = 0, k = at; i < d.m; i++, k += d.g) ranks[i] = 1 + better[d.counts[k]];
     return ranks;
   }
   function letterOf(slug) {
@@ -105,17 +104,24 @@ document.addEventListener("DOMContentLoaded", async () => {
     });
   }
   const set = (node, value) => { if (node.textContent !== value) node.textContent = value; };
+  // While ε moves, only what is in view is drawn; the rest when it rests, or is scrolled to.
+  const inView = new Map([["field", true], ["records", true]]);
+  const watcher = new IntersectionObserver((entries) => {
+    for (const { target, isIntersecting } of entries) inView.set(target.id, isIntersecting);
+    if (state.ranks) for (const { target, isIntersecting } of entries) if (isIntersecting) (target.id === "field" ? field : records).update();
+  }, { rootMargin: "100px" });
   function update({ moving = false } = {}) {
     const { data, visible } = board;
     state.ranks = ranksAt(data, state.at);
-    field.update();
-    records.update(moving);
-    const pages = table.update(visible, moving);
+    const seen = table.seen(moving); // measured before anything is written, so that nothing is laid out twice
+    if (!moving || inView.get("field")) field.update();
+    if (!moving || inView.get("records")) records.update(moving);
+    const pages = table.update(visible, seen);
     if (moving) return;
     const eps = num(data.grid[state.at], 4), total = data.slugs.length;
     const place = state.norm === "union" ? `${eps} × the reference budgets` : `${data.symbol} ≤ ${eps}`;
     table.caption(`At ${place}, in %; small: 95 % intervals; ▲▼: ranks against ${board.basis}. Headings sort.`);
-    set($("shown"), visible.length === total ? `${total} models` : `${visible.length} of ${total} models`);
+    set($("shown"), visible.length === total ? `${total} model${total === 1 ? "" : "s"}` : `${visible.length} of ${total} models`);
     $("filtered").hidden = visible.length === total;
     pager(pages);
   }
@@ -139,7 +145,7 @@ document.addEventListener("DOMContentLoaded", async () => {
     state.at = Math.min(Math.max(at, 0), data.g - 1);
     if (from !== "slider") $("eps").value = String(state.at);
     if (from !== "number") $("epsnumber").value = String(data.grid[state.at]);
-    if (!frame) frame = requestAnimationFrame(() => { frame = 0; charts.cursor(); update({ moving: true }); marks(); });
+    if (!frame) frame = requestAnimationFrame(() => { frame = 0; update({ moving: true }); charts.cursor(); marks(); });
   }
   function settle() { $("eps").setAttribute("aria-valuetext", `ε = ${board.data.grid[state.at]}`); update(); write(); }
   function marks() { for (const button of $("marks").children) button.setAttribute("aria-pressed", String(Number(button.dataset.at) === state.at)); }
@@ -223,6 +229,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   // ---- a threat
   async function show(name, { push = false } = {}) {
     const data = await CB.threat(name), fresh = board.data ? board.data !== data : name !== home.dataset.threat;
+    board.parts = fresh ? await CB.partsOf(name) : null;
     board.data = data;
     state.norm = name;
     state.at = CB.nearest(data.grid, state.eps ?? data.published[0]);
@@ -256,9 +263,6 @@ document.addEventListener("DOMContentLoaded", async () => {
 
   // ---- begin
   read();
-  const reference = await CB.threat(names[0]), referenceRanks = ranksAt(reference, CB.nearest(reference.grid, reference.published[0]));
-  reference.slugs.forEach((slug, i) => board.baseline.set(slug, referenceRanks[i]));
-  board.basis = `${reference.symbol} ${num(reference.published[0])}`;
   for (const node of document.querySelectorAll("main .js")) if (!["pager", "filtered", "readout", "fieldlacking"].includes(node.id)) node.hidden = false;
   for (const pager_ of home.querySelectorAll(".pager:not(.js)")) pager_.hidden = true;
   $("search").value = state.q;
@@ -282,5 +286,6 @@ document.addEventListener("DOMContentLoaded", async () => {
     menu.addEventListener("keydown", (event) => { if (event.key === "Escape") { menu.open = false; menu.querySelector("summary").focus(); } });
   }
   addEventListener("pointerdown", (event) => { for (const menu of home.querySelectorAll(".tools details[open]")) if (!menu.contains(event.target)) menu.open = false; });
+  for (const id of inView.keys()) watcher.observe($(id));
   home.dataset.ready = "";
 });

@@ -1,4 +1,4 @@
-// Zoom and pan of a chart of curves: drag, wheel, keys and buttons. A view is [left, right, top, bottom] in shares of the
+// Zoom and pan of a chart of curves: drag, wheel, keys, buttons, two fingers. A view is [left, right, top, bottom] in shares of the
 // whole plot; the SVG shows it by its viewBox, so that no line is drawn anew, and ticks and grid follow in round steps.
 "use strict";
 window.CB.zoom = (() => {
@@ -20,13 +20,14 @@ window.CB.zoom = (() => {
     return [left, left + width].map((v) => Number(v.toFixed(9)));
   }
 
-  // plot: a chart's .plot. end: where its x axis ends. follows: without controls of its own. handles(event): whether
-  // somebody else takes the drag. click(event): a drag that did not move. changed(view): after each change.
-  return (plot, { end, follows = false, handles = () => false, click = () => {}, changed = () => {} }) => {
+  // plot: a chart's .plot. end: where its x axis ends. follows: without controls of its own. handles(event): where somebody
+  // else takes the drag, what undoes it. click(event): a drag that did not move. changed(view): after each change.
+  return (plot, { end, follows = false, handles = () => null, click = () => {}, changed = () => {} }) => {
     const { el, W, H } = CB;
-    const picture = plot.querySelector("svg"), image = plot.querySelector(".backdrop"), grid = picture.querySelector(".grid");
+    const picture = plot.querySelector("svg"), grid = picture.querySelector(".grid");
     const served = { x: [...plot.querySelectorAll(".xt")], y: [...plot.querySelectorAll(".yt")], grid: grid.getAttribute("d") };
-    let view = ALL, reset = null;
+    const fingers = new Map(); // of each that touches the plot, its last event
+    let view = ALL, reset = null, undo = null;
     const whole = () => view.every((v, k) => v === ALL[k]);
     const x = (share) => (share - view[0]) / (view[1] - view[0]), y = (share) => (share - view[2]) / (view[3] - view[2]);
     const within = (px, py) => px >= -1e-9 && px <= 1 + 1e-9 && py >= -1e-9 && py <= 1 + 1e-9;
@@ -55,13 +56,10 @@ window.CB.zoom = (() => {
       const [left, right, top, bottom] = view;
       picture.setAttribute("viewBox", [left * W, top * H, (right - left) * W, (bottom - top) * H].join(" "));
       picture.style.overflow = whole() ? "" : "hidden";
-      if (image) {
-        const [w, h] = [1 / (right - left), 1 / (bottom - top)];
-        Object.assign(image.style, { width: `${100 * w}%`, height: `${100 * h}%`, left: `${-100 * left * w}%`, top: `${-100 * top * h}%` });
-      }
       axes();
       if (reset) reset.hidden = whole();
       plot.classList.toggle("zoomed", !whole());
+      plot.classList.toggle("tall", bottom - top < 1); // only then a finger that moves up or down moves the chart, not the page
       changed(view);
     }
     const by = (factor, cx, cy) => set([cx - (cx - view[0]) * factor, cx + (view[1] - cx) * factor, cy - (cy - view[2]) * factor, cy + (view[3] - cy) * factor]);
@@ -69,7 +67,9 @@ window.CB.zoom = (() => {
     const middle = () => [(view[0] + view[1]) / 2, (view[2] + view[3]) / 2];
 
     function drag(event) {
-      if (event.button || handles(event) || (event.pointerType === "touch" && whole())) return;
+      if (event.button) return;
+      undo = handles(event);
+      if (undo || (event.pointerType === "touch" && whole())) return;
       const box = plot.getBoundingClientRect(), begun = view, panning = !whole() && !event.shiftKey;
       let band = null, last = event;
       const moved = () => Math.hypot(last.clientX - event.clientX, last.clientY - event.clientY) >= CLICK;
@@ -91,7 +91,7 @@ window.CB.zoom = (() => {
         band.style.cssText = `left:${left}px;top:${top}px;width:${right - left}px;height:${bottom - top}px`;
       };
       const finish = () => { plot.onpointermove = plot.onpointerup = plot.onpointercancel = null; band?.remove(); };
-      plot.onpointercancel = finish;
+      plot.onpointercancel = undo = finish;
       plot.onpointerup = (e) => {
         last = e;
         finish();
@@ -100,6 +100,33 @@ window.CB.zoom = (() => {
         const [left, right, top, bottom] = rectangle(), wide = (view[1] - view[0]) / box.width, high = (view[3] - view[2]) / box.height;
         set([view[0] + left * wide, view[0] + right * wide, view[2] + top * high, view[2] + bottom * high]);
       };
+    }
+    // Two fingers zoom by how far they part, and move what is between them.
+    function pinch() {
+      const box = plot.getBoundingClientRect(), begun = view, ids = [...fingers.keys()];
+      const measured = () => {
+        const [a, b] = ids.map((id) => fingers.get(id));
+        return { at: [((a.clientX + b.clientX) / 2 - box.left) / box.width, ((a.clientY + b.clientY) / 2 - box.top) / box.height], gap: Math.max(Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY), 1) };
+      };
+      const start = measured();
+      plot.onpointermove = (event) => {
+        if (!fingers.has(event.pointerId)) return;
+        fingers.set(event.pointerId, event);
+        const now = measured();
+        set([0, 1].flatMap((k) => {
+          const low = begun[2 * k], width = begun[2 * k + 1] - low, next = Math.min(Math.max(width * start.gap / now.gap, 1 / MOST), 1);
+          const left = low + start.at[k] * width - now.at[k] * next;
+          return [left, left + next];
+        }));
+      };
+      plot.onpointerup = plot.onpointercancel = () => { plot.onpointermove = plot.onpointerup = plot.onpointercancel = null; };
+    }
+    function down(event) {
+      if (event.pointerType !== "touch") { drag(event); return; }
+      fingers.set(event.pointerId, event);
+      plot.setPointerCapture(event.pointerId);
+      if (fingers.size === 1) drag(event);
+      else if (fingers.size === 2) { undo?.(); undo = null; pinch(); }
     }
     // The wheel scrolls the page unless it is meant for the chart: with Ctrl or ⌘ (a pinch on a touchpad), or where the keyboard
     // has led to the chart.
@@ -129,7 +156,9 @@ window.CB.zoom = (() => {
       plot.setAttribute("role", "group");
       plot.setAttribute("aria-labelledby", id);
       plot.classList.add("zoomable");
-      plot.addEventListener("pointerdown", drag);
+      plot.addEventListener("pointerdown", down);
+      for (const name of ["pointerup", "pointercancel"]) plot.addEventListener(name, (event) => fingers.delete(event.pointerId));
+      for (const name of ["touchstart", "touchmove"]) plot.addEventListener(name, (event) => { if (event.touches.length > 1 && event.cancelable) event.preventDefault(); }, { passive: false });
       plot.addEventListener("wheel", wheel, { passive: false });
       plot.addEventListener("keydown", key);
     }

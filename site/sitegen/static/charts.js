@@ -5,12 +5,13 @@ window.CB = (() => {
   const threats = new Map();
   let models = null, pictures = null, cited = null;
 
-  // Data files push ["models" | "threat" | "bins" | "tiles", value] onto window.curveboard; take what is there.
-  const bins = new Map();
+  // Data files push ["models" | "threat" | "parts" | "bins" | "tiles" | "cite", value] onto window.curveboard; take what is there.
+  const bins = new Map(), parts = new Map();
   function drain() {
     const queue = (window.curveboard ??= []);
     for (const [kind, value] of queue.splice(0)) {
-      if (kind === "models") models = value;
+      if (kind === "models") models = { ...value, models: records(value.models) };
+      else if (kind === "parts") parts.set(value.threat, value.parts);
       else if (kind === "tiles") pictures = value;
       else if (kind === "cite") cited = value;
       else if (kind === "bins") bins.set(value.slug, value);
@@ -31,6 +32,11 @@ window.CB = (() => {
     if (!threats.has(name)) await load(`${name}.js`);
     return threats.get(name);
   }
+  // What differs between the pages of two threats, as the server made it.
+  async function partsOf(name) {
+    if (!parts.has(name)) await load(`${name}-parts.js`);
+    return parts.get(name);
+  }
   async function distances(slug) {
     drain();
     if (!bins.has(slug)) await load(`models/${slug}/bins.js`);
@@ -45,28 +51,40 @@ window.CB = (() => {
 
   const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
   const u16 = (text) => new Uint16Array(bytes(text).buffer);
-  // A falling sequence: its first value, then its falls, seven bits a byte (LEB128).
-  function falls(text, out, at) {
-    let value = 0, shift = 0, current = null;
-    for (const byte of bytes(text)) {
-      value |= (byte & 127) << shift;
-      if (byte & 128) { shift += 7; continue; }
-      current = current === null ? value : current - value;
-      out[at++] = current;
-      value = shift = 0;
+  // A falling sequence as scripts_data.falls writes it: k, the first value, and the falls in a Rice code.
+  const ESCAPE = 24;
+  function falls(text, out, at, length) {
+    const from = bytes(text), k = from[0];
+    let p = 1, value = 0, shift = 0;
+    do { value |= (from[p] & 127) << shift; shift += 7; } while (from[p++] & 128);
+    let bit = 8 * p;
+    const next = () => { const found = (from[bit >> 3] >> (7 - (bit & 7))) & 1; bit++; return found; };
+    const number = (width) => { let found = 0; for (let j = 0; j < width; j++) found = 2 * found + next(); return found; };
+    out[at] = value;
+    for (let j = 1; j < length; j++) {
+      let quotient = 0;
+      while (quotient < ESCAPE && next()) quotient++;
+      value -= quotient < ESCAPE ? quotient * 2 ** k + number(k) : number(32);
+      out[at + j] = value;
     }
   }
   function falling(text, length) {
     const out = new Int32Array(length);
-    falls(text, out, 0);
+    falls(text, out, 0, length);
     return out;
   }
+  // Records by key, as scripts_data.columnar writes them.
+  function records(columns) {
+    const rows = [];
+    for (const [key, { each, of }] of Object.entries(columns)) (each ?? of[1]).forEach((value, i) => { (rows[i] ??= {})[key] = each ? value : of[0][value]; });
+    return rows;
+  }
   function unpack(data) {
-    const g = data.grid.length, m = data.counts.length;
-    const counts = new Int32Array(g * m);
-    data.counts.forEach((text, k) => falls(text, counts, k * g));
-    const place = new Map(data.slugs.map((slug, k) => [slug, k]));
-    return { ...data, counts, low: u16(data.low), high: u16(data.high), g, m, place };
+    const g = data.grid.length, m = data.counts.length, { n, models: all } = models;
+    const counts = new Int32Array(g * m), slugs = data.rows.map((k) => all[k].slug);
+    data.counts.forEach((text, k) => falls(text, counts, k * g, g));
+    const place = new Map(slugs.map((slug, k) => [slug, k])), certified = data.certified.map((row) => row.map((c) => c === null ? null : c / n));
+    return { ...data, slugs, counts, certified, low: u16(data.low), high: u16(data.high), g, m, place };
   }
 
   const pct = (share, digits = 1) => share == null ? "–" : (100 * share).toFixed(digits);
@@ -202,5 +220,5 @@ window.CB = (() => {
     for (let i = 1; i < grid.length; i++) if (Math.abs(grid[i] - value) < Math.abs(grid[best] - value)) best = i;
     return best;
   }
-  return { threat, distances, citations, allModels, tiles, falling, pct, num, lacking, el, svg, path, draw, percentTicks, letterPlaces, spread, nearest, u16, W, H };
+  return { threat, partsOf, distances, citations, allModels, tiles, falling, pct, num, lacking, el, svg, path, draw, percentTicks, letterPlaces, spread, nearest, u16, W, H };
 })();
