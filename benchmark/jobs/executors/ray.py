@@ -68,6 +68,8 @@ class Ray:
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     where = "this machine" if address == "local" else address
+    if address == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else workers give way to whatever else this machine does
     try:
         _knock(address)
         with warnings.catch_warnings():
