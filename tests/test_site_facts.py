@@ -262,6 +262,15 @@ def test_the_sentence_says_of_nobody_that_he_is_clearly_best_where_the_strip_is_
         assert ("sampling error" in told.open) == any(not lead.clear for lead in leads(view, threat))
 
 
+@pytest.mark.parametrize(
+    ("largest", "budgets"), [(0, (1,)), (1, (1,)), (2, (1, 2)), (7, (1, 2, 5)), (30, (6, 12, 25)), (64, (12, 25, 50))]
+)
+def test_budgets_of_counts_are_whole_numbers(largest: float, budgets: tuple[float, ...]) -> None:
+    found = axes({}, ["l0"], {"l0": largest})["l0"]
+    assert found.published == budgets
+    assert found.maximum == pytest.approx(1.5 * budgets[-1], rel=0.01)
+
+
 def test_where_the_reference_budget_decides_nothing_the_sentence_says_who_is_ahead_and_of_how_many(
     populated: tuple[Database, Board],
 ) -> None:

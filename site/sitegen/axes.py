@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmark.curve import Floats
 from benchmark.threat.budget import limit
-from sitegen.threats import UNION, goal_of, norm_of, ordered, symbol
+from sitegen.threats import UNION, counted, goal_of, norm_of, ordered, symbol
 
 _POSITIONS: Final = 400
 _BEYOND: Final = 1.5
@@ -100,7 +100,7 @@ def axes(card: Mapping[str, Any], threats: Sequence[str], largest: Mapping[str, 
     for threat in ordered(threats):
         budgets = published(card, threat)
         stated = bool(budgets)
-        found[threat] = _axis(threat, budgets or _round_budgets(largest.get(threat, 0.0)), {}, stated=stated)
+        found[threat] = _axis(threat, budgets or _round_budgets(threat, largest.get(threat, 0.0)), {}, stated=stated)
     untargeted = {threat: axis.published[0] for threat, axis in found.items() if not goal_of(threat)}
     if len(untargeted) > 1:
         found[UNION] = _axis(UNION, (1.0, 2.0), untargeted)
@@ -116,8 +116,11 @@ def published(card: Mapping[str, Any], threat: str) -> tuple[float, ...]:
     return tuple(sorted({float(eps) for eps in given if 0 < float(eps) < math.inf}))
 
 
-def _round_budgets(largest: float) -> tuple[float, ...]:
-    """A quarter, a half and all of a round value near two thirds of the largest distance."""
+def _round_budgets(threat: str, largest: float) -> tuple[float, ...]:
+    """A quarter, a half and all of a round value near two thirds of the largest distance; of counts, whole numbers."""
+    if counted(threat):
+        most = math.floor(nice(largest)) if largest >= 1 else 1
+        return tuple(sorted({float(max(most // part, 1)) for part in (4, 2, 1)}))
     top = nice(largest / _BEYOND) if largest > 0 else 1.0
     return (top / 4, top / 2, top)
 

@@ -34,6 +34,14 @@ def symbol(threat: str) -> str:
     return f"{written} {goal_of(threat)}".strip()
 
 
+def counted(threat: str) -> bool:
+    """Whether distances are whole numbers, as those of ℓ₀."""
+    try:
+        return get_norm(norm_of(threat)).counts
+    except UnknownNameError:
+        return False
+
+
 def ordered(threats: Iterable[str]) -> list[str]:
     """Threats in the order of the norms' registry, the untargeted one of a norm first; each once."""
     names = norm_names()
