@@ -1,5 +1,7 @@
 """The verdict: robust at one budget, held to exact distances of linear models and to AutoAttack."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,9 @@ from test_attacks import exact_distance, linear_problem
 from torch import nn
 
 from benchmark.counting import CountingModel
+from benchmark.data import get_dataset
 from benchmark.errors import InputError
+from benchmark.jobs.attempt import Attempt
 from benchmark.measures import Inputs, Task
 from benchmark.measures.autoattack import MEASURE as AUTOATTACK
 from benchmark.measures.autoattack import AutoAttackParameters
@@ -101,3 +105,18 @@ def test_a_sample_that_is_broken_is_left_alone():
 def test_parameters_that_cannot_be_are_refused(parameters, message):
     with pytest.raises(InputError, match=message):
         VerdictParameters(**parameters)
+
+
+def test_the_progress_line_counts_what_others_have_broken() -> None:
+    robust = np.array([True, True, False, False, True, False, True, True])
+    outputs = MEASURE.outputs(VerdictParameters("linf", 0.1), get_dataset("digits"))
+    attempt = SimpleNamespace(
+        job=SimpleNamespace(norm="linf", parameters={"norm": "linf", "eps": 0.1}),
+        outputs=outputs,
+        dataset=SimpleNamespace(eps={}),
+        _robust=[],
+        text="",
+    )
+    found = {"robust": robust, "distance_linf": np.full(8, np.inf)}  # nothing was found here; 3 were broken before
+    Attempt._note_robust(attempt, SimpleNamespace(arrays=found))
+    assert attempt.text == "robust at 0.1: 62.5%"
