@@ -35,9 +35,9 @@ demo: $(VENV)/package ## Evaluate the zoo's small models on the embedded digits,
 test: install ## Run all tests
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB)
+cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB), and one round of chaos
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
-	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py tests/test_chaos.py
 
 chaos: install ## Kill and stop things amid runs, by chance, twenty times (needs Ray and PostgreSQL)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray]'

@@ -50,7 +50,6 @@ _TOLD: Final[dict[str, tuple[Callable[[], Any], Callable[[Any], Any]]]] = {
     ),
     "numpy's handling of errors": (np.geterr, lambda before: np.seterr(**before)),
     "the working folder": (Path.cwd, os.chdir),
-    "the environment": (lambda: dict(os.environ), _set_environment),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
 }
 """What is put back and told of: name -> how it is read and set."""
@@ -61,9 +60,11 @@ def kept() -> Iterator[list[str]]:
     """Put the global state back when the block ends, however it ends.
 
     Yields:
-        Filled in when the block ends: what had been changed. Random states and filters of warnings are put back without
-        being told of: many attacks set them, and no result depends on it.
+        Filled in when the block ends: what had been changed. Random states, filters of warnings and new variables of
+        the environment are put back without being told of: many attacks, and libraries at their import, set them, and
+        no result depends on it.
     """
+    environment = dict(os.environ)
     before = {name: read() for name, (read, _) in _TOLD.items()}
     numbers, python, filters = np.random.get_state(), random.getstate(), list(warnings.filters)
     changed: list[str] = []
@@ -74,6 +75,9 @@ def kept() -> Iterator[list[str]]:
             if _differs(read, before[name]):
                 changed.append(name)
                 put(before[name])
+        if any(os.environ.get(name) != value for name, value in environment.items()):
+            changed.append("the environment")
+        _set_environment(environment)
         np.random.set_state(numbers)
         random.setstate(python)
         if list(warnings.filters) != filters:

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
+import numpy as np
 
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
-from db.schema import Evaluation
 from db.session import Database
 from perf import Benchmark, Options
 from perf.tables import table
@@ -25,8 +25,10 @@ MODELS = ("digits-standard", "digits-dropout", "digits-weight-decay", "digits-16
 MEASURE = '''
 """Sleeps for a second a chunk."""
 
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -48,7 +50,10 @@ class Asleep(Measure):
         return [Output("mean", "scalar", "Mean", unit="")]
 
     def run(self, task, parameters):
+        begin = time.time()
         time.sleep(1)
+        with (Path(__file__).parent.parent / f"seen-{os.getpid()}").open("a") as file:
+            file.write(f"{begin} {time.time()}\\n")
         return Result(arrays={"zeros": np.zeros(len(task.x))}, adversarials=task.x)
 
     def summarise(self, inputs, parameters):
@@ -68,12 +73,30 @@ measure = "asleep"
 """
 
 
-def run(executor: str, workers: int, chunks: int) -> tuple[float, float, float]:
-    """Seconds of a job a chunk, throughput as a share of linear, and seconds from the command to the first chunk."""
+@dataclass(frozen=True)
+class Row:
+    """What was seen of a run.
+
+    Attributes:
+        executor: Where it ran.
+        workers: How many chunks at a time.
+        between: Seconds between the end of a chunk's work and the beginning of the same worker's next, in the mean.
+        share: Of the time of all workers from when the last of them had begun until the last chunk, that spent working.
+        start: Seconds from the command to the first chunk.
+    """
+
+    executor: str
+    workers: int
+    between: float
+    share: float
+    start: float
+
+
+def run(executor: str, workers: int, chunks: int) -> Row:
+    """Jobs of so many chunks, with so many workers."""
     with tempfile.TemporaryDirectory() as folder:
         workspace = Workspace.create(Path(folder) / "board")
-        database = Database(workspace.database_url)
-        upgrade(database)
+        upgrade(Database(workspace.database_url))
         (workspace.root / "measures").mkdir()
         (workspace.root / "measures" / "asleep.py").write_text(MEASURE)
         (workspace.protocols / "asleep.toml").write_text(PROTOCOL)
@@ -86,38 +109,39 @@ def run(executor: str, workers: int, chunks: int) -> tuple[float, float, float]:
             capture_output=True,
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
-        with database.read() as session:
-            rows = session.execute(select(Evaluation.started_at, Evaluation.finished_at)).all()
-    spans = [(started.timestamp(), finished.timestamp()) for started, finished in rows]
-    first, last = min(started for started, _ in spans), max(finished for _, finished in spans)
-    each = sum(finished - started for started, finished in spans) / (len(spans) * chunks)
-    return each, len(spans) * chunks / (last - first) / workers, first - begin
+        lists = [np.loadtxt(path, ndmin=2) for path in sorted(workspace.root.glob("seen-*"))]
+    assert sum(map(len, lists)) == len(MODELS) * chunks
+    gaps = np.concatenate([times[1:, 0] - times[:-1, 1] for times in lists])
+    first, last = max(times[0, 0] for times in lists), max(times[-1, 1] for times in lists)
+    work = sum((times[:, 1] - times[:, 0].clip(first)).clip(0).sum() for times in lists)
+    start = min(times[0, 0] for times in lists) - begin
+    return Row(executor, workers, float(gaps.mean()), float(work / (last - first) / workers), float(start))
 
 
 def measure(options: Options, folder: Path) -> dict[str, Any]:
-    """Each executor that is installed, with each number of workers."""
-    chunks, workers = (3, (2,)) if options.quick else (10, (1, 2, 4))
+    """Each executor that is installed, with as many workers as there are cores and with one."""
+    chunks = 3 if options.quick else 10
+    cores = os.cpu_count() or 1
     names = [name for name in ("local", "ray") if name == "local" or find_spec(name)]
-    rows = []
-    for name in names:
-        for count in workers:
-            each, share, start = run(name, count, chunks)
-            rows.append({"executor": name, "workers": count, "each": each, "share": share, "start": start})
-    return {"jobs": len(MODELS), "chunks": chunks, "rows": rows}
+    load = os.getloadavg()[0]
+    rows = [asdict(run(name, count, chunks)) for name in names for count in sorted({1, min(cores, 4)})]
+    return {"jobs": len(MODELS), "chunks": chunks, "load": load, "rows": rows}
 
 
 def report(result: dict[str, Any]) -> str:
     """One table."""
     rows = [
-        [row["executor"], str(row["workers"]), f"{row['each'] - 1:.1%}", f"{row['share']:.0%}", f"{row['start']:.1f} s"]
+        [row["executor"], str(row["workers"]), f"{row['between']:.3f} s", f"{row['share']:.1%}", f"{row['start']:.1f}"]
         for row in result["rows"]
     ]
     text = (
         f"{result['jobs']} jobs of {result['chunks']} chunks that sleep for a second each, so that cores do not "
-        "matter. Beside the work: what a job takes beyond its chunks' seconds (loading, checking, committing). "
-        "Throughput: from the first job's start to the last one's end, as a share of what so many workers could do."
+        f"matter; load when it began: {result['load']:.1f}. Between chunks: from the end of one's sleep to the "
+        "beginning of the same worker's next (checking, storing, handing over, committing, now and then another "
+        "model). Throughput: from when the last worker had begun until the last chunk, as a share of what so many "
+        "workers could do, an idle end included."
     )
-    return text + "\n\n" + table(["executor", "workers", "beside the work", "throughput", "first job after"], rows)
+    return text + "\n\n" + table(["executor", "workers", "between chunks", "throughput", "first chunk after, s"], rows)
 
 
 BENCHMARK = Benchmark(name="executors", title="What the machinery costs beside the work", run=measure, report=report)

@@ -29,7 +29,7 @@ from benchmark.board.job import Job
 from benchmark.board.record import release
 from benchmark.jobs.lease import Again, claim, owned
 from benchmark.jobs.queue import Queue
-from benchmark.jobs.runner import Setting
+from benchmark.jobs.setting import Setting
 from db import schema
 from db.migrate import upgrade
 from db.session import Database

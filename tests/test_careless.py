@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 import warnings
 
 import boards
@@ -88,6 +90,10 @@ def environment(task):
     os.environ.clear()
 
 
+def new_variable(task):
+    os.environ["NOBODYS_VARIABLE"] = "1"
+
+
 def seeds(task):
     torch.manual_seed(1)
     np.random.seed(1)
@@ -103,12 +109,13 @@ def training(task):
 
 
 ENTERED: list[torch.inference_mode] = []
-QUIET = {labels, images, pool, registered_dataset, seeds, warned, training}
+QUIET = {labels, images, pool, registered_dataset, new_variable, seeds, warned, training}
 """What is put back, or was a copy, and needs no telling."""
 REFUSED = {dataset_images, dataset_labels}
 ACTS = [
     labels, images, pool, parameters, dataset_images, dataset_labels, registered_dataset, default_dtype, default_device,
-    gradients_off, inference, deterministic, threads, errors, folder, environment, seeds, warned, training,
+    gradients_off, inference, deterministic, threads, errors, folder, environment, new_variable, seeds,
+    warned, training,
 ]  # fmt: skip
 
 
@@ -124,7 +131,7 @@ def honest(made_board, tmp_path_factory):
 def state() -> dict[str, object]:
     """The global state, without the environment's variables that the programs here set themselves."""
     found = {name: read() for name, (read, _) in global_state._TOLD.items()}
-    return {**found, "the environment": "PATH" in os.environ}
+    return {**found, "the environment": ("PATH" in os.environ, "NOBODYS_VARIABLE" in os.environ)}
 
 
 @pytest.mark.parametrize("act", ACTS, ids=lambda act: act.__name__)
@@ -224,3 +231,20 @@ def test_what_an_error_leaves_behind_is_put_back_too():
     assert torch.get_default_dtype() == torch.float32
     assert model.weight.abs().sum() > 0
     assert own.changed == ["torch's default dtype", "weight"]
+
+
+def test_what_libraries_do_when_first_imported_is_held_against_nobody():
+    """In a fresh process: torch's compiler, which counts operations, sets variables of its own."""
+    code = """
+from benchmark.conformance import check_conformance
+from benchmark.data import get_dataset
+from benchmark.isolation import isolated
+from models_zoo import load_model
+
+x, y = get_dataset("digits").load(20)
+with isolated(load_model("digits-standard"), x, y) as own:
+    check_conformance(own.model, own.x, own.y, classes=10)
+print(own.changed)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

@@ -10,6 +10,7 @@ import torch
 from measured import DIGITS, run, task_of, value
 from torch import nn
 
+from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.data.corruptions import COMMON, corrupt, frost
 from benchmark.data.corruptions.references import ALEXNET, DIGITS_STANDARD, LENET_CLEAN
@@ -326,3 +327,11 @@ def mnist_like():
         get_dataset("mnist"), name="two", size=2, files=(), splits={}, read=lambda: (images, labels),
         digest=manifest_digest(images, labels, levels=255),
     )  # fmt: skip
+
+
+def test_a_plan_states_the_frames_of_all_sequences_a_few_too_many():
+    measure, dataset = get_measure("sequences"), mnist_like()
+    model = CountingModel(Mean(0.5)).eval()
+    measure.run(task_of(model, 2, dataset=dataset), measure.Parameters())
+    stated = measure.work(measure.Parameters(), dataset).forward  # two perturbations have shorter sequences
+    assert 0.8 * stated <= model.forward_passes / 2 <= stated

@@ -55,6 +55,8 @@ MEASURES: list[tuple[str, dict[str, Any]]] = [
     ("clean", {}),
     ("margins", {}),
     ("ood", {}),
+    ("corruptions", {}),
+    ("corruption_strength", {}),
 ]
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from benchmark.jobs.executors.local import devices
-from benchmark.jobs.runner import Setting
+from benchmark.jobs.setting import Setting
 
 
 def setting(**values) -> Setting:

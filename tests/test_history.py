@@ -15,7 +15,7 @@ from benchmark.board.history import record_change, record_rows
 from benchmark.board.record import ChunkResult, add_chunk, finish
 from benchmark.board.withdraw import withdraw_evaluations, withdraw_model
 from benchmark.cli import run
-from benchmark.results import Summary
+from benchmark.results import Output, Summary
 from db.queries import changes
 from db.schema import Cell, Change, Dataset, Evaluation, Model, Protocol, State
 from db.session import Database
@@ -45,7 +45,7 @@ class Bench:
         self.session.flush()
         return row
 
-    def queue(self, model, *, measure="curve", attack="fab", n=4, cell=True, **parameters):
+    def queue(self, model, *, measure="curve", attack="fab", n=4, cell=True, norms=("linf", "l2"), **parameters):
         self.count += 1
         row = Evaluation(
             key=str(self.count),
@@ -61,6 +61,7 @@ class Bench:
             seed=0,
             state=State.QUEUED,
             created_at=NOW,
+            outputs=[upper(norm) for norm in norms] if measure == "curve" else [],
         )
         self.session.add(row)
         self.session.flush()
@@ -94,6 +95,10 @@ class Bench:
         return record_change(self.session, row)
 
 
+def upper(norm):
+    return Output("distance", "upper", "Distance", "", threat=norm, array=f"distance_{norm}").to_json()
+
+
 @pytest.fixture
 def bench(database):
     with database.write() as session:
@@ -122,7 +127,16 @@ def test_a_row_joins_the_changelog_when_it_is_complete(bench):
         {"eps": 0.1, "before": None, "after": {"robust_accuracy": 0.75, "rank": 1}},
         {"eps": 0.2, "before": None, "after": {"robust_accuracy": 0.5, "rank": 1}},
     ]
-    assert board["norms"]["l1"] == []
+    assert set(board["norms"]) == {"linf", "l2"}
+
+
+@pytest.mark.parametrize("norms", [("linf",), ("l2",), ()])
+def test_a_row_has_accuracies_only_in_the_norms_in_which_it_was_attacked(bench, norms):
+    bench.done(bench.queue(bench.model("one"), norms=norms), [0.05, 0.15, 0.3, np.inf])
+    (entry,) = entries(bench.session)
+    (board,) = entry.detail["boards"]
+    assert set(board["norms"]) == set(norms)
+    assert board["rows"] == 1
 
 
 def test_a_cell_that_does_not_apply_completes_a_row_too(bench):

@@ -20,7 +20,7 @@ from benchmark.measures import get_measure
 from benchmark.results import Output
 from db import migrate
 from db.queries import RowStatus, boards
-from db.schema import Evaluation
+from db.schema import Change, Evaluation
 from db.session import Database
 from db.urls import sqlite_file
 from models_zoo import get_entry
@@ -215,7 +215,34 @@ def test_a_row_that_was_called_complete_with_a_part_of_its_protocol_is_not_any_m
     assert row.missing == ("curve norm=l0 attack=* (never planned)",)
 
 
+def test_the_changelog_forgets_accuracies_in_norms_that_nobody_searched(before):
+    point = [{"eps": 0.1, "before": None, "after": {"robust_accuracy": 1.0, "rank": 1}}]
+    norms = dict.fromkeys(("linf", "l2"), point)
+    told = [{"protocol": p, "version": 1, "n": 20, "rows": 1, "norms": norms} for p in ("standard", "bare", "gone")]
+    with before.engine.begin() as connection:
+        connection.execute(
+            text("INSERT INTO protocols VALUES (2, 'bare', 1, 't', :spec, :at)"), {"spec": json.dumps(SPEC), "at": AT}
+        )
+        connection.execute(text("INSERT INTO cells VALUES (100, 2, 1, 1, 20, 2)"))  # of the clean accuracy alone
+        connection.execute(
+            text(
+                "INSERT INTO changes (id, at, kind, model_id, dataset_id, detail) "
+                "VALUES (1, :at, 'model-added', 1, 1, :detail)"
+            ),
+            {"at": AT, "detail": json.dumps({"boards": told})},
+        )
+    migrate.upgrade(before)
+    with before.read() as session:
+        found = session.get_one(Change, 1).detail["boards"]
+    assert {board["protocol"]: set(board["norms"]) for board in found} == {
+        "standard": {"linf", "l2"},
+        "bare": set(),
+        "gone": {"linf", "l2"},  # without cells nothing can be said against it
+    }
+
+
 def test_the_migration_knows_nothing_of_todays_code():
     folder = Path(migrate.__file__).parent / "migrations"
-    texts = [path.read_text() for path in (folder / "versions" / "0002_second_plan.py", folder / "outputs_0002.py")]
+    texts = [path.read_text() for path in (*folder.glob("versions/*.py"), folder / "outputs_0002.py")]
+    assert len(texts) >= 4
     assert not any("benchmark" in line for t in texts for line in t.splitlines() if line.startswith(("import", "from")))

@@ -11,7 +11,7 @@ from sqlalchemy import select, update
 from benchmark.board.record import release
 from benchmark.jobs.lease import Again, Owner, claim, owned
 from benchmark.jobs.queue import LOOK, Queue
-from benchmark.jobs.runner import Setting
+from benchmark.jobs.setting import Setting
 from benchmark.workspace import Workspace
 from db.schema import Evaluation, State
 from db.session import Database

@@ -116,7 +116,7 @@ def test_training_settings_that_vary_make_groups():
     view = view_of(figures, cards)
     (explained,) = correlations._correlations(view, correlations.figures_of(view)).explained
     (line,) = explained.lines
-    assert dict(zip(explained.settings, line.psi, strict=True)) == {"recipe": "1.00", "weight_decay": "−1.00"}
+    assert dict(zip(explained.settings, line.psi, strict=True)) == {"recipe": "1.00", "weight decay": "−1.00"}
     assert line.mean == "0.00"
 
 

@@ -30,7 +30,7 @@ from db.migrate import upgrade
 from db.queries import Board
 from db.schema import Array, Chunk, Evaluation
 from db.session import Database
-from sitegen import words
+from sitegen import changes, words
 from sitegen.axes import Axis, axes, nice
 from sitegen.board_view import BoardView, board_threats, board_view
 from sitegen.charts.badges import APART, HEIGHT, MAP, REACH, WIDTH, letter_places, rank_letter_places
@@ -260,15 +260,6 @@ def test_the_sentence_says_of_nobody_that_he_is_clearly_best_where_the_strip_is_
         told = sentence(view, threat)
         assert {phrase.title for phrase in told.clear} == clear
         assert ("sampling error" in told.open) == any(not lead.clear for lead in leads(view, threat))
-
-
-@pytest.mark.parametrize(
-    ("largest", "budgets"), [(0, (1,)), (1, (1,)), (2, (1, 2)), (7, (1, 2, 5)), (30, (6, 12, 25)), (64, (12, 25, 50))]
-)
-def test_budgets_of_counts_are_whole_numbers(largest: float, budgets: tuple[float, ...]) -> None:
-    found = axes({}, ["l0"], {"l0": largest})["l0"]
-    assert found.published == budgets
-    assert found.maximum == pytest.approx(1.5 * budgets[-1], rel=0.01)
 
 
 def test_where_the_reference_budget_decides_nothing_the_sentence_says_who_is_ahead_and_of_how_many(
@@ -569,3 +560,28 @@ def test_the_front_holds_exactly_whom_nobody_beats(drawn: list[tuple[int, int]])
         return any((a >= x and b >= y) and (a, b) != (x, y) for a, b in drawn)
 
     assert set(pareto(drawn)) == {point for point in drawn if not beaten(*point)}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        (0.29, 0.28, "from 0.29 to 0.28"),
+        (np.inf, 0.28, "from ∞ to 0.28"),
+        (0.067001, 0.066999, "from 0.067 by 0.003 %"),
+    ],
+)
+def test_a_fall_too_small_for_the_digits_shown_is_told_as_a_share(before, after, said):
+    assert changes._fall(before, after) == said
+
+
+def test_unstated_budgets_of_a_count_are_whole():
+    found = axes({"eps": {}}, ["l0", "l2"], {"l0": 7.0, "l2": 7.0})
+    assert found["l0"].published == (1.0, 2.0, 3.0)
+    assert found["l2"].published == (0.625, 1.25, 2.5)
+
+
+def test_the_largest_distance_is_of_attacks_under_that_threat(made_board):
+    with Database(made_board.database_url).read() as session:
+        found = {norm: queries.largest_distance(session, 1, norm) for norm in ("linf", "l2", "l1")}
+    assert 0 < found["linf"] < found["l2"]
+    assert found["l1"] == 0, "examples have distances there too, but nobody attacked"

@@ -18,6 +18,7 @@ from db.session import Database
 from sitegen.grid_against import _worth
 from sitegen.grid_ranks import over, ranking, worst_position
 from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
+from sitegen.panels import grid as panel
 
 LABELS = np.array([0, 1, 2, 3] * 50)
 N = len(LABELS)
@@ -258,5 +259,27 @@ def test_a_board_that_ranks_no_threat_leads_to_its_grid(published, tmp_path):
     assert "This protocol ranks by no attack" in text
     assert 'href="grid-weather-accuracy-in-weather.html"' in (folder / "compare.html").read_text()
     page = (folder / "grid-weather-accuracy-in-weather.html").read_text()
-    assert "no answers an image are stored" in page
+    assert "the answers to the single images are not stored" in page
     assert "Fewer than 3 of these models have curves" in page
+    for listed in ("index.html", "boards/index.html"):
+        cards = (root / "public" / listed).read_text()
+        assert "grid-weather-accuracy-in-weather.html" in cards
+        assert "is first, " in cards
+
+
+# On a model's page -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "apart", "mean"),
+    [
+        ([[0.2, 0.4], [0.6, 0.8]], (), 0.5),
+        ([[0.2, 0.4], [np.nan, 0.8]], (), None),
+        ([[0.2, 0.4], [np.inf, 0.8]], (), None),
+        ([[0.2, 0.4], [np.nan, 0.8]], ("b",), 0.3),
+        ([[0.2, 0.4], [0.6, 0.8]], ("a", "b"), None),
+    ],
+)
+def test_a_mean_is_over_all_cells_that_count_or_there_is_none(values, apart, mean):
+    axes = GridAxis("corruption", ("a", "b"), apart=apart), GridAxis("severity", ("1", "2"))
+    assert panel._mean(np.array(values), axes) == (None if mean is None else pytest.approx(mean))

@@ -1,9 +1,10 @@
 """The changelog: what a finished evaluation changed on the boards, written in the transaction that finishes it.
 
 A row of a board enters the changelog when it first has all its evaluations (``model-added``, or ``new-weights`` of a
-model that was there before), with its robust accuracies and ranks. From then on whatever lowers one of its distances
-makes an entry: which samples, by whom, and what it did to accuracies and ranks. What is withdrawn makes one too
-(`benchmark.board.withdraw`): the row leaves the board until it is complete again, or its accuracies rise.
+model that was there before), with its robust accuracies and ranks in the norms in which it was attacked. From then on
+whatever lowers one of its distances makes an entry: which samples, by whom, and what it did to accuracies and ranks.
+What is withdrawn makes one too (`benchmark.board.withdraw`): the row leaves the board until it is complete again, or
+its accuracies rise.
 """
 
 from __future__ import annotations
@@ -77,7 +78,7 @@ def record_rows(session: Session, *, model_id: int | None = None) -> list[Change
             continue
         kind, older = _how_it_joins(session, field, row_model)
         before = of_newest(session, field.rows)
-        field.rows[row_model] = row_accuracies(session, row_model, dataset_id, board.n)
+        field.rows[row_model] = row_accuracies(session, row_model, dataset_id, board)
         field.been.add(row_model)
         ranked = of_newest(session, field.rows)
         norms = {
@@ -176,7 +177,7 @@ def board_moves(
     For each norm in which a robust accuracy is another than the changelog remembers, and for those of ``told``:
     accuracy and rank before and now, at each published budget.
     """
-    was, now = field.rows[model_id], row_accuracies(session, model_id, dataset_id, board.n)
+    was, now = field.rows[model_id], row_accuracies(session, model_id, dataset_id, board)
     others = {other: row for other, row in of_newest(session, field.rows).items() if other != model_id}
     before, after = {**others, model_id: was}, {**others, model_id: now}
     norms = {

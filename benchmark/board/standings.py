@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 from benchmark.board.ledger import Ledger, ledger
 from benchmark.threat import norm_names
 from benchmark.threat.budget import within
-from db.queries.completeness import SETTLED, missing, unsearched
+from db.queries.completeness import SETTLED, attacked, missing, unsearched
 from db.schema import Cell, Change, Dataset, Evaluation, Model, Protocol, State
 
 Accuracies = dict[str, dict[float, float]]
@@ -85,11 +85,23 @@ def standing(rows: Mapping[int, Accuracies], model_id: int, norm: str, eps: floa
     return {"robust_accuracy": own, "rank": better + 1}
 
 
-def row_accuracies(session: Session, model_id: int, dataset_id: int, n: int) -> Accuracies:
-    """What the ledgers say now of a model, at the dataset's published budgets."""
+def row_accuracies(session: Session, model_id: int, dataset_id: int, board: Board) -> Accuracies:
+    """What the ledgers say now of a board's row, at the dataset's published budgets.
+
+    Only in the norms in which its protocol has attacked all samples: where nobody searched, nothing found says nothing.
+    """
+    query = (
+        select(Evaluation)
+        .join(Cell, Cell.evaluation_id == Evaluation.id)
+        .join(Protocol, Cell.protocol_id == Protocol.id)
+        .where(Cell.model_id == model_id, Cell.dataset_id == dataset_id, Cell.n == board.n)
+        .where(Protocol.name == board.protocol, Protocol.version == board.version)
+    )
+    searched = attacked(session.scalars(query), board.n)
     return {
-        norm: accuracies(ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n), eps)
+        norm: accuracies(ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=board.n), eps)
         for norm, eps in published_eps(session.get_one(Dataset, dataset_id)).items()
+        if norm in searched
     }
 
 

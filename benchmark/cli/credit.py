@@ -47,7 +47,7 @@ def command(*, place: Place, slugs: tuple[str, ...], dataset: str | None, as_jso
         return
     for name, given in credits.items():
         click.echo(f"{name}:")
-        echo_table(list(_rows(given)), empty="No row of this board is complete.")
+        echo_table(list(_rows(given)), empty="No complete row of this board was attacked.")
 
 
 def _refuse_unknown(found: list[Board], slugs: tuple[str, ...], dataset: str | None) -> None:

@@ -34,7 +34,7 @@ LEASE: Final = 120.0
 """Seconds after which an evaluator that gives no sign is taken for dead."""
 
 MOST_ATTEMPTS: Final = 3
-"""Evaluators that may die over an evaluation, one after the other, before it counts as failed."""
+"""Evaluators (or workers, over one chunk) that may die over an evaluation in a row before it counts as failed."""
 
 DEADLY: Final = (
     f"{MOST_ATTEMPTS} evaluators in a row died over it (killed, or out of memory?). Give it more memory or fewer "
@@ -117,8 +117,8 @@ def is_dead(owner: str, locks: Path) -> bool | None:
 
 
 @contextmanager
-def kept_alive(database: Database, evaluation_id: int, owner: str) -> Iterator[None]:
-    """Renew the lease in the background while the block runs."""
+def kept_alive(database: Database, owner: str) -> Iterator[None]:
+    """Renew the leases on all that an evaluator has claimed, in the background while the block runs."""
     done = threading.Event()
 
     def renew() -> None:
@@ -127,7 +127,7 @@ def kept_alive(database: Database, evaluation_id: int, owner: str) -> Iterator[N
                 with database.write() as session:
                     session.execute(
                         update(Evaluation)
-                        .where(Evaluation.id == evaluation_id, Evaluation.owner == owner)
+                        .where(Evaluation.state == State.RUNNING, Evaluation.owner == owner)
                         .values(lease_until=server_time(session) + LEASE)
                     )
             except DatabaseError:
@@ -213,15 +213,6 @@ def claim(database: Database, evaluation_id: int, owner: str, locks: Path, again
     if ours is None:
         raise DeadlyError(DEADLY)
     return ours
-
-
-def give_up_for(database: Database, evaluation_id: int, owner: str) -> None:
-    """End the lease of an evaluator that its driver has seen die, so that nobody waits for it to run out."""
-    database.transact(
-        lambda session: session.execute(
-            update(Evaluation).where(Evaluation.id == evaluation_id, Evaluation.owner == owner).values(lease_until=0.0)
-        )
-    )
 
 
 def _is_abandoned(row: Evaluation, locks: Path, now: float) -> bool:

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session, load_only
 
 from benchmark.board.job import Job
 from benchmark.jobs.lease import is_open
-from benchmark.jobs.runner import Setting
+from benchmark.jobs.setting import Setting
 from db.schema import Evaluation
 from db.session import Database, server_time
 

@@ -1,21 +1,23 @@
-"""What an attempt at a job works with, and how it tells its own faults from those of the database and the disk."""
+"""What a process works with: models, images and the store of evidence, kept loaded from job to job. No database."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 
-from benchmark.board.job import Job
-from benchmark.data import Dataset
-from benchmark.errors import BenchmarkError, EvidenceError, WorkspaceError
+from benchmark.data import Dataset, get_dataset
+from benchmark.errors import EvidenceError, InputError, WorkspaceError
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.lease import LostLeaseError
+from benchmark.jobs.setting import Setting
 from db.errors import DatabaseError
-from db.session import Database
+from models_zoo import get_entry, load_model
 
 
 @dataclass(frozen=True)
@@ -23,10 +25,6 @@ class InfrastructureError(Exception):
     """Not the job's fault: the database or the disk failed, and the run must end."""
 
     reason: BaseException
-
-
-class WaitingError(BenchmarkError):
-    """A reference model lacks what the measure compares with; it may come."""
 
 
 @contextmanager
@@ -40,38 +38,70 @@ def infrastructure() -> Iterator[None]:
         raise InfrastructureError(error) from error
 
 
-class Workbench(Protocol):
-    """What an attempt works with; `benchmark.jobs.runner.Runner` is one."""
+class Workbench:
+    """Models, data and evidence of this process; the last of each stays loaded.
 
-    @property
-    def database(self) -> Database:
-        """The database."""
+    Args:
+        setting: Where they are, and on which device they go.
+        received: A folder of models that come before those of the setting.
 
-    @property
-    def store(self) -> EvidenceStore:
-        """The evidence."""
+    Attributes:
+        store: The evidence.
+        device: Where models run.
+        model: A model by slug and digest.
+        dataset: A dataset by name and digest.
+        pool: Images of a dataset to start from, on the device.
+    """
 
-    @property
-    def model(self) -> Callable[[str, str], nn.Module]:
-        """A model by slug and digest, kept loaded."""
+    def __init__(self, setting: Setting, *, received: Path | None = None) -> None:
+        self.store = EvidenceStore(setting.artifacts)
+        self.device = setting.device
+        self.model = functools.lru_cache(maxsize=1)(self._load_model)
+        self.dataset = functools.lru_cache(maxsize=1)(self._load_dataset)
+        self.pool = functools.lru_cache(maxsize=1)(self._load_pool)
+        self._models, self._received = setting.models, received
+        if setting.threads:
+            torch.set_num_threads(setting.threads)
 
-    def initial(self, slug: str) -> nn.Module | None:
-        """A model as its training began; None if its card states no run."""
+    def folders(self, slug: str) -> list[Path]:
+        """Where a model is looked for, besides the zoo."""
+        if self._received and (self._received / slug).is_dir():
+            return [self._received]
+        return [self._models]
 
     def source(self, slug: str, digest: str, dataset: Dataset) -> nn.Module:
-        """Another model by slug and digest, of the dataset's label space and image shape."""
+        """Another model by slug and digest.
 
-    @property
-    def dataset(self) -> Callable[[str, str], Dataset]:
-        """A dataset by name and digest."""
+        Raises:
+            ZooError: If there is none of that name.
+            InputError: If it has changed, or classifies other images.
+        """
+        named = get_dataset(get_entry(slug, self.folders(slug)).dataset)
+        if named.labels_of != dataset.labels_of or named.shape != dataset.shape:
+            raise InputError(
+                f"The source model {slug!r} is for {named.labels_of} in images of shape {named.shape}, "
+                f"{dataset.name} has {dataset.labels_of} in {dataset.shape}; they must be equal."
+            )
+        return self.model(slug, digest)
 
-    @property
-    def pool(self) -> Callable[[str, str], Tensor]:
-        """Images of a dataset to start from, on the device."""
+    def initial(self, slug: str) -> nn.Module | None:
+        """The model as its training began, rebuilt; None if its card states no training run."""
+        from models_zoo.training.finish import initial_model
 
-    @property
-    def stopping(self) -> Callable[[], bool]:
-        """Whether to stop after the chunk."""
+        return initial_model(get_entry(slug, self.folders(slug)))
 
-    def progress(self, job: Job, done: int, text: str, seconds: float) -> None:
-        """Report that so many samples of a job are done."""
+    def _load_model(self, slug: str, digest: str) -> nn.Module:
+        entry = get_entry(slug, self.folders(slug))
+        if entry.digest != digest:
+            raise InputError(f"The model {slug!r} has changed since the plan was made; run the command again.")
+        return load_model(slug, folders=self.folders(slug), device=self.device)
+
+    def _load_dataset(self, name: str, digest: str) -> Dataset:
+        dataset = get_dataset(name)
+        if dataset.digest != digest:
+            raise InputError(f"The dataset {name!r} has changed since the plan was made; run the command again.")
+        return dataset
+
+    def _load_pool(self, name: str, digest: str) -> Tensor:
+        dataset = self.dataset(name, digest)
+        return dataset.pool(dataset.size).to(self.device)

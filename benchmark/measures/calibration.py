@@ -46,6 +46,7 @@ SCALED: Final = scalar(
     "lower",
 )
 TEMPERATURE: Final = scalar("temperature", "Temperature", "Above 1: overconfident. Fitted on every other image.", "")
+UPPER_ENDS: Final = tuple(f"{(i + 1) / BINS:.2f}" for i in range(BINS))
 RELIABILITY: Final = Output(
     "reliability",
     "grid",
@@ -54,7 +55,7 @@ RELIABILITY: Final = Output(
     unit="share",
     axes=(
         GridAxis("of", ("accuracy", "confidence", "share of images")),
-        GridAxis("confidence up to", tuple(f"{(i + 1) / BINS:.2f}" for i in range(BINS))),
+        GridAxis("confidence up to", UPPER_ENDS, apart=UPPER_ENDS),  # bins are no equals: no mean is over them
     ),
 )
 DIAGRAM: Final = Output(

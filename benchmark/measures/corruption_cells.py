@@ -27,6 +27,9 @@ MISSING: Final = -1
 """The class in a cell that could not be had."""
 
 RESAMPLES: Final = 1000
+OPERATIONS: Final = 300
+"""What corrupting an image takes, in small operations, about."""
+
 _VALUES: Final = 1 << 24
 """Values of images that a model is given at once: 64 MB."""
 

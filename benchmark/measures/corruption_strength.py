@@ -18,6 +18,7 @@ from benchmark.data.corruptions.suite import GeneratedSuite
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.corruption_cells import (
+    OPERATIONS,
     classes,
     grid_suite,
     grid_suite_of,
@@ -27,7 +28,7 @@ from benchmark.measures.corruption_cells import (
     missing_flag,
     standard,
 )
-from benchmark.results import GridAxis, Output, Summary
+from benchmark.results import GridAxis, Output, Summary, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -101,6 +102,13 @@ class CorruptionStrength(Measure[StrengthParameters]):
                    unit="severity", direction="higher"),
         ]  # fmt: skip
         return found
+
+    def work(self, parameters: StrengthParameters, dataset: Dataset) -> Work | None:
+        """Of each corruption: the steps until half of the labels have changed, and the halvings of one step."""
+        kinds = len(grid_suite(parameters.suite, dataset).axes[0].labels)
+        passes = 1 + kinds * (0.7 * parameters.steps + 0.5 * parameters.refine)
+        steps = 1 + kinds * (parameters.steps * 2**parameters.refine)
+        return Work(forward=passes, steps=steps, operations=OPERATIONS)
 
     def run(self, task: Task, parameters: StrengthParameters) -> Result:
         """Try severities from below, and halve the step in which the label changes.

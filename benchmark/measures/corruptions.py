@@ -14,6 +14,7 @@ from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.corruption_cells import (
     MISSING,
+    OPERATIONS,
     Floats,
     Resamples,
     classes,
@@ -30,7 +31,7 @@ from benchmark.measures.corruption_cells import (
     standard,
     worst_score,
 )
-from benchmark.results import Output, Score, Summary, Table
+from benchmark.results import Output, Score, Summary, Table, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -129,6 +130,12 @@ class Corruptions(Measure[CorruptionParameters]):
                 ),
             ]
         return found
+
+    def work(self, parameters: CorruptionParameters, dataset: Dataset) -> Work | None:
+        """A forward pass of each cell and of the clean images."""
+        names, severities = grid_suite(parameters.suite, dataset).axes
+        passes = len(names.labels) * len(severities.labels) + 1
+        return Work(forward=passes, steps=passes, operations=OPERATIONS)
 
     def run(self, task: Task, parameters: CorruptionParameters) -> Result:
         """Classify the chunk's images in every cell.

@@ -15,6 +15,7 @@ from benchmark.data.suites import Sequences
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.corruption_cells import (
+    OPERATIONS,
     Resamples,
     in_parts,
     made_of,
@@ -25,7 +26,7 @@ from benchmark.measures.corruption_cells import (
     scalar,
     worst_score,
 )
-from benchmark.results import Output, Score, Summary
+from benchmark.results import Output, Score, Summary, Work
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -104,6 +105,12 @@ class FlipRates(Measure[SequencesParameters]):
                 scalar("t5d_ratio", f"T5D by {parameters.reference}", f"{by}; not mT5D.", "lower", ""),
             ]
         return found
+
+    def work(self, parameters: SequencesParameters, dataset: Dataset) -> Work | None:
+        """A forward pass of every frame; some perturbations have fewer."""
+        suite = _sequences(parameters.sequences, dataset)
+        passes = len(suite.kinds.labels) * suite.frames
+        return Work(forward=passes, steps=len(suite.kinds.labels), operations=OPERATIONS)
 
     def run(self, task: Task, parameters: SequencesParameters) -> Result:
         """Classify all frames of the chunk's sequences.

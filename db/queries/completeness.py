@@ -11,10 +11,10 @@ from db.schema import State
 ANY: Final = "*"
 """A parameter's value in a protocol that stands for whatever was registered when the row was planned."""
 
-STANDARD: Final = "standard"
-"""A reference's value in a protocol that stands for the one stated for the dataset, or for none."""
+BY_NAME: Final = frozenset({("reference", "standard"), ("against", "stated")})
+"""Parameters with values in a protocol that stand for what is stated for the dataset, or for nothing."""
 
-OF_THE_DATASET: Final = frozenset({"suite", "sequences"})
+OF_THE_DATASET: Final = frozenset({"suite", "sequences", "sources"})
 """Parameters whose `ANY` stands for what fits the dataset: that may be nothing."""
 
 BROUGHT: Final = frozenset({"challenge", "transfer"})
@@ -90,8 +90,7 @@ def wanted(spec: Mapping[str, Any], eps: Mapping[str, Sequence[float]]) -> Itera
 
 def _fits(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return all(
-        value == ANY or (name, value) == ("reference", STANDARD) or parameters.get(name) == value
-        for name, value in asked.items()
+        value == ANY or (name, value) in BY_NAME or parameters.get(name) == value for name, value in asked.items()
     )
 
 

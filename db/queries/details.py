@@ -133,13 +133,23 @@ def _details(session: Session, evaluation_ids: Sequence[int]) -> dict[int, Evalu
     return details
 
 
-def largest_distance(session: Session, dataset_id: int, name: str) -> float:
-    """The largest finite value of the arrays of that name, of all finished evaluations on a dataset; 0 without any."""
+def largest_distance(session: Session, dataset_id: int, threat: str) -> float:
+    """The largest finite distance that an attack under a threat has found on a dataset; 0 without any.
+
+    An example that was found under another threat has a distance under this one too, which says nothing.
+    """
+    declared = select(Evaluation.id, Evaluation.outputs).where(
+        Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE
+    )
+    ids = [
+        number
+        for number, outputs in session.execute(declared)
+        if any(output["kind"] == "upper" and output.get("threat") == threat for output in outputs)
+    ]
     query = (
         select(Array.data)
         .join(Chunk, Array.chunk_id == Chunk.id)
-        .join(Evaluation, Chunk.evaluation_id == Evaluation.id)
-        .where(Evaluation.dataset_id == dataset_id, Evaluation.state == State.DONE, Array.name == name)
+        .where(Chunk.evaluation_id.in_(ids), Array.name == f"distance_{threat}")
     )
     finite = (values[np.isfinite(values)] for values in session.scalars(query))
     return max((float(values.max()) for values in finite if len(values)), default=0.0)

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmark.curve import Floats
 from benchmark.threat.budget import limit
-from sitegen.threats import UNION, counted, goal_of, norm_of, ordered, symbol
+from sitegen.threats import UNION, goal_of, is_count, norm_of, ordered, symbol
 
 _POSITIONS: Final = 400
 _BEYOND: Final = 1.5
@@ -117,12 +117,10 @@ def published(card: Mapping[str, Any], threat: str) -> tuple[float, ...]:
 
 
 def _round_budgets(threat: str, largest: float) -> tuple[float, ...]:
-    """A quarter, a half and all of a round value near two thirds of the largest distance; of counts, whole numbers."""
-    if counted(threat):
-        most = math.floor(nice(largest)) if largest >= 1 else 1
-        return tuple(sorted({float(max(most // part, 1)) for part in (4, 2, 1)}))
+    """A quarter, a half and all of a round value near two thirds of the largest distance; whole where it is a count."""
     top = nice(largest / _BEYOND) if largest > 0 else 1.0
-    return (top / 4, top / 2, top)
+    budgets = (top / 4, top / 2, top)
+    return tuple(sorted({max(1.0, math.ceil(eps)) for eps in budgets})) if is_count(threat) else budgets
 
 
 def _axis(threat: str, published: tuple[float, ...], reference: Mapping[str, float], *, stated: bool = True) -> Axis:

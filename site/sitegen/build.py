@@ -163,7 +163,7 @@ def board_axes(session: Session, board: Board) -> dict[str, Axis]:
     """The axes of a board; those of threats without published budgets follow what the attacks have found."""
     threats = board_threats(board)
     unstated = [threat for threat in threats if not published(board.dataset.card, threat)]
-    largest = {t: queries.largest_distance(session, board.dataset.id, f"distance_{t}") for t in unstated}
+    largest = {t: queries.largest_distance(session, board.dataset.id, t) for t in unstated}
     return axes(board.dataset.card, threats, largest)
 
 

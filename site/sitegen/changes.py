@@ -61,10 +61,12 @@ def story(change: ChangeInfo) -> Story:
     detail = change.detail
     by = str(detail.get("by") or change.measure or "")
     model = change.called or "the board"
+    boards = " and ".join(map(_name, detail.get("boards", ())))
+    where = f"the board of {change.dataset}{f' ({boards})' if boards else ''}"
     titles = {
-        "model-added": f"{model} joined the board",
-        "new-weights": f"{model} has new weights",
-        "model-returned": f"{model} is back on the board",
+        "model-added": f"{model} joined {where}",
+        "new-weights": f"{model} has new weights on {where}",
+        "model-returned": f"{model} is back on {where}",
         "renamed": f"{model} is called {detail.get('to')} from now on",
         "distances-lowered": f"{by} lowered {model}",
         "challenge-accepted": f"{by} was accepted against {model}",
@@ -101,19 +103,30 @@ def _lowered(norm: str, found: Mapping[str, Any]) -> str:
     lowered, first = int(found.get("lowered", 0)), int(found.get("found", 0))
     if not lowered + int(found.get("new", 0)):
         return ""
-    text = f"In {symbol(norm)}, {lowered + int(found.get('new', 0))} samples have a nearer example"
+    nearer = lowered + int(found.get("new", 0))
+    text = f"In {symbol(norm)}, {nearer} {'sample has' if nearer == 1 else 'samples have'} a nearer example"
     if first:
         text += f", {first} of them had none before"
     if largest := found.get("largest"):
-        before, after = number(largest["before"]), number(largest["after"])
-        text += f"; the largest fall is sample {largest['index']}, from {before} to {after}"
+        text += f"; the largest fall is sample {largest['index']}, {_fall(largest['before'], largest['after'])}"
     return text + "."
+
+
+def _fall(before: float, after: float) -> str:
+    """A fall in words; one too small for the digits that are shown, as a share."""
+    if number(before) != number(after):
+        return f"from {number(before)} to {number(after)}"
+    return f"from {number(before)} by {number(100 * (1 - after / before), 2)} %"
+
+
+def _name(board: Mapping[str, Any]) -> str:
+    return f"{board['protocol']} v{board['version']}, {board['n']} samples"
 
 
 def _moves(detail: Mapping[str, Any]) -> list[Move]:
     moves = []
     for board in detail.get("boards", ()):
-        name = f"{board['protocol']} v{board['version']}, {board['n']} samples"
+        name = _name(board)
         for norm, points in board["norms"].items():
             for point in points:
                 before, after = point.get("before") or {}, point.get("after") or {}

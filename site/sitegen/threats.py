@@ -22,6 +22,14 @@ def goal_of(threat: str) -> str:
     return threat.partition("-")[2].replace("-", " ")
 
 
+def is_count(threat: str) -> bool:
+    """Whether distances under a threat are whole numbers of things changed; False for an unknown norm."""
+    try:
+        return get_norm(norm_of(threat)).counts
+    except UnknownNameError:
+        return False
+
+
 def symbol(threat: str) -> str:
     """A threat as the literature writes it: ``ℓ∞``, ``ℓ₂ targeted next``; an unknown one keeps its key."""
     if threat == UNION:
@@ -32,14 +40,6 @@ def symbol(threat: str) -> str:
     except UnknownNameError:
         written = norm
     return f"{written} {goal_of(threat)}".strip()
-
-
-def counted(threat: str) -> bool:
-    """Whether distances are whole numbers, as those of ℓ₀."""
-    try:
-        return get_norm(norm_of(threat)).counts
-    except UnknownNameError:
-        return False
 
 
 def ordered(threats: Iterable[str]) -> list[str]:

@@ -1,8 +1,10 @@
 """Where jobs run, one executor a file, and their registry.
 
 To add an executor, add a file here (or an entry point of the group ``curveboard.executors``) that holds a constant
-``EXECUTOR``: an object with a name, a title and `Executor.run`. Jobs and settings are plain picklable values, and
-`benchmark.jobs.runner.Runner` runs one of them anywhere that reaches the same database and evidence.
+``EXECUTOR``: an object with a name, a title and `Executor.run`. Jobs and settings are plain picklable values.
+`benchmark.jobs.runner.Runner` runs a job anywhere that reaches the same database and evidence;
+`benchmark.jobs.coordinator.Coordinator` here and a `benchmark.jobs.worker.Worker` anywhere that reaches the evidence
+share its chunks.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Protocol, cast
 
 from benchmark.board.job import Job
 from benchmark.evidence.store import EvidenceStore
-from benchmark.jobs.runner import Progress, Report, Setting
+from benchmark.jobs.setting import Progress, Report, Setting
 from benchmark.plugins import discover, look_up
 
 __all__ = ["Executor", "Outcome", "Progress", "Report", "Setting", "executors", "get_executor", "run_jobs"]

@@ -18,7 +18,8 @@ from benchmark.errors import WorkspaceError
 from benchmark.jobs.executors import Jobs
 from benchmark.jobs.lease import Owner
 from benchmark.jobs.queue import Queue
-from benchmark.jobs.runner import Progress, Report, Runner, Setting
+from benchmark.jobs.runner import Runner
+from benchmark.jobs.setting import Progress, Report, Setting
 from benchmark.processes import end_with_parent, interruptible
 from db.session import Database
 

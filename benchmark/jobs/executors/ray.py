@@ -1,100 +1,46 @@
-"""Ray: jobs on the machines of a cluster, or on all cores of this one. Needs ``pip install 'curveboard[ray]'``.
+"""Ray: chunks of jobs on the machines of a cluster, or on this one's cores. Needs ``pip install 'curveboard[ray]'``.
 
-A worker is a Ray actor with a `Runner` of its own, so model and data stay loaded from job to job. Results take the same
-way as on one machine: claimed by lease, committed chunk by chunk. So whatever is killed (a worker, a node, this driver)
-loses at most its chunk; the driver only hands out jobs, and hands out again those of workers that it has seen die.
+A worker is a Ray actor that measures one chunk at a time and keeps model and data loaded. It writes evidence into the
+store and nothing into the database: its results come back to this driver, which has claimed the jobs and commits them
+(`benchmark.jobs.coordinator`). So whatever is killed (a worker, a node, this driver) loses at most its chunk.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import math
 import os
 import socket
-import threading
-import time
-from collections import deque
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from importlib.metadata import version
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from benchmark import plugins
-from benchmark.board.job import Job
-from benchmark.errors import BenchmarkError, WorkspaceError
+from benchmark.errors import WorkspaceError
+from benchmark.jobs.coordinator import Coordinator, Hand, Piece
+from benchmark.jobs.ended import Ended
 from benchmark.jobs.executors import Jobs
-from benchmark.jobs.lease import Owner, give_up_for
-from benchmark.jobs.runner import Progress, Report, Runner, Setting
+from benchmark.jobs.parcel import packed
+from benchmark.jobs.setting import Report, Setting
+from benchmark.jobs.worker import Answer, Home, Lacking, Ready, Trouble, Worker, models_of, versions
+from benchmark.measures import get_measure
 from benchmark.processes import interruptible
-from db.errors import DatabaseError
-from db.session import Database
+from models_zoo import ZooError, get_entry
 
 TICK: Final = 0.5
-"""Seconds between two looks at what the workers have to report."""
+"""Seconds within which an interruption is noticed."""
+
+PATIENCE: Final = 20.0
+"""Seconds within which a cluster must answer."""
 
 START: Final = 3
 """Workers in a row that may die before they are ready; then no more are started."""
 
 _log = logging.getLogger(__name__)
-
-
-class Worker:
-    """What runs in a process of Ray's: one job at a time, while other threads answer the driver."""
-
-    def __init__(self, setting: Setting, plugged: Path | None) -> None:
-        self._setting, self._plugged = setting, plugged
-        self._events: deque[Progress] = deque()
-        self._stop = threading.Event()
-        self._runner: Runner | None = None
-
-    def prepare(self, expected: Mapping[str, str]) -> tuple[str, str, str]:
-        """Host, name as an evaluator, and what keeps this process from working ("" if nothing does)."""
-        host = socket.gethostname()
-        try:
-            found = versions()
-            other = [
-                f"{name} {found[name]} here, {expected[name]} there"
-                for name in expected
-                if found[name] != expected[name]
-            ]
-            if other:
-                return host, "", f"it has other versions than the driver ({'; '.join(other)}); install the same"
-            plugins.use(self._plugged)
-            self._runner = Runner(self._setting, self._note, self._stop.is_set)
-            self._runner.store.require()
-            self._runner.database.require_head()
-            self._owner = Owner(self._setting.locks).__enter__()
-        except (BenchmarkError, DatabaseError, OSError) as error:
-            return host, "", str(error)
-        return host, self._owner.name, ""
-
-    def _note(self, progress: Progress) -> None:
-        self._events.append(progress)
-
-    def work(self, job: Job, evaluation_id: int) -> tuple[str, str]:
-        """Run a job; returns its state as in `Progress`, or ``trouble`` and what this machine lacks."""
-        assert self._runner is not None
-        if self._stop.is_set():
-            return "stopped", ""
-        try:
-            return self._runner.run(job, evaluation_id, self._owner.name), ""
-        except (BenchmarkError, DatabaseError, OSError) as error:
-            return "trouble", str(error)
-
-    def events(self) -> list[Progress]:
-        """What has happened since this was last asked."""
-        return [self._events.popleft() for _ in range(len(self._events))]
-
-    def stop(self) -> None:
-        """Let the running job finish its chunk, and begin no other."""
-        self._stop.set()
-
-
-def versions() -> dict[str, str]:
-    """What must be the same on all machines for the results to be."""
-    return {name: version(name) for name in ("curveboard", "torch", "numpy")}
 
 
 class Ray:
@@ -104,9 +50,9 @@ class Ray:
     title = "Ray: this machine's cores, or a cluster (--on ray://HOST:PORT, or RAY_ADDRESS)"
 
     def run(self, jobs: Jobs, setting: Setting, report: Report) -> Mapping[int, str]:
-        """Run jobs in the workers of a cluster.
+        """Run jobs in the workers of a cluster, each chunk wherever there is room.
 
-        SIGINT lets every running job finish its chunk, then ends the run; a second one ends it at once.
+        SIGINT lets every worker finish its chunk, then ends the run; a second one ends it at once.
 
         Raises:
             WorkspaceError: If Ray is not installed or does not answer, or no machine can work.
@@ -116,15 +62,18 @@ class Ray:
         except ImportError as error:
             raise WorkspaceError(f"Ray is not installed ({error}): pip install 'curveboard[ray]'.") from None
         with _connected(ray, setting.address or os.environ.get("RAY_ADDRESS") or "local"):
-            return _Drive(ray, setting, report, jobs).run()
+            return _Drive(ray, jobs, setting, report).run()
 
 
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     where = "this machine" if address == "local" else address
     try:
-        ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **_quiet(address))
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError, ImportError) as error:
+        _knock(address)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is said below, or is none of the user's business
+            ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **_quiet(address))
+    except (OSError, RuntimeError, ValueError, ImportError) as error:
         raise WorkspaceError(
             f"Ray does not answer at {where}: {str(error).strip() or type(error).__name__}. Is it running there (ray "
             "start --head), of the same version, and can it be reached from here?"
@@ -133,6 +82,13 @@ def _connected(ray: Any, address: str) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Ask at once whether anybody listens: Ray would ask for minutes, and log each time."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
 
 
 def _quiet(address: str) -> dict[str, Any]:
@@ -144,51 +100,43 @@ class _Seat:
     """A worker as the driver sees it."""
 
     actor: Any
-    host: str = ""
-    owner: str = ""
-    work: tuple[Job, int] | None = None
+    hand: Hand | None = None
+    host: str = "a machine of the cluster"
+    piece: Piece | None = None
+    given: set[str] = field(default_factory=set)
+    """Models that were sent to it."""
 
 
 class _Drive:
-    """Hands out jobs until all have ended."""
+    """Hands out chunks to workers until all jobs have ended."""
 
-    def __init__(self, ray: Any, setting: Setting, report: Report, jobs: Jobs) -> None:
-        self.ray, self.setting, self.report = ray, setting, report
-        self.left, self.states = deque(jobs), dict[int, str]()
-        self.stopping = threading.Event()
+    def __init__(self, ray: Any, jobs: Jobs, setting: Setting, report: Report) -> None:
+        self.ray, self.setting = ray, setting
+        self.coordinator = Coordinator(jobs, setting, report)
+        self.home = Home.here()
+        self.parcel = functools.lru_cache(maxsize=16)(self._parcel)
+        self.numbers = [number for _, number in jobs]
+        chunks = sum(math.ceil(job.samples / get_measure(job.measure).chunk) for job, _ in jobs)
+        self.wanted = max(1, min(chunks, setting.workers or self._room()))
         self.seats: dict[Any, _Seat] = {}
         """Reference to the answer that is awaited of a worker -> the worker."""
         self.idle: list[_Seat] = []
-        self.asked: list[Any] = []
-        self.heard = 0.0
-        self.database = Database(setting.database_url)
-        self.wanted = min(len(jobs), setting.workers or self._room())
         self.troubles: list[str] = []
         self.stillborn = 0
 
     def run(self) -> dict[int, str]:
         """Run the jobs; returns the state of each."""
-        for _ in range(self.wanted):
-            self._hire()
-        told = False
-        with interruptible(self.stopping.set):
-            while self._busy() or (self.left and not self.stopping.is_set()):
+        with self.coordinator, interruptible(self.coordinator.stop):
+            for _ in range(self.wanted):
+                self._hire()
+            while not self.coordinator.is_over:
                 if not self.seats:
                     raise WorkspaceError(f"No machine can work. {'; '.join(dict.fromkeys(self.troubles))}.")
-                if self.stopping.is_set() and not told:
-                    told = True
-                    for seat in self.seats.values():
-                        seat.actor.stop.remote()
                 self._look()
-        for _, number in self.left:
-            self.states[number] = "stopped"
-        return self.states
-
-    def _busy(self) -> bool:
-        return any(seat.work for seat in self.seats.values())
+        return {number: self.coordinator.states.get(number, "stopped") for number in self.numbers}
 
     def _room(self) -> int:
-        """Jobs that the cluster has room for."""
+        """Workers that the cluster has room for."""
         has = self.ray.cluster_resources()
         if self.setting.device.startswith("cuda"):
             return max(1, int(has.get("GPU", 0) * self.setting.jobs_per_gpu))
@@ -201,61 +149,96 @@ class _Drive:
         made = self.ray.remote(
             num_cpus=threads,
             num_gpus=1 / self.setting.jobs_per_gpu if gpu else 0,
-            max_concurrency=3,
             scheduling_strategy="SPREAD",
         )(Worker)
-        actor = made.remote(_for_workers(self.setting, threads), plugins.workspace_folder())
+        actor = made.remote(_for_workers(self.setting, threads), self.home)
         self.seats[actor.prepare.remote(versions())] = _Seat(actor)
 
     def _look(self) -> None:
-        """Wait a moment for an answer; take note of those that have come, and of what workers report."""
+        """Wait a moment for an answer, and take note of those that have come."""
         ready, _ = self.ray.wait(list(self.seats), num_returns=1, timeout=TICK)
-        for answer in ready:
-            seat = self.seats.pop(answer)
+        for reference in ready:
+            seat = self.seats.pop(reference)
             try:
-                found = self.ray.get(answer)
+                answer = self.ray.get(reference)
             except self.ray.exceptions.RayError as error:
                 self._lost(seat, error)
                 continue
-            if seat.work:
-                self._ended(seat, *found)
+            if seat.hand is None or seat.piece is None:
+                self._arrived(seat, answer)
             else:
-                self._arrived(seat, *found)
-        if not self.asked and time.monotonic() - self.heard >= TICK:
-            self.heard = time.monotonic()
-            self.asked = [seat.actor.events.remote() for seat in self.seats.values() if seat.work]
-        if self.asked:
-            answered, self.asked = self.ray.wait(self.asked, num_returns=len(self.asked), timeout=0)
-            for answer in answered:
-                self._tell(answer)
+                self._answered(seat, seat.hand, seat.piece, answer)
 
-    def _arrived(self, seat: _Seat, host: str, owner: str, trouble: str) -> None:
-        """A worker has started, or says why it cannot."""
-        seat.host, seat.owner = host, owner
-        if trouble:
-            self._dismiss(seat, trouble)
-        else:
-            self.stillborn = 0
-            self._employ(seat)
-
-    def _ended(self, seat: _Seat, state: str, text: str) -> None:
-        """A job has ended, or its worker cannot go on."""
-        assert seat.work is not None
-        self._tell(seat.actor.events.remote())
-        if state == "trouble":
-            self.left.append(seat.work)
-            self._dismiss(seat, text)
+    def _arrived(self, seat: _Seat, ready: Ready) -> None:
+        """A worker has started, or still lives; or it says why it cannot work."""
+        seat.host = ready.host
+        if ready.trouble:
+            self._dismiss(seat, ready.trouble)
             return
-        self.states[seat.work[1]] = state
-        self._employ(seat)
+        self.stillborn = 0
+        seat.hand = seat.hand or Hand(ready.ran_on)
+        self._employ(seat, seat.hand)
 
-    def _employ(self, seat: _Seat) -> None:
-        """Give a worker its next job; one for which there is none is let go."""
-        seat.work = self.left.popleft() if self.left and not self.stopping.is_set() else None
-        if seat.work:
-            self.seats[seat.actor.work.remote(*seat.work)] = seat
-        else:
+    def _answered(self, seat: _Seat, hand: Hand, piece: Piece, answer: Answer) -> None:
+        """A worker has measured its chunk, or says why it could not."""
+        if isinstance(answer, Lacking):
+            refused = self._supply(seat, piece, answer)
+            if refused is None:
+                return
+            answer = refused
+        trouble = answer.text if isinstance(answer, Trouble) else self._unseen(answer)
+        if trouble:
+            self.coordinator.back(piece, died=False)
+            self._dismiss(seat, trouble)
+        elif isinstance(answer, Ended):
+            self.coordinator.take(piece, answer, hand)
+            self._employ(seat, hand)
+        elif isinstance(answer, list):
+            self._employ(seat, hand)  # first: it works on while this is committed
+            self.coordinator.take(piece, answer, hand)
+
+    def _supply(self, seat: _Seat, piece: Piece, lacking: Lacking) -> Trouble | Ended | None:
+        """Send a worker the models that it lacks, and ask it again; or say why that is of no use."""
+        for slug in lacking.slugs:
+            try:
+                entry = get_entry(slug, [self.setting.models])
+                if entry.digest != models_of(piece.job)[slug]:
+                    raise ZooError(f"The model {slug!r} has changed since the plan was made; run the command again.")
+                if slug in seat.given or entry.folder.parent != self.setting.models:
+                    return Trouble(f"it has not the model {slug!r} as it is here, nor does it take it in")
+                seat.actor.receive.remote(slug, self.parcel(slug))
+            except (ZooError, OSError) as error:
+                return Ended("failed", str(error))
+            seat.given.add(slug)
+        self._ask(seat, piece)
+        return None
+
+    def _parcel(self, slug: str) -> Any:
+        """A submitted model in the object store, from which each node takes it once."""
+        return self.ray.put(packed(self.setting.models / slug))
+
+    def _unseen(self, answer: Answer) -> str:
+        """What is wrong if evidence that a worker has stored is not to be seen from here.
+
+        A folder of one name on two machines may be two folders; an address is one everywhere, and asking would cost.
+        """
+        results = answer if isinstance(answer, list) and isinstance(self.setting.artifacts, Path) else []
+        for file in (one.evidence for one in results if one.evidence):
+            if not self.coordinator.bench.store.has(file.digest):
+                where = self.coordinator.bench.store.where(file.digest)
+                return f"what it stores does not come to {where}; the store must be one place for all machines"
+        return ""
+
+    def _employ(self, seat: _Seat, hand: Hand) -> None:
+        """Give a worker its next chunk."""
+        seat.piece = piece = self.coordinator.next(hand)
+        if piece is None:
             self.idle.append(seat)
+        else:
+            self._ask(seat, piece)
+
+    def _ask(self, seat: _Seat, piece: Piece) -> None:
+        self.seats[seat.actor.measure.remote(piece.job, piece.start, piece.stop, piece.known)] = seat
 
     def _dismiss(self, seat: _Seat, trouble: str) -> None:
         """Work on without a machine that cannot work, and say which."""
@@ -265,31 +248,24 @@ class _Drive:
         self._recall()
 
     def _lost(self, seat: _Seat, error: Exception) -> None:
-        """A worker has died, or its node: its job is handed out again, and another worker asked for."""
-        where = seat.host or "a machine of the cluster"
+        """A worker has died, or its node: its chunk is handed out again, and another worker asked for."""
         reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        _log.warning("A worker on %s died; what it had committed is kept.", where)
-        if seat.work:
-            self.left.append(seat.work)
-            give_up_for(self.database, seat.work[1], seat.owner)
-        else:
+        _log.warning("A worker on %s died; what was committed is kept.", seat.host)
+        if seat.piece:
+            self.coordinator.back(seat.piece, died=True)
+        elif seat.hand is None:
             self.stillborn += 1
-            self.troubles.append(f"{where}: the worker died before it was ready: {reason}")
+            self.troubles.append(f"{seat.host}: the worker died before it was ready: {reason}")
+        self.ray.kill(seat.actor)  # should it live after all, nobody would hear of its work
         if self.stillborn < START:
             self._hire()
         self._recall()
 
     def _recall(self) -> None:
-        """Give those that had nothing to do what has come back."""
-        while self.idle and self.left and not self.stopping.is_set():
-            self._employ(self.idle.pop())
-
-    def _tell(self, answer: Any) -> None:
-        try:
-            for progress in self.ray.get(answer, timeout=30):
-                self.report(progress)
-        except (self.ray.exceptions.RayError, TimeoutError):
-            return  # the worker is dead: its job's answer will say so
+        """Something has come back: ask those that had nothing to do whether they still live."""
+        idle, self.idle = self.idle, []
+        for seat in idle:
+            self.seats[seat.actor.prepare.remote(versions())] = seat
 
 
 def _for_workers(setting: Setting, threads: int) -> Setting:

@@ -17,7 +17,7 @@ from benchmark import plugins
 from benchmark.errors import WorkspaceError
 from benchmark.jobs.executors import Jobs
 from benchmark.jobs.executors.local import EXECUTOR as LOCAL
-from benchmark.jobs.runner import Progress, Report, Setting
+from benchmark.jobs.setting import Progress, Report, Setting
 
 MOST: Final = 16
 """Evaluators unless ``-j`` says otherwise."""

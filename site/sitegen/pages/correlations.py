@@ -193,7 +193,9 @@ def figures_of(view: BoardView) -> list[Figure]:
         name = symbol(threat)
         if reference is not None:
             told = f"Robust accuracy at ε = {number(reference)} in {name}."
-            found.append(Figure(f"robust@{threat}", f"Robust accuracy, {name}", told, threat, np.array(at)))
+            found.append(
+                Figure(f"robust@{threat}", f"Robust accuracy, {name} {number(reference)}", told, threat, np.array(at))
+            )
         told = f"Area under the robust-accuracy curve in {name}."
         found.append(Figure(f"area@{threat}", f"Area, {name}", told, threat, np.array(areas)))
     for name, output in _scalars(view).items():
@@ -263,7 +265,7 @@ def _explained(
     target = figures[i]
     others = [(j, figure) for j, figure in enumerate(figures) if not figure.threat]
     found = {figure.title: taus[min(i, j), max(i, j)] for j, figure in others}
-    names = list(settings[0]) if settings else []
+    names = [name.replace("_", " ") for name in settings[0]] if settings else []
     lines = [_against(figure, target, taus[min(i, j), max(i, j)], settings) for j, figure in others]
     return Explained(target, _sentence(target, found), names, lines)
 

@@ -85,6 +85,26 @@ class GridPage:
     sheet: SuiteSheet | None
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Who is first by a grid, in a sentence, and the page that says more."""
+
+    title: str
+    address: str
+    sentence: str
+
+
+def standings(view: BoardView) -> Sequence[Standing]:
+    """Who is first by each grid of a board that ranks by no attack; nothing for the others, whose curves say it."""
+    grids = [] if view.axes else shared_grids(view)
+    ranked = [grid_ranking(view, grid) for grid in grids]
+    return [
+        Standing(r.grid.title, f"{view.folder}/{r.grid.stem}.html", sentence)
+        for r in ranked
+        if (sentence := _sentence(r, r.sections[0]))
+    ]
+
+
 def _make(site: Site) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for view in site.views:

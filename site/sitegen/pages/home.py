@@ -12,6 +12,7 @@ from sitegen.charts.base import Chart
 from sitegen.charts.board import curves_chart
 from sitegen.leads import Lead, Sentence, leads, sentence
 from sitegen.pages import Page, Site
+from sitegen.pages.grids import standings
 from sitegen.render import Frame, render
 
 STORIES = 6
@@ -28,7 +29,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class HomePage:
-    """The context of the first page's template; ``featured`` is the board with the most rows."""
+    """The context of the first page's template; ``featured`` is the board with the most rows, if any with curves."""
 
     views: Sequence[BoardView]
     featured: BoardView | None
@@ -43,7 +44,7 @@ def turns(view: BoardView) -> list[Turn]:
 
 
 def _make(site: Site) -> dict[str, bytes]:
-    featured = max(site.views, key=lambda v: (len(v.rows), v.board.n), default=None)
+    featured = max(site.views, key=lambda v: (bool(v.axes), len(v.rows), v.board.n), default=None)
     chart = None
     if featured is not None and featured.rows and featured.axes:
         chart = curves_chart(featured, next(iter(featured.axes)), figures=f"{featured.folder}/figures/")
@@ -60,7 +61,7 @@ def _make(site: Site) -> dict[str, bytes]:
         "",
         as_of=site.as_of,
     )
-    return {"index.html": render("home.html", frame, page=page, turns_of=turns)}
+    return {"index.html": render("home.html", frame, page=page, turns_of=turns, standings_of=standings)}
 
 
 PAGE = Page("home", _make)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.results import Direction
+from benchmark.results import Direction, GridAxis
 from sitegen.facts import RowFacts
 from sitegen.findings import Found
 from sitegen.panels import Panel
@@ -40,7 +40,7 @@ class HeatMap:
         across: Name of the axis across, with its unit.
         down: Name of the axis down; empty for a single row.
         heads: Positions across.
-        rows: Position down, its cells, and their mean.
+        rows: Position down, its cells, and their mean; empty where a cell is missing.
         direction: Which values are better.
         sheet: Pictures of its cells, if there are any.
     """
@@ -54,6 +54,11 @@ class HeatMap:
     rows: Sequence[tuple[str, Sequence[HeatCell], str]]
     direction: Direction
     sheet: SuiteSheet | None = None
+
+    @property
+    def has_means(self) -> bool:
+        """Whether any row has a mean."""
+        return any(mean for _, _, mean in self.rows)
 
 
 class Grid(Panel):
@@ -71,20 +76,28 @@ class Grid(Panel):
         ]
 
     def cell(self, found: Found, row: RowFacts) -> Cell:
-        """The mean over all cells."""
+        """The mean over all cells; none where one is missing."""
         mean = self.fields(found, row)["_mean"]
         return Cell(percent(mean) if found.output.unit == "share" else number(mean), "", mean)
 
     def fields(self, found: Found, row: RowFacts) -> Mapping[str, float | None]:
-        """The mean and the ends of the values."""
+        """The mean (of the labels that one is over; none where a cell is missing) and the ends of the values."""
         known = found.table.values[np.isfinite(found.table.values)] if found.table else np.empty(0)
-        if not len(known):
+        if found.table is None or not len(known):
             return {"_mean": None, "_smallest": None, "_largest": None}
-        return {"_mean": float(known.mean()), "_smallest": float(known.min()), "_largest": float(known.max())}
+        mean = _mean(found.table.values, found.output.axes)
+        return {"_mean": mean, "_smallest": float(known.min()), "_largest": float(known.max())}
 
     def value(self, found: Found, row: RowFacts) -> Mapping[str, Any]:
         """The axes and the whole table, None where a cell is missing."""
         return table_json(found)
+
+
+def _mean(values: NDArray[np.float64], axes: Sequence[GridAxis]) -> float | None:
+    """Over the labels of each axis that are not kept apart; None where a cell is missing: never a smaller mean."""
+    chosen = [[k for k, label in enumerate(axis.labels) if label not in axis.apart] for axis in axes]
+    part = values[np.ix_(*chosen)]
+    return float(part.mean()) if part.size and np.isfinite(part).all() else None
 
 
 def table_json(found: Found) -> dict[str, Any]:
@@ -130,8 +143,8 @@ def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float,
     rows = []
     for k, label in enumerate(labels):
         cells = [heat_cell(table[:, k, j], ends, output.direction, write) for j in range(len(across.labels))]
-        known = table[0, k][np.isfinite(table[0, k])]
-        rows.append((label, cells, write(float(known.mean())) if len(known) else "–"))
+        mean = _mean(table[0, k], [across])
+        rows.append((label, cells, "" if mean is None else write(mean)))
     return HeatMap(
         title=title,
         help=output.help,
