@@ -250,7 +250,7 @@ file = "model.onnx"
 # A model of Keras 3, saved with model.save("model.keras"): Keras' own layers alone, no Lambda layers and no classes of
 # your own. It returns logits: let its last layer have no softmax. It is run with pip install 'curveboard[keras]'.
 form = "keras"
-# Whether it takes images as (n, h, w, c).
+# Whether it takes images as (n, h, w, c). Keras' backend is torch, unless backend = "jax" or "tensorflow" stands here.
 arguments = {{ channels_last = true }}
 {_PREPROCESSING}
 [[weights]]

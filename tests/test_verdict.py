@@ -1,11 +1,15 @@
 """The verdict: robust at one budget, held to exact distances of linear models and to AutoAttack."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 from test_attacks import exact_distance, linear_problem
 from torch import nn
 
+from benchmark.cli import run
 from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import InputError
@@ -15,6 +19,10 @@ from benchmark.measures.autoattack import MEASURE as AUTOATTACK
 from benchmark.measures.autoattack import AutoAttackParameters
 from benchmark.measures.verdict import MEASURE, VerdictParameters
 from benchmark.verification import verify
+from benchmark.workspace import Workspace
+from db.schema import Evaluation
+from db.schema import Score as ScoreRow
+from db.session import Database
 from models_zoo import load_model
 
 
@@ -167,3 +175,21 @@ def test_honest_networks_are_not_flagged(slug):
 def test_a_protocol_with_a_value_of_another_type_is_refused(name, value, words):
     with pytest.raises(InputError, match=f"verdict.{name} is {value!r}; it is {words}"):
         parameters_of(MEASURE, {name: value}, where="the protocol")
+
+
+def test_the_line_of_a_verdict_counts_what_was_broken_before(
+    board: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It attacks the open samples alone, so that its own distances say nothing of the others."""
+    at = ["evaluate", "-w", str(board.root), "-m", "digits-standard", "--limit", "12", "--protocol", "standard"]
+    assert run([*at, "--measure", "curve"]) == 0
+    capsys.readouterr()
+    assert run([*at, "--measure", "verdict"]) == 0
+    said = "".join(capsys.readouterr())
+    shown = [float(share) for share in re.findall(r"verdict.*robust at [\d.]+: ([\d.]+)%", said)]
+    with Database(board.database_url).read() as session:
+        query = select(ScoreRow.value).join(Evaluation).where(ScoreRow.name == "robust_accuracy")
+        stored = list(session.scalars(query.where(Evaluation.n == 12).order_by(Evaluation.id)))
+    assert shown == [pytest.approx(100 * value, abs=0.05) for value in stored]
+    assert len(shown) == 3
+    assert min(shown) < 100

@@ -181,6 +181,7 @@ class Measure(ABC, Generic[P]):
             else it does not apply to one.
         at_most: Name of the parameter that says how many samples of a slice are measured, for a measure that would
             take too long on all of them; empty if there is none.
+        uncounted: Why `work` cannot say what it will cost, for `evaluate --plan`; empty where it can.
         Parameters: A frozen dataclass with a default for each parameter; those that differ from their defaults are
             part of the evaluation's key. A field ``norm`` is shown on the board.
     """
@@ -193,6 +194,7 @@ class Measure(ABC, Generic[P]):
     per_sample: ClassVar[bool] = True
     abstaining: ClassVar[bool] = False
     at_most: ClassVar[str] = ""
+    uncounted: ClassVar[str] = ""
     Parameters: type[P]
 
     def needs(self, parameters: P) -> Needs:

@@ -72,7 +72,7 @@ class Verdict(Measure[VerdictParameters]):
             Output(
                 "robust_accuracy",
                 "scalar",
-                "Robust",
+                "Robust by verdict",
                 f"Share of images for which nobody has found an adversarial example within {eps:.4g}, all attacks on "
                 "this board and this one included.",
                 unit="share",

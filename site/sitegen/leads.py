@@ -110,8 +110,10 @@ def _ahead(view: BoardView, threat: str) -> str:
     if first < 2:
         return ""
     where = f"At ε = {words.number(axis.published[0])}"
+    if level >= first:
+        return f"{where}, {level} models are level at the top."
     if level > 1:
-        return f"{where}, {level} models are level at the top, and any of {max(first, level)} may be the best."
+        return f"{where}, {level} models are level at the top, and any of {first} may be the best."
     return f"{where}, {ranking.leader.title} is ahead, but any of {first} models may be the best."
 
 
