@@ -27,7 +27,7 @@ from benchmark.jobs.workbench import Workbench, infrastructure
 from benchmark.measures import Measure, Needs, Result, Task, get_measure
 from benchmark.memory import give_back, out_of_memory
 from benchmark.modes import full_precision
-from benchmark.rejection import refuse_rejection, rejects
+from benchmark.rejection import ACCOUNTING, refuse_rejection, rejects
 from benchmark.results import Flag, Output
 from benchmark.threat import norm_names
 from benchmark.threat.goals import Threat
@@ -160,7 +160,7 @@ class Measuring:
         arrays, evidence = self._check(result, module, x, y, first=start)
         noticed = list(result.flags)
         if rejects(module):
-            noticed.append(Flag(flags.REJECTS, f"The model may reject images. {flags.REJECTION}"))
+            noticed.append(Flag(flags.REJECTS, f"The model may reject images. {ACCOUNTING}"))
         if own.changed:
             text = (
                 f"{self.measure.name} changed what it was lent ({own.described()}); it was put back before verifying."
