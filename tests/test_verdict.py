@@ -110,13 +110,9 @@ def test_parameters_that_cannot_be_are_refused(parameters, message):
 def test_the_progress_line_counts_what_others_have_broken() -> None:
     robust = np.array([True, True, False, False, True, False, True, True])
     outputs = MEASURE.outputs(VerdictParameters("linf", 0.1), get_dataset("digits"))
-    attempt = SimpleNamespace(
-        job=SimpleNamespace(norm="linf", parameters={"norm": "linf", "eps": 0.1}),
-        outputs=outputs,
-        dataset=SimpleNamespace(eps={}),
-        _robust=[],
-        text="",
-    )
+    subject = SimpleNamespace(outputs=outputs, dataset=SimpleNamespace(eps={}))
+    job = SimpleNamespace(norm="linf", parameters={"norm": "linf", "eps": 0.1})
+    attempt = SimpleNamespace(job=job, subject=subject, _robust=[], _text="")
     found = {"robust": robust, "distance_linf": np.full(8, np.inf)}  # nothing was found here; 3 were broken before
     Attempt._note_robust(attempt, SimpleNamespace(arrays=found))
-    assert attempt.text == "robust at 0.1: 62.5%"
+    assert attempt._text == "robust at 0.1: 62.5%"
