@@ -43,7 +43,7 @@ chaos: install ## Kill and stop things amid runs, by chance, twenty times (needs
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray]'
 	CURVEBOARD_CHAOS=20 $(BIN)/python -m pytest tests/test_chaos.py
 
-test-adapters: .adapters-venv/installed ## Run the adapters' tests against timm, torchvision and RobustBench (own environment, 5.5 GB)
+test-adapters: .adapters-venv/installed ## Run the adapters' tests against timm, RobustBench and TensorFlow (own environment, 7 GB)
 	CURVEBOARD_ADAPTERS=1 .adapters-venv/bin/python -m pytest tests/adapters tests/test_submit.py tests/test_claims.py
 
 .adapters-venv/installed: tests/adapters/requirements.txt pyproject.toml

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from benchmark.clever import clever_scores
     from benchmark.curve import RobustnessCurve
     from benchmark.differences import compare
-    from benchmark.frameworks import from_jax, from_keras
+    from benchmark.frameworks import from_jax, from_keras, from_tensorflow
     from benchmark.library import robustness_curve
     from benchmark.verification import verify
 
@@ -22,12 +22,22 @@ _HOME = {
     "clever_scores": "benchmark.clever",
     "from_jax": "benchmark.frameworks",
     "from_keras": "benchmark.frameworks",
+    "from_tensorflow": "benchmark.frameworks",
     "compare": "benchmark.differences",
     "robustness_curve": "benchmark.library",
     "verify": "benchmark.verification",
 }
 
-__all__ = ["RobustnessCurve", "clever_scores", "compare", "from_jax", "from_keras", "robustness_curve", "verify"]
+__all__ = [
+    "RobustnessCurve",
+    "clever_scores",
+    "compare",
+    "from_jax",
+    "from_keras",
+    "from_tensorflow",
+    "robustness_curve",
+    "verify",
+]
 
 
 def __getattr__(name: str) -> Any:

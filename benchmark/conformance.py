@@ -19,6 +19,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmark import flags
 from benchmark.curve import proportion_interval
+from benchmark.rejection import rejects, seen_rejecting
 from benchmark.twin import REPRODUCIBLE, batch_dependence, disagreement
 from models_zoo.inner_passes import counted_backward_passes
 
@@ -33,8 +34,14 @@ FEW: Final = 32
 VALUES: Final = 2**24
 """Numbers in the images that are looked at, at most: 111 images of 3 × 224 × 224."""
 
-TOGETHER: Final = 2**22
-"""Numbers in the images of one call, at most: all 500 of CIFAR, 27 of 3 × 224 × 224."""
+AGAIN: Final = 2**22
+"""The same for what passes them several times: 32 (`FEW`) of 3 × 224 × 224."""
+
+TOGETHER: Final = 2**21
+"""Numbers in the images of one call, at most: all 500 of CIFAR, 13 of 3 × 224 × 224."""
+
+KEPT: Final = 2**19
+"""The same where the model is differentiated, or computed in float64: 32 of CIFAR, 4 of 3 × 224 × 224."""
 
 SLOW: Final = 1.0
 """Seconds an image from which on an evaluation would take days."""
@@ -93,7 +100,7 @@ def check_conformance(
         module: The classifier, in eval mode.
         x: Images in [0, 1], shape (n, c, h, w), float32, on the module's device; the first `looked_at` are used.
         y: Labels, shape (n,), int64.
-        classes: Number of classes of the dataset.
+        classes: Number of classes of the dataset; a module that may reject has a logit more (`benchmark.rejection`).
         claimed_accuracy: Clean accuracy that its authors report on the dataset, a share.
 
     Returns:
@@ -101,10 +108,12 @@ def check_conformance(
     """
     n = looked_at(x.shape[1:])
     x, y = x[:n].clone(), y[:n]  # a model may write into what it is given
-    few = max(4, min(FEW, TOGETHER // 2 // x[0].numel()))
+    again = max(FEW, AGAIN // x[0].numel())
+    few = max(4, min(FEW, KEPT // x[0].numel()))
     checks = [_parameters(module), _size(module)]
     logits, seconds, inner = _first_call(module, x)
-    for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes):
+    reject = rejects(module)
+    for check in _basics(logits, x, seconds=seconds, inner=inner, classes=classes + reject):
         checks.append(check)
         if check.verdict == "refuse":
             return Report(tuple(checks))
@@ -114,12 +123,14 @@ def check_conformance(
         "input_unchanged": lambda: _input_unchanged(module, x[:few]),
         "extreme_inputs": lambda: _extreme_inputs(module, x[:few]),
         "logits": lambda: _logits(logits),
-        "deterministic": lambda: _deterministic(module, x, logits),
+        "deterministic": lambda: _deterministic(module, x[:again], logits[:again]),
         "batch_independent": lambda: _batch_independent(module, x[:few]),
         "input_gradients": lambda: _finite_gradients(module, x[:few], y[:few]),
         "accuracy": lambda: _accuracy(logits, y, classes),
-        "input_range": lambda: _input_range(module, x, y, logits),
+        "input_range": lambda: _input_range(module, x[:again], y[:again], logits[:again]),
     }
+    if reject:
+        rest["rejection"] = lambda: Check("rejection", "flag", *seen_rejecting(logits, y), flags.REJECTS)
     checks += [_guarded(name, check) for name, check in rest.items()]
     if claimed_accuracy is not None:
         checks.append(_claimed_accuracy(logits, y, claimed_accuracy))

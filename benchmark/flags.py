@@ -58,6 +58,16 @@ MODEL_CHANGED: Final = "model-changed"
 STILL_FALLING: Final = "still-falling"
 """Many samples were broken late in an attack's budget: a larger one would break more."""
 
+REJECTS: Final = "rejects"
+"""The model may reject an image."""
+
+REJECTION: Final = (
+    "A perturbed image is adversarial only where it is given a wrong class and not rejected, so its curve is no "
+    "ordinary one: whatever withstands ε with rejection stands for an ordinary classifier that withstands ε/2 (Tramèr "
+    "2022, arXiv:2107.11630)."
+)
+"""How a model that may reject is judged, in words."""
+
 MANY: Final = 0.1
 """Share of the images from which on a warning is given for what a few images may show: zero gradients, a check that is
 stronger."""

@@ -45,8 +45,8 @@ def from_keras(model: Any, *, channels_last: bool | None = None) -> nn.Module:
     """A Keras 3 model as a torch module, for `robustness_curve`, `clever_scores` and every measure.
 
     Keras computes on the backend it was started with. On torch (``KERAS_BACKEND=torch``) the model is a torch module
-    already and is only called right: images channels last, in inference mode. On JAX it goes through `from_jax`. A
-    ``.keras`` file that was saved on TensorFlow loads on either.
+    already and is only called right: images channels last, in inference mode. On JAX it goes through `from_jax`, on
+    TensorFlow as through `from_tensorflow`. A ``.keras`` file loads on any of them, wherever it was saved.
 
     Args:
         model: A built ``keras.Model`` that returns logits.
@@ -64,6 +64,34 @@ def from_keras(model: Any, *, channels_last: bool | None = None) -> nn.Module:
 
     with _told():
         return keras_models.from_keras(model, channels_last=channels_last)
+
+
+def from_tensorflow(fn: Callable[..., Any], *, channels_last: bool = True) -> nn.Module:
+    """A TensorFlow classifier as a torch module, for `robustness_curve`, `clever_scores` and every measure.
+
+    The function is traced once for each of few batch sizes; products are computed in full float32, also on GPUs.
+    Gradients in the images are TensorFlow's own. There are none in the parameters, and no second derivatives.
+
+    Args:
+        fn: ``fn(x)``: images in [0, 1], a float32 tensor of shape (n, h, w, c) -> logits (n, k). Any function of
+            TensorFlow's operations, a ``tf.Module`` that can be called, or the signature of a SavedModel; dropout and
+            the like in inference mode. Models of Keras go through `from_keras`.
+        channels_last: Whether it takes images as (n, h, w, c), or as (n, c, h, w).
+
+    Returns:
+        A module: images (n, c, h, w) -> logits (n, k), float32, on the images' device.
+
+    Raises:
+        UnsupportedModelError: If TensorFlow is not installed, or ``fn`` is no function.
+
+    Example:
+        >>> model = from_tensorflow(lambda x: network(x, training=False))  # doctest: +SKIP
+        >>> curve = robustness_curve(model, x, y, norm="l2")  # doctest: +SKIP
+    """
+    from models_zoo.frameworks import tensorflow_models
+
+    with _told():
+        return tensorflow_models.from_tensorflow(fn, channels_last=channels_last)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.modes import eval_mode, same_draws
+from benchmark.rejection import rejects, without_rejection
 from benchmark.threat import in_box
 from benchmark.twin import refuse_batch_dependence, twin_of
 
@@ -35,7 +36,7 @@ class Prepared:
         x: Images, shape (n, c, h, w), float32, contiguous, on the model's device.
         y: Labels, shape (n,), int64; the model's predictions where the caller gave none and need not.
         pool: Further images, or None.
-        classes: Number of the model's outputs.
+        classes: Number of the model's outputs, but for one that rejects.
     """
 
     model: nn.Module
@@ -88,7 +89,8 @@ def _prepare(model: Any, x: Any, y: Any, *, pool: Any, labels_needed: bool, boxe
     with eval_mode(module), torch.no_grad(), same_draws(images.device):
         fitted, classes = _fitted(module, images)
         if given is None:
-            given = torch.cat([fitted(part) for part in torch.split(images, 500)]).argmax(dim=1)
+            logits = torch.cat([fitted(part) for part in torch.split(images, 500)])
+            given = without_rejection(logits, reject=rejects(fitted)).argmax(dim=1)
         _check_range(given, classes)
         refuse_batch_dependence(fitted.eval(), images)
     return Prepared(fitted, images, given, more, classes)
@@ -245,9 +247,10 @@ def _fitted(module: nn.Module, x: Tensor) -> tuple[nn.Module, int]:
     copied = not torch.equal(shown, before)
     logits = logits_of(output)
     check_logits(logits, len(few))
+    classes = logits.shape[1] - rejects(module)
     if dtype == torch.float32 and not copied and logits is output:
-        return module, logits.shape[1]
-    return Adapted(module, dtype=dtype, copied=copied), logits.shape[1]
+        return module, classes
+    return Adapted(module, dtype=dtype, copied=copied), classes
 
 
 def check_logits(logits: Tensor, n: int) -> None:

@@ -46,6 +46,7 @@ class Work:
         steps: Forward passes in turn for a chunk of samples, however few images each has.
         sample_steps: The same for each sample by itself.
         operations: Elementwise operations on the images beside each of these.
+        most_seconds: Wall time a sample at most, of a measure that ends by the clock; the others then say nothing.
     """
 
     forward: float = 0.0
@@ -53,6 +54,7 @@ class Work:
     steps: float = 0.0
     sample_steps: float = 0.0
     operations: float = 0.0
+    most_seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UnsupportedModelError
+from benchmark.memory import out_of_memory
 
 Signature = tuple[tuple[int, int], ...]
 
@@ -49,9 +50,9 @@ def double_logits(twin: nn.Module | None, x: Tensor) -> Tensor | None:
     try:
         with torch.no_grad():
             logits = twin(x.double())
-    except (torch.OutOfMemoryError, MemoryError):
-        raise
-    except Exception:  # the model is anybody's, and was not made for this
+    except Exception as error:  # the model is anybody's, and was not made for this
+        if out_of_memory(error):
+            raise
         return None
     return logits if isinstance(logits, Tensor) and logits.dtype == torch.float64 else None
 

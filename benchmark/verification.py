@@ -11,11 +11,15 @@ bias cancels leave no trace in the logits. Where there is no twin, the images ar
 A model whose output differs between two identical calls is *randomised*: the classifier that is judged is then the one
 of its expected logits, and an example holds when the mean lead over repeated calls exceeds zero by three standard
 errors. One lucky draw proves nothing.
+
+Of a model that may *reject* an image, an example must be given a wrong class and not be rejected; a clean image that is
+rejected is misclassified (`benchmark.rejection`).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import torch
@@ -24,6 +28,8 @@ from torch import Tensor, nn
 from benchmark.errors import InputError
 from benchmark.inputs import check_logits
 from benchmark.modes import eval_mode, full_precision, same_draws
+from benchmark.rejection import defender, rejects, rivals_only
+from benchmark.rejection import predicted as predicted_class
 from benchmark.threat import Norm, in_box, norms
 from benchmark.twin import double_logits, is_randomised, twin_of
 
@@ -61,6 +67,7 @@ REASONS: Final = (
     "the label does not change",
     "the label changes only within floating-point slack",
     "the target class is not reached",
+    "the model rejects it",
 )
 WITHIN_SLACK: Final = 4
 """Index of the reason that a little more of the same perturbation mends."""
@@ -120,7 +127,7 @@ def verify(
     """
     _check_shapes(x, y, candidates, targets)
     finite = torch.isfinite(candidates.flatten(1)).all(dim=1)
-    boxed = in_box(candidates)
+    boxed, reject = in_box(candidates), rejects(model)
     shown = torch.where(boxed.view(-1, *[1] * (x.ndim - 1)), candidates, x)
     with eval_mode(model), torch.no_grad(), same_draws(x.device), full_precision():
         randomised = is_randomised(model, x[:batch_size])
@@ -129,12 +136,12 @@ def verify(
         if len(x):
             check_logits(clean[0], len(x))
         refuse_non_finite(clean[0], first=0)
-        check_classes(y, targets, clean.shape[2])
+        check_classes(y, targets, clean.shape[2] - reject)
         predicted = clean.mean(dim=0).argmax(dim=1)
         reached = predicted != y if targets is None else predicted == targets
         logits = _calls(model, shown, calls, batch_size)
-        lead = mean_lead(logits, y, targets=targets, errors=ERRORS * safety)
-        rounding = SLACK * deciding_size(logits.mean(dim=0), y, targets=targets)
+        lead = mean_lead(logits, y, targets=targets, errors=ERRORS * safety, reject=reject)
+        rounding = SLACK * deciding_size(logits.mean(dim=0), y, targets=targets, reject=reject)
         rows = ((lead > rounding) & boxed & ~reached).nonzero().squeeze(1)
         clear = torch.zeros_like(boxed)
         clear[rows] = True
@@ -145,6 +152,7 @@ def verify(
     reason[~(clear | reached)] = WITHIN_SLACK
     reason[reached & ~(lead > rounding)] = WITHIN_SLACK  # at the goal from the start: told without the second pass
     reason[~(lead > 0)] = 3 if targets is None else 5
+    reason[(reason == 3) & (predicted_class(logits.mean(dim=0), reject=reject) < 0)] = 6
     reason[~boxed] = 2
     reason[~finite] = 1
     holds = (reason == 0) & ~reached
@@ -170,12 +178,12 @@ class _Judge:
 
     def __init__(self, model: nn.Module, y: Tensor, targets: Tensor | None, batch_size: int, safety: float) -> None:
         self.model, self.y, self.targets, self.batch_size = model, y, targets, batch_size
-        self.safety = safety
+        self.safety, self.reject = safety, rejects(model)
 
     def lead(self, logits: Tensor, rows: slice = slice(None)) -> Tensor:
         """The lead in these logits (m, k) of some of the images, shape (m,)."""
         targets = None if self.targets is None else self.targets[rows]
-        return mean_lead(logits[None], self.y[rows], targets=targets)
+        return mean_lead(logits[None], self.y[rows], targets=targets, reject=self.reject)
 
     def confirm(self, images: Tensor, lead: Tensor, least: Tensor, x: Tensor, clean: Tensor) -> Tensor:
         """Which candidates hold whatever the batch, the machine and the precision.
@@ -247,13 +255,13 @@ def needed_lead(model: nn.Module, x: Tensor, y: Tensor, *, most: int = 32) -> fl
         y: Labels, shape (n,).
         most: How many.
     """
-    few, labels = x[:most], y[:most]
+    few, lead = x[:most], partial(mean_lead, labels=y[:most], reject=rejects(model))
     with torch.no_grad(), full_precision():
-        seen = mean_lead(model(few)[None], labels)
+        seen = lead(model(few)[None])
         exact = double_logits(twin_of(model), few)
-        truth = seen if exact is None else mean_lead(exact[None], labels)
+        truth = seen if exact is None else lead(exact[None])
         if exact is None or bool((truth - seen).abs().median() > DIFFERENT * truth.abs().median()):
-            truth = mean_lead(torch.cat([model(image[None]) for image in few])[None], labels)
+            truth = lead(torch.cat([model(image[None]) for image in few])[None])
     off = (truth - seen).abs()[(truth < 0) & torch.isfinite(truth - seen)]  # of what is attacked
     return float((OWN_ROUNDING + TYPICAL_ROUNDING) * off.quantile(0.9)) if len(off) else 0.0
 
@@ -292,30 +300,36 @@ def check_classes(y: Tensor, targets: Tensor | None, classes: int) -> None:
         raise InputError(f"The target of sample {row} is its label, {int(y[row])}; name another class.")
 
 
-def deciding(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def deciding(
+    logits: Tensor, labels: Tensor, targets: Tensor | None = None, *, reject: bool = False
+) -> tuple[Tensor, Tensor]:
     """The two classes that decide: who must win, and over whom.
 
     Args:
         logits: Shape (n, k).
         labels: Shape (n,).
         targets: Shape (n,); any class but the label if left out.
+        reject: Whether the last logit rejects; it defends the label then, and is no class.
 
     Returns:
         The winner (the best other class than the label; the target) and the loser (the label; the best other class than
-        the target), both of shape (n,), int64.
+        the target; the rejecting logit where it is larger), both of shape (n,), int64.
     """
-    kept = labels if targets is None else targets
-    rival = logits.scatter(1, kept[:, None], -torch.inf).argmax(dim=1)
-    return (rival, labels) if targets is None else (targets, rival)
+    if targets is not None:
+        return targets, logits.scatter(1, targets[:, None], -torch.inf).argmax(dim=1)
+    rival = rivals_only(logits.clone(), labels, reject=reject).argmax(dim=1)
+    return rival, defender(logits, labels, reject=reject)
 
 
-def deciding_size(logits: Tensor, labels: Tensor, targets: Tensor | None = None) -> Tensor:
+def deciding_size(logits: Tensor, labels: Tensor, targets: Tensor | None = None, *, reject: bool = False) -> Tensor:
     """The larger absolute value of the two deciding logits, shape (n,): what their rounding is relative to."""
-    classes = torch.stack(deciding(logits, labels, targets), dim=1)
+    classes = torch.stack(deciding(logits, labels, targets, reject=reject), dim=1)
     return logits.gather(1, classes).abs().amax(dim=1)
 
 
-def mean_lead(logits: Tensor, labels: Tensor, *, targets: Tensor | None = None, errors: float = ERRORS) -> Tensor:
+def mean_lead(
+    logits: Tensor, labels: Tensor, *, targets: Tensor | None = None, errors: float = ERRORS, reject: bool = False
+) -> Tensor:
     """How far the winner leads the loser (see `deciding`), in the mean of repeated calls less some standard errors.
 
     Args:
@@ -323,12 +337,13 @@ def mean_lead(logits: Tensor, labels: Tensor, *, targets: Tensor | None = None, 
         labels: Shape (n,).
         targets: Shape (n,); any class but the label if left out.
         errors: How many standard errors of the mean are taken off; none of a single call.
+        reject: Whether the last logit rejects.
 
     Returns:
         Shape (n,).
     """
     mean = logits.mean(dim=0) if len(logits) > 1 else logits[0]
-    classes = torch.stack(deciding(mean, labels, targets), dim=1)
+    classes = torch.stack(deciding(mean, labels, targets, reject=reject), dim=1)
     ahead, behind = mean.gather(1, classes).unbind(dim=1)
     lead = ahead - behind
     if len(logits) > 1:

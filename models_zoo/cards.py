@@ -107,6 +107,7 @@ class Entry:
         architecture: Name of the registered architecture (form ``weights``).
         arguments: What the architecture is built with; of another framework, how it takes images.
         preprocessing: Steps between the [0, 1] image and the network; see `models_zoo.preprocessing`.
+        rejects: Whether the last of its logits is no class, but rejects the image.
         training_method: For instance ``"PGD adversarial training"``.
         training_norm: The norm it was trained to be robust in.
         training_eps: The budget it was trained for.
@@ -134,6 +135,7 @@ class Entry:
     architecture: str = ""
     arguments: Mapping[str, Any] = field(default_factory=dict)
     preprocessing: tuple[Mapping[str, Any], ...] = ()
+    rejects: bool = False
     training_method: str = ""
     training_norm: str | None = None
     training_eps: float | None = None
@@ -162,6 +164,8 @@ class Entry:
             else None,
             "factory": self.factory,
         }
+        if self.rejects:
+            facts["rejects"] = True
         if self.form in READERS:  # what a program computes depends on who reads it
             facts["reader"] = literal_version(READERS[self.form])
         return hashlib.sha256(json.dumps(facts, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
@@ -211,6 +215,7 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         architecture=model.text("architecture", required=form == "weights"),
         arguments=model.plain("arguments", dict),
         preprocessing=tuple(_steps(model.plain("preprocessing", list))),
+        rejects=bool(model.value("rejects", bool)),
         training_method=training.text("method"),
         training_norm=norm or None,
         training_eps=training.number("eps"),
@@ -262,6 +267,7 @@ def card_table(entry: Entry) -> dict[str, Any]:
             architecture=entry.architecture,
             arguments=entry.arguments,
             preprocessing=entry.preprocessing,
+            rejects=entry.rejects or None,
             code=entry.code,
             factory=entry.factory,
         ),

@@ -17,11 +17,17 @@ from models_zoo.errors import CardError, CodeError, WeightsError, ZooError, show
 from models_zoo.fetch import fetch, verify
 from models_zoo.formats.checkpoints import named_as
 from models_zoo.formats.weights import apply_layout, read_arrays
-from models_zoo.optional import optional
+from models_zoo.optional import require
 
 COUNTER: Final = "num_batches_tracked"
 FROM_PACKAGES: Final = frozenset({"robustbench", "timm"})
 """Architectures whose sizes a package states, not the card's arguments."""
+
+
+class Rejecting(nn.Sequential):
+    """A network whose last logit is no class, but rejects the image. Whoever judges it looks for the attribute."""
+
+    rejects: Final = True
 
 
 def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module:
@@ -33,6 +39,8 @@ def load_entry(entry: Entry, *, device: str | torch.device = "cpu") -> nn.Module
     network = _network(entry, device)
     if entry.preprocessing:
         network = nn.Sequential(preprocessing_of(entry), network)
+    if entry.rejects:
+        network = Rejecting(network)
     return network.eval().requires_grad_(False).to(device)
 
 
@@ -122,17 +130,19 @@ def _jax_parameters(entry: Entry, files: Mapping[str, Path]) -> str:
 
 
 def _keras(entry: Entry, device: str | torch.device) -> nn.Module:
-    """A ``.keras`` file that holds no code, on Keras' torch backend, in a process of its own."""
+    """A ``.keras`` file that holds no code, on the backend that its card names, in a process of its own."""
     from models_zoo.formats.keras_files import check_keras
-    from models_zoo.serving.builders import Served, channels_last
+    from models_zoo.serving.builders import Served, keras_arguments
     from models_zoo.serving.sandbox import SandboxedModel
 
-    channels_last(entry.arguments, default=True)
+    _, backend = keras_arguments(entry.arguments)
     if len(entry.weights) > 1:
         raise CardError(f"{entry.slug} names {len(entry.weights)} files; a Keras model is one .keras file.")
     file = local_file(entry, entry.weights[0])
     check_keras(file, entry.weights[0].name)
-    optional("keras", extra="keras", what=f"{entry.slug} (form keras)")
+    # Looked for, not imported: this process has no use for Keras, which would start a backend of its own choice.
+    require("keras", extra="keras", what=f"{entry.slug} (form keras)")
+    require(backend, extra=backend, what=f"{entry.slug} (form keras, backend {backend})")
     return SandboxedModel(Served("keras", str(file), arguments=dict(entry.arguments)), device=device)
 
 

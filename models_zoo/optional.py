@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import sys
 from typing import Any
 
 from models_zoo.errors import ZooError, shown
+
+
+def require(package: str, *, extra: str, what: str) -> None:
+    """Refuse to go on without an optional package, which is not imported.
+
+    Raises:
+        ZooError: If it is not installed.
+    """
+    if sys.modules.get(package, ...) is None or importlib.util.find_spec(package) is None:
+        raise ZooError(_absent(what, extra))
+
+
+def _absent(what: str, extra: str) -> str:
+    return f"{what} needs an optional package: pip install 'curveboard[{extra}]'."
 
 
 def optional(module: str, *, extra: str, what: str) -> Any:
@@ -26,7 +41,7 @@ def optional(module: str, *, extra: str, what: str) -> Any:
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing == package:
-            raise ZooError(f"{what} needs an optional package: pip install 'curveboard[{extra}]'.") from error
+            raise ZooError(_absent(what, extra)) from error
         if missing and missing not in sys.modules:
             advice = (
                 f"it needs a module {missing!r}, which is not installed. pip install 'curveboard[{extra}]' brings it"

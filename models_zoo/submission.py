@@ -196,6 +196,8 @@ _PREPROCESSING: Final = """\
 # Images come in [0, 1]; what your network wants besides is done here, in order. Known: normalise (mean, std, one value
 # a channel), bit_depth (bits), png, jpeg (quality).
 # preprocessing = [{ kind = "normalise", mean = [0.5], std = [0.5] }]
+# Whether there is one logit more than classes, the last, which rejects the image (docs/attackers.md).
+# rejects = true
 """
 
 _FILES: Final = """\
@@ -248,7 +250,7 @@ file = "model.onnx"
 # A model of Keras 3, saved with model.save("model.keras"): Keras' own layers alone, no Lambda layers and no classes of
 # your own. It returns logits: let its last layer have no softmax. It is run with pip install 'curveboard[keras]'.
 form = "keras"
-# Whether it takes images as (n, h, w, c).
+# Whether it takes images as (n, h, w, c). Keras' backend is torch, unless backend = "jax" or "tensorflow" stands here.
 arguments = {{ channels_last = true }}
 {_PREPROCESSING}
 [[weights]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
 import tempfile
 import warnings
@@ -70,6 +71,8 @@ def postgresql() -> Iterator[PrivateServer]:
     programs = PrivateServer.programs_here()
     if programs is None:
         skip_loudly("there is no PostgreSQL server (Debian's package postgresql)")
+    if importlib.util.find_spec("psycopg") is None:
+        skip_loudly("there is no driver of PostgreSQL (pip install 'curveboard[postgresql]')")
     with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
         server = PrivateServer(programs, Path(folder))
         server.start()

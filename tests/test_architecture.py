@@ -43,6 +43,7 @@ LIBRARY = {
         "plugins",
         "processes",
         "ranks",
+        "rejection",
         "results",
         "resuming",
         "statistics",

@@ -5,7 +5,7 @@ import pytest
 import torch
 from test_attacks import exact_distance, linear_problem
 
-from benchmark.attacks import get_attack, run_attack
+from benchmark.attacks import Attack, get_attack, run_attack
 from benchmark.attacks.access import limited
 from benchmark.attacks.decisions import Decisions, normal
 from benchmark.attacks.estimation import PROBES
@@ -111,11 +111,27 @@ def test_all_samples_are_asked_about_together(name):
     assert many <= 1.5 * few + 10
 
 
+@pytest.mark.parametrize("queries", [0, -3, 1.5, True])
 @pytest.mark.parametrize("name", BLACK)
-def test_zero_queries_are_refused(name):
+def test_fewer_than_one_query_are_refused(name, queries):
     model, x, y = linear_problem()
-    with pytest.raises(InputError, match="at least 1 query a sample, got 0"):
-        run_attack(get_attack(name), model, x, y, norm="linf", queries=0)
+    with pytest.raises(InputError, match=f"at least 1 query a sample, got {queries}"):
+        run_attack(get_attack(name), model, x, y, norm="linf", queries=queries)
+
+
+def test_an_unknown_effort_is_refused():
+    model, x, y = linear_problem()
+    with pytest.raises(InputError, match="'huge' is unknown; choose one of quick"):
+        run_attack(get_attack("square"), model, x, y, norm="linf", effort="huge")
+
+
+def test_who_sees_labels_alone_finds_no_parameters():
+    def weigh(model, x, y, **_):
+        return next(iter(model.parameters()))
+
+    model, x, y = linear_problem()
+    with pytest.raises(AccessError, match="labels"):
+        run_attack(Attack("weigh", 1, "", "", weigh, access="decisions"), model, x, y, norm="l2")
 
 
 def test_queries_are_refused_to_an_attack_that_counts_none():

@@ -277,6 +277,13 @@ class Random(nn.Module):
         return x.flatten(1) + torch.randn(1)
 
 
+class Attention(nn.Module):
+    """Its rows attend to one another; the operator could draw numbers (dropout), and does not."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.scaled_dot_product_attention(x, x, x).flatten(1)
+
+
 class Branch(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.flatten(1) if x.sum() > 0 else -x.flatten(1)
@@ -298,6 +305,7 @@ REFUSED: dict[str, tuple[nn.Module, str]] = {
     "a product": (Product(), "operation mul of Product"),
     "probabilities": (Softmax(), "operation softmax of Softmax"),
     "randomness": (Random(), "of Random is random.*randn"),
+    "attention": (Attention(), "operation .* of Attention is not supported"),
     "control flow": (Branch(), "Branch cannot be traced: it reads a value"),
     "statistics of the batch": (
         nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), nn.Flatten()), "operation batch_norm",

@@ -205,7 +205,8 @@ def test_large_images_are_looked_at_few_at_a_time() -> None:
     assert report.verdict != "refuse"
     assert looked_at((3, 224, 224)) == 111
     assert looked_at((3, 32, 32)) == looked_at((1, 8, 8)) == 500
-    assert max(seen) <= 28
+    assert max(seen) <= 14
+    assert sum(seen) < 400  # of 111 images most are passed once
     assert "111 images" in next(check.message for check in report.checks if check.name == "input_shape")
 
 

@@ -46,6 +46,10 @@ MEASURES: list[tuple[str, dict[str, Any]]] = [
     ("curve", {"norm": "l2"}),
     ("curve", {"norm": "l1"}),
     ("curve", {"norm": "linf", "effort": "quick"}),
+    ("curve", {"norm": "l0"}),
+    ("curve", {"norm": "l0", "effort": "quick"}),
+    ("curve", {"norm": "l0_pixels", "attack": "sigma-zero"}),
+    ("curve", {"norm": "l0", "attack": "fmn-l0"}),
     ("clever", {"norm": "l2"}),
     ("verdict", {"norm": "linf", "eps": 0.05}),
     ("verdict", {"norm": "l2", "eps": 0.25}),
@@ -130,8 +134,14 @@ def test_a_plan_says_what_it_costs_before_anything_has_run(
     assert 0.01 < engine["estimated_seconds"] < 600
     assert engine["estimated_passes"] > 1000
     assert next(job for job in jobs if job["measure"] == "clever")["parameters"]["most_targets"] == 20
-    unknown = {job["measure"] for job in jobs if job["estimated_passes"] is None}
-    assert unknown == {"certificate", "exact"}
+    unknown = {job["measure"] for job in jobs if job["estimated_seconds"] is None}
+    assert unknown == {"certificate"}
+    assert "? certificate: it goes by the network's layers" in said
+    limited = [job for job in jobs if job["measure"] == "exact"]
+    assert {job["estimate"] for job in limited} == {"limit"}
+    assert {job["estimated_seconds"] for job in limited} == {10 * 10.0}  # ten samples, ten seconds each
+    assert said.count("≤ 2 min") == len(limited)
+    assert "at most 3 min where a limit of time ends them, and 3 of unknown cost" in said
 
 
 def test_recorded_costs_go_first(board: Workspace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from benchmark.certificates import certificate
 from benchmark.certificates.exact import ExactNorm, exact
+from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.library import robustness_curve
@@ -155,6 +156,16 @@ def test_refusals_name_what_is_wrong() -> None:
         exact(net, x, y, norm="l2")  # type: ignore[arg-type]
     with pytest.raises(InputError, match="time limit is 0"):
         exact(net, x, y, norm="l1", time_limit=0)
+
+
+def test_the_measure_refuses_a_network_before_it_attacks_it() -> None:
+    x, y = digits(2)
+    for layers in ([nn.Linear(64, 10), nn.Softplus()], [nn.Linear(64, 65), nn.ReLU(), nn.Linear(65, 10)]):
+        module = nn.Sequential(nn.Flatten(), *layers).eval()
+        model = CountingModel(module)
+        with pytest.raises(UnsupportedModelError, match=r"this has softplus|has 65 ReLUs"):
+            get_measure("exact").run(Task(model, module, x, y), ExactParameters())
+        assert model.forward_passes == 0
 
 
 def test_the_measure_starts_from_the_ledger_and_attacks_where_it_is_silent() -> None:

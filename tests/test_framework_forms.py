@@ -6,6 +6,8 @@ import io
 import json
 import marshal
 import os
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -178,6 +180,44 @@ def test_scaffolds_work_as_they_are(jax: ModuleType, keras: ModuleType, board: W
         else:
             keras_cnn(keras, cnn()).save(home / "model.keras")
         assert run(["submit", "--dry-run", str(home), *trust, *at]) == 0
+
+
+SERVE = """
+import sys
+from pathlib import Path
+from models_zoo.loading import load_entry
+from models_zoo.submission import stage
+model = load_entry(stage(Path(sys.argv[1]), Path(sys.argv[2])))
+import torch
+assert model(torch.rand(2, 1, 8, 8)).shape == (2, 10)
+assert not {"keras", "tensorflow", "jax"} & set(sys.modules)
+"""
+
+
+def test_no_framework_is_loaded_where_it_is_not_served(keras: ModuleType, tmp_path: Path) -> None:
+    """Keras would start TensorFlow, which need not be there, wherever nobody has named a backend."""
+    (tmp_path / "target").mkdir()
+    source = keras_folder(tmp_path / "source", keras_cnn(keras, cnn()))
+    place = {key: value for key, value in os.environ.items() if key != "KERAS_BACKEND"}
+    place["PYTHONPATH"] = str(Path(__file__).parent.parent)
+    command = [sys.executable, "-c", SERVE, str(source), str(tmp_path / "target")]
+    done = subprocess.run(command, env=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_card_names_the_backend(keras: ModuleType, tmp_path: Path) -> None:
+    source = keras_folder(tmp_path / "source", keras_cnn(keras, cnn()))
+    for at, (arguments, match) in enumerate(
+        [
+            ({"backend": "numpy"}, "backend is 'numpy'; Keras runs on one of torch, jax, tensorflow"),
+            ({"backend": 3}, "backend is 3"),
+            ({"channels_last": "yes"}, "it has channels_last .* and backend, and nothing else"),
+        ]
+    ):
+        card(source, "in-keras", ["model.keras"], form="keras", arguments=arguments)
+        (tmp_path / str(at)).mkdir()
+        with pytest.raises(ZooError, match=match):
+            load_entry(stage(source, tmp_path / str(at)))
 
 
 # Hostile files -----------------------------------------------------------------------------------------------------

@@ -229,13 +229,14 @@ def test_keras_on_jax_is_taken_too(jax: ModuleType, keras: ModuleType) -> None:
 
 def test_keras_on_another_backend_is_told_what_to_do(keras: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     made = keras_cnn(keras, cnn())
-    monkeypatch.setattr(keras.backend, "backend", lambda: "tensorflow")
-    with pytest.raises(UnsupportedModelError, match=r"Keras runs on tensorflow; .* KERAS_BACKEND=torch"):
+    monkeypatch.setattr(keras.backend, "backend", lambda: "openvino")
+    with pytest.raises(UnsupportedModelError, match=r"Keras runs on openvino; .* KERAS_BACKEND=torch"):
         benchmark.from_keras(made)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, make in (("jax", benchmark.from_jax), ("keras", benchmark.from_keras)):
+    makers = {"jax": benchmark.from_jax, "keras": benchmark.from_keras, "tensorflow": benchmark.from_tensorflow}
+    for name, make in makers.items():
         monkeypatch.setitem(sys.modules, name, None)
         with pytest.raises(UnsupportedModelError, match=rf"model needs .*pip install 'curveboard\[{name}\]'"):
             make(lambda x: x)
@@ -243,6 +244,7 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_face_loads_no_framework() -> None:
     code = (
-        "import sys, benchmark; benchmark.from_jax; sys.exit(bool({'jax', 'keras', 'tensorflow'} & set(sys.modules)))"
+        "import sys, benchmark; benchmark.from_jax; benchmark.from_tensorflow; "
+        "sys.exit(bool({'jax', 'keras', 'tensorflow'} & set(sys.modules)))"
     )
     assert python(code).returncode == 0

@@ -183,6 +183,7 @@ def cluster() -> Iterator[str]:
     cluster_utils = pytest.importorskip("ray.cluster_utils", reason="Ray is not installed (the extra `ray`)")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join([str(HERE), str(HERE / "site")]))
+        patch.setenv("RAY_worker_niceness", "0")  # as on a cluster that the executor starts
         made = cluster_utils.Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
         try:
             made.add_node(num_cpus=1)

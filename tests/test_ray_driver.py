@@ -70,7 +70,7 @@ class PretendedRay:
         self.fate: Callable[[Actor, str, tuple], Any] = lambda actor, method, arguments: None
         self.machine: Callable[[int, Any], Any] = lambda number, setting: setting
         self.put = lambda value: value
-        self.puts: list[int] = []
+        self.alive = True
 
     def cluster_resources(self) -> dict[str, float]:
         return {"CPU": self.cpus}
@@ -84,7 +84,12 @@ class PretendedRay:
 
         return lambda kind: type("Class", (), {"remote": staticmethod(made)})
 
+    def nodes(self) -> list[dict[str, bool]]:
+        return [{"Alive": False}, {"Alive": self.alive}]
+
     def wait(self, references: list[Reference], **_options: Any) -> tuple[list[Reference], list[Reference]]:
+        if not self.alive and not any(one.actor.dead for one in references):
+            return [], references  # Ray waits for a node on which a new actor could run
         first, *rest = references
         first.settle()
         return [first], rest
@@ -166,6 +171,21 @@ def test_workers_that_die_before_they_are_ready_are_not_asked_for_without_end(fa
     assert "died before it was ready" in said
     assert len(ray.actors) <= 2 + START
     assert {row.state for row in rows(workspace)} == {State.QUEUED}
+
+
+def test_when_no_node_is_left_the_run_ends_and_its_jobs_are_free(fake, ray, workspace, capsys):  # noqa: F811
+    def fate(actor, method, arguments):
+        if method == "measure" and arguments[0].measure == "fake":
+            ray.alive = False
+            for other in ray.actors:
+                other.dead = True
+            return "die"
+        return None
+
+    ray.fate = fate
+    assert evaluate(workspace, *ON) == 1
+    assert "No machine of the Ray cluster is left" in capsys.readouterr().err
+    assert [row.state for row in rows(workspace)] == [State.DONE, State.QUEUED, State.QUEUED]
 
 
 def test_a_machine_with_another_version_is_named_and_the_others_do_its_work(expected, ray, workspace, caplog):  # noqa: F811

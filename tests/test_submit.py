@@ -271,16 +271,26 @@ class TestOtherForms:
         assert code == 2
 
 
+def _forget(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
+    """Let a package be looked for anew, whatever of it has been imported."""
+    for name in [name for name in sys.modules if name.partition(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, name)
+
+
 @pytest.mark.usefixtures("nothing_apart")
 class TestAdapters:
-    """The packages are optional and not here; small stand-ins with their faces take their place."""
+    """The packages are optional; small stand-ins with their faces take their place, also where they are installed."""
 
     @pytest.mark.parametrize("source", ["timm:resnet50", "robustbench:cifar10/Linf/Carmon2019Unlabeled"])
-    def test_without_the_package_the_extra_is_named(self, submit: Callable[..., tuple[int, str]], source: str) -> None:
-        pytest.importorskip("torch")
+    def test_without_the_package_the_extra_is_named(
+        self, submit: Callable[..., tuple[int, str]], source: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        package = source.partition(":")[0]
+        _forget(monkeypatch, package)
+        monkeypatch.setitem(sys.modules, package, None)
         code, said = submit("--from", source, "--dataset", "digits")
         assert code == 1
-        assert f"pip install 'curveboard[{source.partition(':')[0]}]'" in said
+        assert f"pip install 'curveboard[{package}]'" in said
 
     @pytest.mark.parametrize("source", ["timm:", "robustbench:cifar10", "huggingface:x", "x"])
     def test_an_unknown_source_is_explained(self, submit: Callable[..., tuple[int, str]], source: str) -> None:
@@ -333,6 +343,7 @@ class TestAdapters:
     def test_what_an_installed_package_lacks_is_named(
         self, submit: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
+        _forget(monkeypatch, "robustbench")
         (tmp_path / "robustbench").mkdir()
         (tmp_path / "robustbench/__init__.py").write_text("import autoattack.state, package_of_nobody")
         monkeypatch.syspath_prepend(str(tmp_path))

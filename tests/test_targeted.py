@@ -19,11 +19,11 @@ from benchmark.verification import verify
 CLASSES = 3
 
 
-def nearest(model, x, target, norm):
-    """Distance of one image to where the target leads every other class, by a linear or quadratic program."""
+def nearest(model, x, target, norm, others=None):
+    """Distance of one image to where the target leads the others (by default all), by a linear or quadratic program."""
     weight = model.linear.weight.detach().double().numpy()
     bias, image = model.linear.bias.detach().double().numpy(), x.flatten().double().numpy()
-    others = [j for j in range(len(weight)) if j != target]
+    others = others or [j for j in range(len(weight)) if j != target]
     w = weight[others] - weight[target]
     room = -(w @ image + bias[others] - bias[target])  # w @ delta <= room
     if (room >= 0).all():

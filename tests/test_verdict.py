@@ -1,22 +1,29 @@
 """The verdict: robust at one budget, held to exact distances of linear models and to AutoAttack."""
 
-from types import SimpleNamespace
+import re
 
 import numpy as np
 import pytest
 import torch
+from sqlalchemy import select
 from test_attacks import exact_distance, linear_problem
 from torch import nn
 
+from benchmark.cli import run
 from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import InputError
-from benchmark.jobs.attempt import Attempt
+from benchmark.jobs.protocol import parameters_of
 from benchmark.measures import Inputs, Task
 from benchmark.measures.autoattack import MEASURE as AUTOATTACK
 from benchmark.measures.autoattack import AutoAttackParameters
 from benchmark.measures.verdict import MEASURE, VerdictParameters
 from benchmark.verification import verify
+from benchmark.workspace import Workspace
+from db.schema import Evaluation
+from db.schema import Score as ScoreRow
+from db.session import Database
+from models_zoo import load_model
 
 
 def judge(model, x, y, norm, eps, **task):
@@ -107,12 +114,82 @@ def test_parameters_that_cannot_be_are_refused(parameters, message):
         VerdictParameters(**parameters)
 
 
-def test_the_progress_line_counts_what_others_have_broken() -> None:
-    robust = np.array([True, True, False, False, True, False, True, True])
-    outputs = MEASURE.outputs(VerdictParameters("linf", 0.1), get_dataset("digits"))
-    subject = SimpleNamespace(outputs=outputs, dataset=SimpleNamespace(eps={}))
-    job = SimpleNamespace(norm="linf", parameters={"norm": "linf", "eps": 0.1})
-    attempt = SimpleNamespace(job=job, subject=subject, _robust=[], _text="")
-    found = {"robust": robust, "distance_linf": np.full(8, np.inf)}  # nothing was found here; 3 were broken before
-    Attempt._note_robust(attempt, SimpleNamespace(arrays=found))
-    assert attempt._text == "robust at 0.1: 62.5%"
+class Misleading(nn.Module):
+    """Sees rounded images; the only slope it has is a little of the opposite."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model((x * 20).round() / 20) - 0.05 * self.model(x)
+
+
+class Saturated(nn.Module):
+    """Its logits hardly depend on the image's values, but for where they lie between steps."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return self.model(torch.sigmoid(2000 * (x - 0.5))) + 1e-3 * self.model(x)
+
+
+def raised(model, norm, eps, n=30):
+    torch.manual_seed(3)
+    x = torch.rand(n, 1, 8, 8)
+    y = model(x).argmax(1)
+    result = judge(model, x, y, norm, eps)
+    return {flag.code for flag in result.flags}, result.arrays["robust"].mean()
+
+
+@pytest.mark.parametrize("kind", [Misleading, Saturated])
+def test_gradients_that_mislead_are_flagged(kind):
+    found, robust = raised(kind(small_net()), "linf", 0.1)
+    assert 0 < robust < 1
+    assert "gradients-mislead" in found
+
+
+@pytest.mark.parametrize("norm", ["l2", "l1"])
+def test_gradients_that_are_zero_are_flagged_and_done_without(norm):
+    class Stepped(nn.Module):
+        def forward(self, x):
+            return net((x * 16).round() / 16)
+
+    net, (x, y) = load_model("digits-standard"), get_dataset("digits").load(10)
+    result = judge(Stepped(), x, y, norm, {"l2": 2.0, "l1": 10.0}[norm])
+    assert "zero-gradients" in {flag.code for flag in result.flags}
+    assert result.arrays["robust"].mean() < 0.9
+
+
+@pytest.mark.parametrize("slug", ["digits-standard", "digits-conv", "digits-adv-linf"])
+def test_honest_networks_are_not_flagged(slug):
+    x, y = get_dataset("digits").load(40)
+    result = judge(load_model(slug), x, y, "linf", 0.08)
+    assert 0.05 < result.arrays["robust"].mean() < 1
+    assert not result.flags
+
+
+@pytest.mark.parametrize(("name", "value", "words"), [("eps", "a", "a number"), ("samples", 1.5, "a whole number")])
+def test_a_protocol_with_a_value_of_another_type_is_refused(name, value, words):
+    with pytest.raises(InputError, match=f"verdict.{name} is {value!r}; it is {words}"):
+        parameters_of(MEASURE, {name: value}, where="the protocol")
+
+
+def test_the_line_of_a_verdict_counts_what_was_broken_before(
+    board: Workspace, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It attacks the open samples alone, so that its own distances say nothing of the others."""
+    at = ["evaluate", "-w", str(board.root), "-m", "digits-standard", "--limit", "12", "--protocol", "standard"]
+    assert run([*at, "--measure", "curve"]) == 0
+    capsys.readouterr()
+    assert run([*at, "--measure", "verdict"]) == 0
+    said = "".join(capsys.readouterr())
+    shown = [float(share) for share in re.findall(r"verdict.*robust at [\d.]+: ([\d.]+)%", said)]
+    with Database(board.database_url).read() as session:
+        query = select(ScoreRow.value).join(Evaluation).where(ScoreRow.name == "robust_accuracy")
+        stored = list(session.scalars(query.where(Evaluation.n == 12).order_by(Evaluation.id)))
+    assert shown == [pytest.approx(100 * value, abs=0.05) for value in stored]
+    assert len(shown) == 3
+    assert min(shown) < 100

@@ -23,6 +23,7 @@ from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
 from benchmark.plugins import discover, look_up
+from benchmark.rejection import rejects
 from benchmark.results import Flag, Work
 from benchmark.threat import Norm, get_norm, norm_names
 from benchmark.threat.goals import UNTARGETED, check_goal
@@ -155,6 +156,8 @@ def run_attack(
         AccessError: If it asks for more of the model than its access gives.
     """
     attack.check(norm, goal)
+    if effort not in EFFORTS:
+        raise InputError(f"The effort {effort!r} is unknown; choose one of {', '.join(EFFORTS)}.")
     if (targets is None) != (goal == UNTARGETED):
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
     options: dict[str, Any] = {}
@@ -181,9 +184,9 @@ def spent(queries: int | None, usual: int) -> int:
     """How many queries an attack may make a sample: those asked for, or else the usual ones.
 
     Raises:
-        InputError: If fewer than one was asked for.
+        InputError: If no whole number, or fewer than one, was asked for.
     """
-    if queries is not None and queries < 1:
+    if queries is not None and (not isinstance(queries, int) or isinstance(queries, bool) or queries < 1):
         raise InputError(f"An attack that sees no gradients needs at least 1 query a sample, got {queries!r}.")
     return usual if queries is None else queries
 
@@ -195,7 +198,7 @@ def _check_targets(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor) -> N
         )
     if len(x):
         with eval_mode(model), torch.no_grad():
-            check_classes(y, targets, model(x[:1]).shape[1])
+            check_classes(y, targets, model(x[:1]).shape[1] - rejects(model))
 
 
 def attacks() -> Mapping[str, Attack]:

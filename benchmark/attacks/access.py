@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import AccessError, BenchmarkError
+from benchmark.memory import out_of_memory
+from benchmark.rejection import predicted, rejects
 
 Access = Literal["gradients", "scores", "decisions", "transfer"]
 """What an attack may use of the model it attacks.
@@ -17,7 +19,7 @@ Access = Literal["gradients", "scores", "decisions", "transfer"]
 =========  ==============================================================================
 gradients  everything
 scores     its logits
-decisions  the label it gives an image
+decisions  the label it gives an image, -1 where it rejects it
 transfer   nothing: its examples are made on other models
 =========  ==============================================================================
 """
@@ -42,6 +44,7 @@ class LimitedModel(nn.Module):
         super().__init__()
         self._asked: nn.Module
         self.access = access
+        self.rejects = rejects(model)
         self._refusal = f"The attack {attack!r} declares the access {access!r}, which gives it {_GIVEN[access]}"
         object.__setattr__(self, "_asked", model)  # no child: its parameters are not among this one's
 
@@ -53,7 +56,7 @@ class LimitedModel(nn.Module):
             raise AccessError(f"{self._refusal}; it asks for a gradient in the images.")
         with torch.no_grad():
             logits: Tensor = self._asked(x)
-            return logits.argmax(dim=1) if self.access == "decisions" else logits.detach()
+            return predicted(logits, reject=self.rejects) if self.access == "decisions" else logits.detach()
 
     def explained(self, error: Exception) -> AccessError:
         """An error of the attack in words that name its access."""
@@ -78,7 +81,9 @@ def limited(model: nn.Module, access: Access, attack: str) -> Iterator[nn.Module
     seen = LimitedModel(model, access, attack).eval()
     try:
         yield seen
-    except (BenchmarkError, torch.OutOfMemoryError, MemoryError):
+    except BenchmarkError:
         raise
-    except (RuntimeError, IndexError, TypeError, ValueError, AttributeError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, StopIteration) as error:
+        if out_of_memory(error):
+            raise
         raise seen.explained(error) from error

@@ -54,7 +54,7 @@ class Decisions:
         if not n * q:
             return torch.zeros((n, q), dtype=torch.bool, device=images.device)
         given = self.classes(images.flatten(0, 1)).view(self.votes, n, q)
-        return 2 * (given != self.y[:, None]).sum(dim=0) > self.votes
+        return 2 * ((given != self.y[:, None]) & (given >= 0)).sum(dim=0) > self.votes
 
     def one(self, images: Tensor) -> Tensor:
         """The same of one image of each sample, (n, c, h, w); (n,)."""
@@ -74,7 +74,11 @@ def starts(decisions: Decisions, x: Tensor, pool: Tensor, *, norm: Norm, seed: i
     """
     generator = torch.Generator(x.device).manual_seed(seed)
     y, classes = decisions.y, decisions.classes(pool).mode(dim=0).values
-    apart = get_norm(norm).pairwise(x, pool).masked_fill(classes[None, :] == y[:, None], torch.inf)
+    apart = (
+        get_norm(norm)
+        .pairwise(x, pool)
+        .masked_fill((classes[None, :] == y[:, None]) | (classes[None, :] < 0), torch.inf)
+    )
     distance, which = apart.min(dim=1)
     start, found = pool[which].clone(), torch.isfinite(distance)
     noise = torch.rand(x.shape, generator=generator, device=x.device)

@@ -135,14 +135,44 @@ def by_estimates(
     with same_draws(x.device, seed):
         generator = torch.Generator(x.device).manual_seed(seed)
         oracle = make(model, generator, repeats=repeats_of(model, x))
-        best, attacked = started(oracle, x, y, norm=norm, pool=pool, generator=generator)
-        found = torch.isfinite(best.distance).nonzero().squeeze(1)
-        if len(found):
-            rows = Rows(found, x[attacked], y[attacked])
-            rows.delta = best.delta[found].clone()
-            shrink(oracle, rows, norm, steps=max(budget - reserve(oracle), 0) // oracle.cost)
+
+        def search(rows: Rows, best: Best, left: int) -> None:
+            rows.delta = best.delta[rows.sample].clone()
+            shrink(oracle, rows, norm, steps=left // oracle.cost)
             best.merge(rows, 0)
-        return AttackResult(best.images(x, attacked))
+
+        return from_boundary(oracle, search, x, y, norm=norm, pool=pool, budget=budget, generator=generator)
+
+
+def from_boundary(
+    oracle: Oracle,
+    search: Callable[[Rows, Best, int], None],
+    x: Tensor,
+    y: Tensor,
+    *,
+    norm: Norm,
+    pool: Tensor | None,
+    budget: int,
+    generator: torch.Generator,
+) -> AttackResult:
+    """Search from the boundary (see `started`); ``search`` is given a row for each sample that has an example.
+
+    Args:
+        oracle: The model.
+        search: Goes on with the rows, puts what is nearer into the best so far, and may show the model so many images
+            of each sample.
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        norm: The norm whose distance is to be small.
+        pool: Images to start from.
+        budget: Images that the model is shown for each sample, the start included.
+        generator: Source of what is drawn.
+    """
+    best, attacked = started(oracle, x, y, norm=norm, pool=pool, generator=generator)
+    found = torch.isfinite(best.distance).nonzero().squeeze(1)
+    if len(found):
+        search(Rows(found, x[attacked], y[attacked]), best, max(budget - reserve(oracle), 0))
+    return AttackResult(best.images(x, attacked))
 
 
 def started(
@@ -153,13 +183,13 @@ def started(
     Returns:
         The nearest of each sample that is classified correctly, and the indices of these, shape (m,).
     """
-    attacked = (oracle.margins(x, y) <= 0).nonzero().squeeze(1)
+    attacked = oracle.attacked(x, oracle.margins(x, y))
     images, labels = x[attacked], y[attacked]
     best = Best.empty(images, norm)
     if not len(attacked):
         return best, attacked
     others = x if pool is None else pool
-    near = nearest_other(images, labels, others, oracle.logits(others).argmax(dim=1), norm, count=1)[:, 0]
+    near = nearest_other(images, labels, others, oracle.predicted(others), norm, count=1)[:, 0]
     known = (near >= 0).nonzero().squeeze(1)
     rest = (near < 0).nonzero().squeeze(1)
     starts = [Rows(known, images, labels, start=others[near[known]])]

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.sparse import NORMS, Fewest, project
+from benchmark.results import Work
 from benchmark.threat import Norm
 from benchmark.verification import needed_lead
 
@@ -27,6 +28,12 @@ def fmn_l0(
     return AttackResult(fewest.best)
 
 
+def _work(norm: Norm, effort: Effort) -> Work:
+    """Each step is a pass forward and back; taking changes back is a twentieth more forward."""
+    steps = _STEPS[effort]
+    return Work(forward=1.05 * steps + 10, backward=steps, steps=steps + 20, operations=60)
+
+
 ATTACK = Attack(
     name="fmn-l0",
     version=1,
@@ -34,5 +41,6 @@ ATTACK = Attack(
     paper="Pintor et al. 2021, arXiv:2102.12827",
     run=fmn_l0,
     norms=NORMS,
+    work=_work,
     default=False,
 )

@@ -10,9 +10,9 @@ from torch.nn.functional import normalize
 
 from benchmark.attacks import Attack, AttackResult, Effort, spent
 from benchmark.attacks.engine.oracle import Oracle
-from benchmark.attacks.engine.rows import Best
+from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import cosine
-from benchmark.attacks.estimation import BATCH, PROBES, QUERIES, repeats_of, reserve, started
+from benchmark.attacks.estimation import BATCH, PROBES, QUERIES, from_boundary, repeats_of
 from benchmark.modes import same_draws
 from benchmark.threat import Norm, project_ball_
 
@@ -43,21 +43,13 @@ def n_attack(
     with same_draws(x.device, seed):
         generator = torch.Generator(x.device).manual_seed(seed)
         oracle = Oracle(model, batch_size=BATCH, repeats=repeats_of(model, x))
-        best, attacked = started(oracle, x, y, norm=norm, pool=pool, generator=generator)
-        found = torch.isfinite(best.distance).nonzero().squeeze(1)
         cost = PROBES * oracle.repeats * (2 if oracle.repeats > 1 else 1)
-        if len(found):
+
+        def climb(rows: Rows, best: Best, left: int) -> None:
             shape = (PROBES, *x.shape[1:])
-            _climb(
-                oracle,
-                best,
-                found,
-                y[attacked][found],
-                shape,
-                steps=max(budget - reserve(oracle), 0) // cost,
-                generator=generator,
-            )
-        return AttackResult(best.images(x, attacked))
+            _climb(oracle, best, rows.sample, rows.y, shape, steps=left // cost, generator=generator)
+
+        return from_boundary(oracle, climb, x, y, norm=norm, pool=pool, budget=budget, generator=generator)
 
 
 def _climb(

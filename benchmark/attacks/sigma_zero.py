@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.sparse import NORMS, Fewest, smooth
+from benchmark.results import Work
 from benchmark.threat import Norm
 from benchmark.verification import needed_lead
 
@@ -31,6 +32,12 @@ def sigma_zero(
     return AttackResult(fewest.best)
 
 
+def _work(norm: Norm, effort: Effort) -> Work:
+    """Each step is a pass forward and back; taking changes back is a twentieth more forward."""
+    steps = _STEPS[effort]
+    return Work(forward=1.05 * steps + 10, backward=steps, steps=steps + 20, operations=60)
+
+
 ATTACK = Attack(
     name="sigma-zero",
     version=1,
@@ -38,4 +45,5 @@ ATTACK = Attack(
     paper="Cinà et al. 2024, arXiv:2402.01879",
     run=sigma_zero,
     norms=NORMS,
+    work=_work,
 )

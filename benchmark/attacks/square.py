@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from benchmark.attacks import Attack, AttackResult, Effort, spent
 from benchmark.attacks.engine.gradient_free import random_search
 from benchmark.attacks.engine.oracle import Oracle
-from benchmark.attacks.engine.rows import Rows
-from benchmark.attacks.estimation import BATCH, repeats_of, reserve, started
+from benchmark.attacks.engine.rows import Best, Rows
+from benchmark.attacks.estimation import BATCH, from_boundary, repeats_of
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 
@@ -39,13 +39,13 @@ def square(
         generator = torch.Generator(x.device).manual_seed(seed)
         oracle = Oracle(model, batch_size=BATCH, repeats=repeats_of(model, x))
         each = 2 * oracle.repeats if oracle.repeats > 1 else 1
-        best, attacked = started(oracle, x, y, norm=norm, pool=pool, generator=generator)
-        if len(attacked):
-            rows = Rows(torch.arange(len(attacked), device=x.device), x[attacked], y[attacked])
-            rows.best, rows.distance = best.delta.clone(), best.distance.clone()
-            random_search(oracle, rows, norm, steps=max(budget - reserve(oracle), 0) // each, generator=generator)
+
+        def search(rows: Rows, best: Best, left: int) -> None:
+            rows.best, rows.distance = best.delta[rows.sample].clone(), best.distance[rows.sample].clone()
+            random_search(oracle, rows, norm, steps=left // each, generator=generator)
             best.merge(rows, 0)
-        return AttackResult(best.images(x, attacked))
+
+        return from_boundary(oracle, search, x, y, norm=norm, pool=pool, budget=budget, generator=generator)
 
 
 ATTACK = Attack(

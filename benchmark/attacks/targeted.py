@@ -122,7 +122,7 @@ def _starts(
     oracle: Oracle, x: Tensor, targets: Tensor, pool: Tensor, *, best: Best, generator: torch.Generator
 ) -> list[Rows]:
     """The boundary on the way to the nearest image that the model gives the target; to far images if there is none."""
-    predicted = oracle.logits(pool).argmax(dim=1)
+    predicted = oracle.predicted(pool)
     norm = best.norm
     apart = get_norm(norm).pairwise(x, pool)
     apart.masked_fill_(predicted[None, :] != targets[:, None], torch.inf)

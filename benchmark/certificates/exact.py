@@ -33,7 +33,9 @@ from benchmark.certificates.coefficients import Dense, to_dense
 from benchmark.certificates.crown import margin_bounds, radius
 from benchmark.certificates.graph import Graph, check_agreement, lower
 from benchmark.certificates.operations import Activation, ChannelMax
+from benchmark.certificates.record import Record
 from benchmark.errors import InputError, UnsupportedModelError
+from benchmark.rejection import refuse_rejection
 from benchmark.verification import verify
 
 ExactNorm = Literal["linf", "l1"]
@@ -86,7 +88,7 @@ class _Network:
     logits: _Affine
 
     @staticmethod
-    def of(graph: Graph) -> _Network:
+    def refuse_others(graph: Graph) -> None:
         for node in graph.nodes:
             if isinstance(node.operation, ChannelMax):
                 raise UnsupportedModelError("The exact distance is computed for ReLU networks; this has max pooling.")
@@ -94,6 +96,10 @@ class _Network:
                 raise UnsupportedModelError(
                     f"The exact distance is computed for ReLU networks; this has {node.operation.kind}."
                 )
+
+    @staticmethod
+    def of(graph: Graph) -> _Network:
+        _Network.refuse_others(graph)
         relus = {i: _affine(graph, graph.nodes[i].inputs[0]) for i in graph.nonlinear()}
         return _Network(relus, _affine(graph, len(graph.nodes) - 1))
 
@@ -115,6 +121,31 @@ def _affine(graph: Graph, node: int) -> _Affine:
     linear = backward(graph, node, Dense(eye), {})
     parts = {i: sparse.csr_array(to_dense(rows).data.flatten(2)[0].cpu().numpy()) for i, rows in linear.rows.items()}
     return _Affine(parts, linear.constant.expand(1, size)[0].cpu().numpy())
+
+
+@torch.no_grad()
+def refuse_unsolvable(module: nn.Module, x: Tensor, *, most_neurons: int) -> None:
+    """Refuse what `exact` would refuse of the network, for who has work to do before.
+
+    Args:
+        module: The classifier.
+        x: Images, shape (n, c, h, w); one is enough.
+        most_neurons: As of `exact`.
+
+    Raises:
+        UnsupportedModelError: As of `exact`.
+    """
+    _Network.refuse_others(_lowered(module, x, most_neurons)[0])
+
+
+def _lowered(module: nn.Module, x: Tensor, most_neurons: int) -> tuple[Graph, Record]:
+    graph, recorded = lower(module, x)
+    neurons = sum(graph.nodes[i].shape.numel() for i in graph.nonlinear())
+    if neurons > most_neurons:
+        raise UnsupportedModelError(
+            f"The model has {neurons:,} ReLUs; exact distances are computed for at most {most_neurons}."
+        )
+    return graph, recorded
 
 
 @torch.no_grad()
@@ -144,19 +175,16 @@ def exact(
 
     Raises:
         InputError: On another norm, a time limit that is not positive, or images outside the box [0, 1].
-        UnsupportedModelError: If the model cannot be traced, is not made of affine layers and ReLUs, or is too large.
+        UnsupportedModelError: If the model cannot be traced, is not made of affine layers and ReLUs, is too large, or
+            may reject images.
     """
     if norm not in get_args(ExactNorm):
         raise InputError(f"Exact distances are computed in linf and l1, not in {norm!r}: no linear program has it.")
     if not time_limit > 0:
         raise InputError(f"The time limit is {time_limit} s a sample; it must be positive.")
     refuse_outside(x)
-    graph, recorded = lower(module, x)
-    neurons = sum(graph.nodes[i].shape.numel() for i in graph.nonlinear())
-    if neurons > most_neurons:
-        raise UnsupportedModelError(
-            f"The model has {neurons:,} ReLUs; exact distances are computed for at most {most_neurons}."
-        )
+    refuse_rejection(module, "the exact distance")
+    graph, recorded = _lowered(module, x, most_neurons)
     network = _Network.of(graph)
     check_agreement(graph, recorded, module, x)
     problem = _Problem(module, graph, network, norm)

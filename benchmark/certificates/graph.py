@@ -280,7 +280,8 @@ def check_agreement(graph: Graph, recorded: Record, module: nn.Module, x: Tensor
     points = _points(x)
     with eval_mode(module):
         theirs = torch.cat([module(pair.clone()).double() for pair in torch.split(points, 2)])
-    again = torch.cat([recorded.run(pair).double() for pair in torch.split(points, 2)])
+    # Copies here too: products round otherwise where the images begin elsewhere in memory.
+    again = torch.cat([recorded.run(pair.clone()).double() for pair in torch.split(points, 2)])
     wide = torch.cat([recorded.run(pair.double()) for pair in torch.split(points, 2)])
     ours = graph.logits(points)
     top = wide.topk(2, dim=1).values

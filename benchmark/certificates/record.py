@@ -164,6 +164,16 @@ def _own_state(module: nn.Module) -> Iterator[None]:
                     vars(m)[k].update(table)
 
 
+def _draws(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a call draws numbers; attention can, and does not without dropout."""
+    if torch.Tag.nondeterministic_seeded not in func.tags:
+        return False
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.name == "dropout_p":
+            return bool(args[i] if i < len(args) else kwargs.get("dropout_p", argument.default_value))
+    return True
+
+
 @dataclass(eq=False)
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Keeps the calls, and which of their results depend on the images."""
@@ -212,7 +222,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         given = tree_map(self._replaced, (tuple(args), kwargs))
         found: list[Ref] = []
         tree_map(lambda v: found.append(v) if isinstance(v, Ref) and v.slot in self.dependent else None, given)
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if _draws(func, args, kwargs):
             raise UnsupportedModelError(
                 f"The forward pass{self._where()} is random (it draws numbers with {operator_name(func)}); "
                 "certificates are for models that answer the same every time."

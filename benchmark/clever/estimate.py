@@ -21,6 +21,7 @@ from benchmark.clever.second_order import negative_curvature, refuse_kinks
 from benchmark.clever.targets import MOST_TARGETS, Targets, choose_targets
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.modes import eval_mode
+from benchmark.rejection import refuse_rejection
 from benchmark.threat import Norm, in_box
 
 
@@ -88,7 +89,7 @@ def clever_estimates(
     Raises:
         InputError: If a number is out of range, the images do not fit, a target is the label, or gradients overflow.
         UnknownNameError: If a norm, a preset or a rule for targets is unknown.
-        UnsupportedModelError: If the model is not differentiable (order 2: not twice).
+        UnsupportedModelError: If the model is not differentiable (order 2: not twice), or may reject images.
     """
     norms = _checked_norms(norm, order)
     settings = resolve(preset, batches=batches, samples=samples, radius=radius)
@@ -97,6 +98,7 @@ def clever_estimates(
     # Order 2 reads the model's operations off autograd's graph, so they must be the model's own.
     faster = faster_convolutions(model, x) if order == 1 else nullcontext()
     with eval_mode(model), faster:
+        refuse_rejection(model, "a CLEVER score")
         together = points_a_pass(model, x[:1]) if batch_size is None else batch_size
         with torch.no_grad():
             logits = torch.cat([model(part) for part in torch.split(x, together)]).double()

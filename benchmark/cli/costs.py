@@ -20,6 +20,7 @@ def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, de
     """The jobs with their costs; with the datasets, those that have never run are estimated too."""
     from benchmark.board.job import brief
     from benchmark.jobs.estimate import estimates
+    from benchmark.measures import get_measure
 
     with place.database.read() as session:
         costs = estimates(session, plan.jobs, datasets=timed, models=[place.workspace.models], device=device)
@@ -33,32 +34,49 @@ def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, de
             "measure": job.measure,
             "parameters": " ".join(f"{k}={brief(v)}" for k, v in job.parameters.items() if v is not None),
             "reason": job.reason,
-            "passes": f"{cost.passes:,.0f}" if cost else "?",
+            "passes": _job_passes(cost),
             "time": _job_time(cost),
         }
         for job, cost in zip(plan.jobs, costs, strict=True)
     ]
     left = "Nothing else is to run." if plan.failed else "Nothing to do: the database has all that was asked for."
     echo_table(rows, empty=left)
-    if rows:
-        click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: {_total(costs)}.")
-        if any(cost is not None and cost.basis == "stated" for cost in costs):
-            click.echo("≈ has not run yet: the passes that the measure states, as long as they take here and now.")
+    if not rows:
+        return
+    click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: {_total(costs)}.")
+    bases = {cost.basis for cost in costs if cost is not None}
+    if "stated" in bases:
+        click.echo("≈ has not run yet: the passes that the measure states, as long as they take here and now.")
+    if "limit" in bases:
+        click.echo("≤ is ended by its limit of time; what it does not apply to is refused in seconds.")
+    unknown = {job.measure for job, cost in zip(plan.jobs, costs, strict=True) if timed is not None and cost is None}
+    for measure in sorted(unknown):
+        if why := get_measure(measure).uncounted:
+            click.echo(f"? {measure}: {why}.")
 
 
 def _total(costs: Sequence[Estimate | None]) -> str:
     """How long all of them take, one after the other, and of how many that cannot be said."""
-    known = [cost.seconds for cost in costs if cost is not None and cost.seconds is not None]
-    unknown = len(costs) - len(known)
-    if not known:
-        return "of unknown cost"
-    return f"about {_duration(sum(known))}, one at a time" + (f", and {unknown} of unknown cost" if unknown else "")
+    known = [cost.seconds for cost in costs if cost is not None and cost.seconds is not None and cost.basis != "limit"]
+    limits = [cost.seconds for cost in costs if cost is not None and cost.seconds is not None and cost.basis == "limit"]
+    unknown = len(costs) - len(known) - len(limits)
+    parts = [f"about {_duration(sum(known))}, one at a time"] if known else []
+    parts += [f"at most {_duration(sum(limits))} where a limit of time ends them"] if limits else []
+    parts += [f"{unknown} of unknown cost" if parts else "of unknown cost"] if unknown else []
+    return ", and ".join(parts)
+
+
+def _job_passes(cost: Estimate | None) -> str:
+    if cost is None:
+        return "?"
+    return "–" if cost.basis == "limit" else f"{cost.passes:,.0f}"
 
 
 def _job_time(cost: Estimate | None) -> str:
     if cost is None or cost.seconds is None:
         return "?"
-    return f"{'≈ ' if cost.basis == 'stated' else ''}{_duration(cost.seconds)}"
+    sign = {"stated": "≈ ", "limit": "≤ ", "recorded": ""}[cost.basis]
+    return f"{sign}{_duration(cost.seconds)}"
 
 
 def _job_values(job: Job, cost: Estimate | None) -> dict[str, Any]:
@@ -70,7 +88,7 @@ def _job_values(job: Job, cost: Estimate | None) -> dict[str, Any]:
         "measure": job.measure,
         "parameters": job.parameters,
         "reason": job.reason,
-        "estimated_passes": cost.passes if cost else None,
+        "estimated_passes": cost.passes if cost and cost.basis != "limit" else None,
         "estimated_seconds": cost.seconds if cost else None,
         "estimate": cost.basis if cost else None,
     }

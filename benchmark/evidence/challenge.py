@@ -38,6 +38,7 @@ _REASONS: Final = {
     2: "outside the box",
     3: "label not changed",
     4: "label changed only within floating-point slack",
+    6: "rejected by the model",
 }
 
 

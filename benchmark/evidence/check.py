@@ -19,6 +19,7 @@ from benchmark.data import get_dataset
 from benchmark.errors import BenchmarkError, EvidenceError, InputError, UnknownNameError
 from benchmark.evidence.proofs import Proofs, proofs_of, rows_with_evidence
 from benchmark.evidence.store import EvidenceStore
+from benchmark.rejection import rejects
 from benchmark.threat import distances
 from benchmark.verification import REASONS, SLACK, deciding_size, mean_lead, verify
 from db.schema import Dataset as DatasetRow
@@ -182,7 +183,9 @@ def _is_tie(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> bool:
     """Whether rounding decides if one clean image is classified correctly; its label may then fall either way."""
     with torch.no_grad():
         logits = model(x)
-    return bool(mean_lead(logits[None], y).abs() <= SLACK * deciding_size(logits, y))
+    reject = rejects(model)
+    size = deciding_size(logits, y, reject=reject)
+    return bool(mean_lead(logits[None], y, reject=reject).abs() <= SLACK * size)
 
 
 def _clean_text(wrong: bool, distance: float) -> str:

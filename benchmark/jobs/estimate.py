@@ -49,12 +49,12 @@ class Estimate:
         passes: Forward and backward passes, in images.
         seconds: Wall time; None where the model could not be timed (it is not on this machine yet).
         basis: ``recorded``: by the same measure's evaluations so far; ``stated``: by the passes that the measure
-            states before anything has run, and their time on this machine.
+            states before anything has run, and their time on this machine; ``limit``: the limit of time that ends it.
     """
 
     passes: float
     seconds: float | None
-    basis: Literal["recorded", "stated"]
+    basis: Literal["recorded", "stated", "limit"]
 
 
 @dataclass(frozen=True)
@@ -120,6 +120,8 @@ def _stated(job: Job, dataset: Dataset, stopwatch: Stopwatch) -> Estimate | None
     work = measure.work(measure.Parameters(**job.parameters), dataset)
     if work is None:
         return None
+    if work.most_seconds:
+        return Estimate(0.0, work.most_seconds * job.samples, "limit")
     pace, seconds = stopwatch.pace(job.model, dataset), None
     if pace is not None:
         seconds = seconds_of(work, pace, samples=job.samples, chunks=math.ceil(job.samples / measure.chunk))

@@ -27,6 +27,7 @@ from benchmark.jobs.workbench import Workbench, infrastructure
 from benchmark.measures import Measure, Needs, Result, Task, get_measure
 from benchmark.memory import give_back, out_of_memory
 from benchmark.modes import full_precision
+from benchmark.rejection import refuse_rejection, rejects
 from benchmark.results import Flag, Output
 from benchmark.threat import norm_names
 from benchmark.threat.goals import Threat
@@ -141,6 +142,8 @@ class Measuring:
         module = self.bench.model(self.job.model, self.job.model_digest)
         x, y = (data.to(self.bench.device) for data in self.dataset.batch(start, stop))
         _require_logits(module, x[:1], self.job, self.dataset)
+        if not self.measure.abstaining:
+            refuse_rejection(module, f"the measure {self.measure.name!r}")
         pool = self.bench.pool(self.job.dataset, self.job.dataset_digest) if self.needs.pool else None
         devices = [torch.device(self.bench.device)] if self.bench.device.startswith("cuda") else []
         seed = seed_of(self.job, start)
@@ -156,6 +159,8 @@ class Measuring:
             raise InputError(f"{self.measure.name}: run must return a Result, got {type(result).__name__}.")
         arrays, evidence = self._check(result, module, x, y, first=start)
         noticed = list(result.flags)
+        if rejects(module):
+            noticed.append(Flag(flags.REJECTS, f"The model may reject images. {flags.REJECTION}"))
         if own.changed:
             text = (
                 f"{self.measure.name} changed what it was lent ({own.described()}); it was put back before verifying."
@@ -242,9 +247,11 @@ def _require_logits(module: nn.Module, x: Tensor, job: Job, dataset: Dataset) ->
     """Refuse a model that is none for this dataset, before a measure says something harder to understand."""
     with torch.no_grad():
         logits = module(x)
-    if not isinstance(logits, Tensor) or logits.shape != (len(x), dataset.n_classes):
+    outputs = dataset.n_classes + rejects(module)
+    if not isinstance(logits, Tensor) or logits.shape != (len(x), outputs):
         seen = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
         raise InputError(
             f"The model {job.model!r} returns {seen} for {len(x)} image of shape {tuple(x.shape[1:])}; expected logits "
-            f"of shape ({len(x)}, {dataset.n_classes}): one for each class of {job.dataset!r}."
+            f"of shape ({len(x)}, {outputs}): one for each class of {job.dataset!r}"
+            + (", and the one that rejects." if rejects(module) else ".")
         )

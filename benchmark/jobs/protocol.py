@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import itertools
 import re
@@ -9,7 +10,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_type_hints
 
 from benchmark.attacks import attacks
 from benchmark.data import Dataset, datasets_of
@@ -119,7 +120,23 @@ def parameters_of(measure: Measure[Any], settings: Mapping[str, Any], *, where: 
             f"{where}: the measure {measure.name!r} has no parameter {', '.join(unknown)}; "
             f"it takes {', '.join(sorted(known)) or 'none'}."
         )
+    with contextlib.suppress(NameError):  # a plug-in's annotation that is not there when it runs
+        for name, kind in get_type_hints(measure.Parameters).items():
+            if name in settings:
+                _check_kind(settings[name], kind, f"{where}: {measure.name}.{name}")
     return measure.Parameters(**settings)
+
+
+_PLAIN: Final[Mapping[Any, tuple[type, ...]]] = {bool: (bool,), int: (int,), float: (int, float), str: (str,)}
+
+
+def _check_kind(value: Any, kind: Any, what: str) -> None:
+    """Raise `InputError` where a parameter of a plain type is given a value of another; the rest checks itself."""
+    if kind not in _PLAIN:
+        return
+    if not isinstance(value, _PLAIN[kind]) or (isinstance(value, bool) and kind is not bool):
+        words = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
+        raise InputError(f"{what} is {value!r}; it is {words[kind]}.")
 
 
 def protocols(folders: Sequence[Path] = ()) -> dict[str, Protocol]:

@@ -76,12 +76,15 @@ class Workbench:
             ZooError: If there is none of that name.
             InputError: If it has changed, or classifies other images.
         """
-        named = get_dataset(get_entry(slug, self.folders(slug)).dataset)
+        entry = get_entry(slug, self.folders(slug))
+        named = get_dataset(entry.dataset)
         if named.labels_of != dataset.labels_of or named.shape != dataset.shape:
             raise InputError(
                 f"The source model {slug!r} is for {named.labels_of} in images of shape {named.shape}, "
                 f"{dataset.name} has {dataset.labels_of} in {dataset.shape}; they must be equal."
             )
+        if entry.rejects:
+            raise InputError(f"The source model {slug!r} may reject images; choose models that always give a class.")
         return self.model(slug, digest)
 
     def initial(self, slug: str) -> nn.Module | None:

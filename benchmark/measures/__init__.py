@@ -177,8 +177,11 @@ class Measure(ABC, Generic[P]):
         paper: Its source, for instance ``"Weng et al. 2018, arXiv:1801.10578"``; empty if there is none.
         per_sample: Whether a sample's values do not depend on which others are measured with it: slices of different
             lengths then take over each other's chunks.
+        abstaining: Whether its results mean something for a model that may reject an image (`benchmark.rejection`);
+            else it does not apply to one.
         at_most: Name of the parameter that says how many samples of a slice are measured, for a measure that would
             take too long on all of them; empty if there is none.
+        uncounted: Why `work` cannot say what it will cost, for `evaluate --plan`; empty where it can.
         Parameters: A frozen dataclass with a default for each parameter; those that differ from their defaults are
             part of the evaluation's key. A field ``norm`` is shown on the board.
     """
@@ -189,7 +192,9 @@ class Measure(ABC, Generic[P]):
     chunk: ClassVar[int] = 100
     paper: ClassVar[str] = ""
     per_sample: ClassVar[bool] = True
+    abstaining: ClassVar[bool] = False
     at_most: ClassVar[str] = ""
+    uncounted: ClassVar[str] = ""
     Parameters: type[P]
 
     def needs(self, parameters: P) -> Needs:

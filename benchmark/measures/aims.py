@@ -12,6 +12,7 @@ from torch import Tensor
 from benchmark.attacks import Effort, get_attack, run_attack
 from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Task
+from benchmark.rejection import rejects
 from benchmark.results import Flag
 from benchmark.threat import Norm
 from benchmark.threat.goals import TARGETED
@@ -21,7 +22,7 @@ from benchmark.verification import verify
 def number_of_classes(task: Task) -> int:
     """How many classes the model knows; `UnsupportedModelError` where there is no other than the label."""
     with torch.no_grad():
-        classes = int(task.model(task.x[:1]).shape[1])
+        classes = int(task.model(task.x[:1]).shape[1]) - rejects(task.model)
     if classes < 2:
         raise UnsupportedModelError("A targeted attack needs a model of two classes at least.")
     return classes

@@ -26,6 +26,7 @@ from benchmark.attacks.engine.oracle import frozen
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.memory import out_of_memory
 from benchmark.results import Flag, Output, Score, Work
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import within
@@ -302,8 +303,8 @@ def _run(package: Any, x: Tensor, y: Tensor) -> tuple[Tensor, list[str]]:
         try:
             with _captured(package.logger) as messages:
                 adversarials, _ = package.run_standard_evaluation(x, y, batch_size=batch)
-        except torch.OutOfMemoryError:
-            if batch == 1:
+        except (MemoryError, RuntimeError) as error:
+            if batch == 1 or not out_of_memory(error):
                 raise
             batch //= 2
         else:

@@ -42,6 +42,11 @@ class CertificateMeasure(Measure[CertificateParameters]):
     title: ClassVar[str] = "Certified radius: no adversarial example is nearer"
     chunk: ClassVar[int] = 25
     at_most: ClassVar[str] = "samples"
+    abstaining: ClassVar[bool] = True
+    uncounted: ClassVar[str] = (
+        "it goes by the network's layers: milliseconds an image of a small network, minutes of a large one; one that "
+        "is too large, or has other operations, is refused in seconds"
+    )
     Parameters = CertificateParameters
 
     def needs(self, parameters: CertificateParameters) -> Needs:
@@ -65,8 +70,8 @@ class CertificateMeasure(Measure[CertificateParameters]):
             Output(
                 "mean_radius",
                 "scalar",
-                "Mean radius",
-                "Mean certified radius.",
+                "Mean certified radius",
+                "Mean over the samples of what is proven.",
                 unit="distance",
                 direction="higher",
                 threat=norm,

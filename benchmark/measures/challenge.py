@@ -41,6 +41,7 @@ class Challenge(Measure[ChallengeParameters]):
     version = 1
     title = "Challenge: adversarial examples that somebody brought"
     chunk = 500
+    abstaining = True
     Parameters = ChallengeParameters
 
     def needs(self, parameters: ChallengeParameters) -> Needs:

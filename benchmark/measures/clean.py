@@ -13,6 +13,7 @@ from benchmark import flags
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Result, Task
+from benchmark.rejection import predicted, rejects
 from benchmark.results import Flag, Output, Score, Work
 from benchmark.twin import REPRODUCIBLE, disagreement
 
@@ -32,12 +33,17 @@ class Clean(Measure[CleanParameters]):
     version = 1
     title = "Clean accuracy: share of images classified correctly"
     chunk = 500
+    abstaining = True
     Parameters = CleanParameters
 
     def outputs(self, parameters: CleanParameters, dataset: Dataset) -> Sequence[Output]:
-        """The accuracy."""
+        """The accuracy, and the share rejected."""
         title, text = "Clean accuracy", "Share of images that are classified correctly."
-        return (Output("accuracy", "scalar", title, text, unit="share", direction="higher"),)
+        rejected = "Share of images that a model that may reject them rejects; they are not classified correctly."
+        return (
+            Output("accuracy", "scalar", title, text, unit="share", direction="higher"),
+            Output("rejected", "scalar", "Rejected", rejected, unit="share"),
+        )
 
     def work(self, parameters: CleanParameters, dataset: Dataset) -> Work | None:
         """Two forward passes."""
@@ -54,14 +60,21 @@ class Clean(Measure[CleanParameters]):
         _check(logits, n=len(task.x), first=task.first)
         prediction = logits.argmax(dim=1)
         arrays = {"correct": (prediction == task.y).cpu().numpy(), "prediction": prediction.cpu().numpy()}
+        if rejects(task.model):
+            arrays["rejected"] = (predicted(logits, reject=True) < 0).cpu().numpy()
         return Result(arrays, flags=(*_probabilities(logits), *_randomised(logits, again)))
 
     def summarise(self, inputs: Inputs, parameters: CleanParameters) -> list[Score]:
-        """Accuracy with its Clopper–Pearson interval."""
+        """Accuracy with its Clopper–Pearson interval, and the share rejected by a model that may reject."""
         correct = inputs.arrays["correct"]
         low, high = proportion_interval(correct.sum(), len(correct), confidence=0.95)
         accuracy = float(correct.mean())
-        return [Score("accuracy", accuracy, float(low), float(high), 0.95, unit="share", direction="higher")]
+        scores = [Score("accuracy", accuracy, float(low), float(high), 0.95, unit="share", direction="higher")]
+        if "rejected" in inputs.arrays:
+            rejected = inputs.arrays["rejected"]
+            low, high = proportion_interval(rejected.sum(), len(rejected), confidence=0.95)
+            scores.append(Score("rejected", float(rejected.mean()), float(low), float(high), 0.95, unit="share"))
+        return scores
 
 
 def _check(logits: Tensor, *, n: int, first: int) -> None:

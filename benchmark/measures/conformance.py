@@ -12,6 +12,7 @@ import numpy as np
 from benchmark.conformance import IMAGES, Report, check_conformance
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
+from benchmark.rejection import rejects
 from benchmark.results import Flag, Output, Score, Work
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ UNITS: Final = {
     "input_unchanged": "images",
     "logits": "distance",
     "parameters": "parameters",
+    "rejection": "share",
     "seconds": "s/image",
     "size": "bytes",
 }
@@ -51,6 +53,7 @@ class Conformance(Measure[ConformanceParameters]):
     title = "Conformance: whether the model can be evaluated, and what is unusual about it"
     chunk = IMAGES
     per_sample = False
+    abstaining = True
     Parameters = ConformanceParameters
 
     def samples(self, parameters: ConformanceParameters, n: int) -> int:
@@ -78,7 +81,7 @@ class Conformance(Measure[ConformanceParameters]):
         Raises:
             InputError: If a check refuses it.
         """
-        with_classes = task.module(task.x[:1]).shape[-1]
+        with_classes = task.module(task.x[:1]).shape[-1] - rejects(task.module)
         report = check_conformance(task.module, task.x, task.y, classes=with_classes)
         refused = [check.message for check in report.checks if check.verdict == "refuse"]
         if refused:

@@ -75,6 +75,7 @@ class Corruptions(Measure[CorruptionParameters]):
     title = "Common corruptions: accuracy under each corruption at each severity"
     paper = "Hendrycks & Dietterich 2019, arXiv:1903.12261; Mu & Gilmer 2019, arXiv:1906.02337"
     chunk = 500
+    abstaining = True
     Parameters = CorruptionParameters
 
     def needs(self, parameters: CorruptionParameters) -> Needs:

@@ -44,6 +44,7 @@ class Curve(Measure[CurveParameters]):
     name = "curve"
     version = 1
     title = "Robustness curve: smallest adversarial distance of each sample"
+    abstaining = True
     Parameters = CurveParameters
 
     def attack_version(self, parameters: CurveParameters) -> int:

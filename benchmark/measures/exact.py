@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from benchmark.attacks import get_attack
-from benchmark.certificates.exact import ExactNorm, exact
+from benchmark.certificates.exact import ExactNorm, exact, refuse_unsolvable
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
-from benchmark.results import Kind, Output, Score
+from benchmark.results import Kind, Output, Score, Work
 from benchmark.verification import verify
 
 if TYPE_CHECKING:
@@ -85,9 +85,14 @@ class ExactMeasure(Measure[ExactParameters]):
             ),
         )
 
+    def work(self, parameters: ExactParameters, dataset: Dataset) -> Work | None:
+        """The solver's limit of time."""
+        return Work(most_seconds=parameters.time_limit)
+
     def run(self, task: Task, parameters: ExactParameters) -> Result:
         """Solve one chunk, within the ledger's distances or, without a ledger, a quick attack's."""
         norm = parameters.norm
+        refuse_unsolvable(task.module, task.x[:1], most_neurons=parameters.most_neurons)  # before anything is attacked
         known = torch.tensor(task.distances.get(norm, np.full(len(task.x), np.inf)), device="cpu")
         found: Tensor | None = None
         if not torch.isfinite(known).all():

@@ -98,6 +98,7 @@ class Strength(Measure[StrengthParameters]):
     title = "Strength curves: robust accuracy at one ε against iterations and queries"
     paper = "curves as in Dong et al. 2020, arXiv:1912.11852"
     at_most = "samples"
+    abstaining = True
     Parameters = StrengthParameters
 
     def needs(self, parameters: StrengthParameters) -> Needs:

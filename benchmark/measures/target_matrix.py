@@ -55,6 +55,7 @@ class TargetMatrix(Measure[TargetMatrixParameters]):
     title = "Matrix of targets: median distance from each class to each other class"
     paper = "this project"
     at_most = "samples"
+    abstaining = True
     Parameters = TargetMatrixParameters
 
     def attack_version(self, parameters: TargetMatrixParameters) -> int:

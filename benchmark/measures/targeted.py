@@ -14,6 +14,7 @@ from benchmark.attacks.targeted import CHOICES
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
 from benchmark.measures.aims import attack_all, number_of_classes, random_targets
+from benchmark.rejection import rejects, without_rejection
 from benchmark.results import Output, Score
 from benchmark.threat import Norm
 from benchmark.threat.goals import TARGETED, Threat
@@ -65,6 +66,7 @@ class Targeted(Measure[TargetedParameters]):
     title = "Targeted curve: smallest distance at which each sample is given a named class"
     paper = "goals as in Dong et al. 2020, arXiv:1912.11852"
     at_most = "samples"
+    abstaining = True
     Parameters = TargetedParameters
 
     def attack_version(self, parameters: TargetedParameters) -> int:
@@ -145,7 +147,7 @@ class Targeted(Measure[TargetedParameters]):
         if choice == "next":
             return (task.y + 1) % classes
         with torch.no_grad():
-            logits = task.model(task.x)
+            logits = without_rejection(task.model(task.x), reject=rejects(task.model))
         least: torch.Tensor = logits.scatter(1, task.y[:, None], torch.inf).argmin(dim=1)
         return least
 

@@ -38,6 +38,7 @@ class Transfer(Measure[TransferParameters]):
     version = 1
     title = "Transfer replay: other models' adversarial examples tried on this one"
     chunk = 500
+    abstaining = True
     Parameters = TransferParameters
 
     def needs(self, parameters: TransferParameters) -> Needs:

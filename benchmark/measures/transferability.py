@@ -85,6 +85,7 @@ class Transferability(Measure[TransferabilityParameters]):
     title = "Transfer: adversarial examples made on other models, tried on this one"
     paper = "Dong et al. 2018, arXiv:1710.06081; Xie et al. 2019; Dong et al. 2019; Lin et al. 2020"
     at_most = "samples"
+    abstaining = True
     Parameters = TransferabilityParameters
 
     def needs(self, parameters: TransferabilityParameters) -> Needs:

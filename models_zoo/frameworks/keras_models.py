@@ -1,13 +1,15 @@
-"""Keras 3 models as torch modules, on Keras' torch and JAX backends."""
+"""Keras 3 models as torch modules, on Keras' torch, JAX and TensorFlow backends."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor, nn
 
 from models_zoo.errors import FrameworkError
 from models_zoo.frameworks.jax_models import from_jax
+from models_zoo.frameworks.tensorflow_models import bridged
 from models_zoo.optional import optional
 
 
@@ -30,10 +32,13 @@ def from_keras(model: Any, *, channels_last: bool | None = None) -> nn.Module:
     backend = keras.backend.backend()
     if backend == "torch":
         return KerasOnTorch(model, channels_last=channels_last)
+    if backend == "tensorflow":
+        tf = optional("tensorflow", extra="tensorflow", what="A Keras model on TensorFlow")
+        return bridged(tf, partial(model, training=False), model.variables, channels_last=channels_last)
     if backend != "jax":
         raise FrameworkError(
-            f"Keras runs on {backend}; its models are taken on torch and on JAX. Save the model as .keras, start "
-            "Python with KERAS_BACKEND=torch, and load it there; or export it to ONNX."
+            f"Keras runs on {backend}; its models are taken on torch, JAX and TensorFlow. Save the model as .keras, "
+            "start Python with KERAS_BACKEND=torch, and load it there; or export it to ONNX."
         )
 
     def logits(held: tuple[list[Any], list[Any]], x: Any) -> Any:

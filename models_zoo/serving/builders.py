@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Final
@@ -43,34 +43,59 @@ def build(served: Served, device: str, threads: int) -> nn.Module:
         Exception: Whatever the code raises.
     """
     if served.form != "code":
-        _prepare(device, threads)
+        _prepare(served, device, threads)
     import torch
 
     torch.manual_seed(0)  # a model is the same in every process, also one that draws its weights
     return BUILDERS[served.form](served).eval().requires_grad_(False)
 
 
-def channels_last(arguments: Mapping[str, Any], *, default: bool) -> bool:
+BACKENDS: Final = ("torch", "jax", "tensorflow")
+"""Backends of Keras that a card may ask for, the first by default; packages, all of them."""
+
+
+def channels_last(arguments: Mapping[str, Any], *, default: bool, others: Set[str] = frozenset()) -> bool:
     """Whether a model of another framework takes images as (n, h, w, c), as its card says.
+
+    Args:
+        arguments: ``model.arguments`` of the card.
+        default: What holds if it says nothing.
+        others: What else the arguments may have.
 
     Raises:
         CardError: If the card says anything else.
     """
     value = arguments.get("channels_last", default)
-    if set(arguments) - {"channels_last"} or not isinstance(value, bool):
-        raise CardError(
-            f"model.arguments is {dict(arguments)}; for this form it has channels_last (true or false) alone."
-        )
+    if set(arguments) - {"channels_last"} - others or not isinstance(value, bool):
+        known = " and ".join(["channels_last (true or false)", *sorted(others)])
+        raise CardError(f"model.arguments is {dict(arguments)}; for this form it has {known}, and nothing else.")
     return value
 
 
-def _prepare(device: str, threads: int) -> None:
+def keras_arguments(arguments: Mapping[str, Any]) -> tuple[bool, str]:
+    """Whether a Keras model takes images channels last, and the backend it is run on, as its card says.
+
+    Raises:
+        CardError: If the card says anything else.
+    """
+    last = channels_last(arguments, default=True, others={"backend"})
+    backend = arguments.get("backend", "torch")
+    if not isinstance(backend, str) or backend not in BACKENDS:
+        raise CardError(f"model.arguments.backend is {backend!r:.80}; Keras runs on one of {', '.join(BACKENDS)}.")
+    return last, backend
+
+
+def _prepare(served: Served, device: str, threads: int) -> None:
     """Tell the other frameworks, before they are imported, where to compute and with how many threads."""
     tempfile.tempdir = str(Path.cwd())  # found by writing a file otherwise, which this process cannot
-    os.environ["KERAS_BACKEND"] = "torch"
+    os.environ["KERAS_BACKEND"] = keras_arguments(served.arguments)[1] if served.form == "keras" else "torch"
     os.environ["KERAS_TORCH_DEVICE"] = device
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    os.environ["TF_FORCE_GPU_ALLOW_GROWTH"] = "true"  # it takes the whole GPU otherwise
+    os.environ["TF_NUM_INTRAOP_THREADS"] = os.environ["TF_NUM_INTEROP_THREADS"] = str(threads)
     if device == "cpu":
         os.environ["JAX_PLATFORMS"] = "cpu"
+        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
     if threads == 1:
         os.environ["XLA_FLAGS"] = "--xla_cpu_multi_thread_eigen=false"
 
@@ -120,7 +145,7 @@ def _from_keras(served: Served) -> nn.Module:
     link = Path.cwd() / "model.keras"  # a file of the download cache has no suffix, and Keras goes by it
     link.symlink_to(served.file)
     model = keras.saving.load_model(link, compile=False, safe_mode=True)
-    return from_keras(model, channels_last=channels_last(served.arguments, default=True))
+    return from_keras(model, channels_last=keras_arguments(served.arguments)[0])
 
 
 def refuse_unsound_weights(file: IO[bytes]) -> None:

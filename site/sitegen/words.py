@@ -31,6 +31,9 @@ FLAGS: Final[Mapping[str, str]] = {
     "there: the distances may be too large.",
     "gradients-mislead": "A random search among the corners of the ball found nearer examples than gradients led to: "
     "they may be masked, and still nearer examples may exist.",
+    "rejects": "The model may reject an image instead of naming a class. A clean image that it rejects counts as an "
+    "error; a perturbed one is no success of the attacker. So its curve is not an ordinary model's: what withstands ε "
+    "with rejection stands for an ordinary classifier that withstands ε/2.",
     "still-falling": "The robust accuracy was still falling when the attack had done all its work: more work may "
     "break more images.",
     "gradient-free-stronger": "A search that uses no gradients found much nearer examples than those that do: the "

@@ -14,6 +14,7 @@ class AimedOracle(Oracle):
 
     What its methods call ``y`` is the target: its margin is how far the target leads the best other class, less the
     lead that verification asks for, so that every family of the engine searches for the target as it stands.
+    A logit that rejects is one of the others.
     """
 
     def _margin(self, calls: list[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,5 +26,8 @@ class AimedOracle(Oracle):
         size = torch.maximum(logits.gather(1, rival[:, None]).abs(), logits.gather(1, wanted).abs()).squeeze(1)
         return (lead - SAFETY * size - self.noise).nan_to_num(nan=-torch.inf), rival
 
-    def _slope(self, logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
-        return -super()._slope(logits, y, rival)
+    def _defender(self, logits: Tensor, y: Tensor) -> Tensor:
+        return y
+
+    def _slope(self, logits: Tensor, behind: Tensor, rival: Tensor) -> Tensor:
+        return -super()._slope(logits, behind, rival)

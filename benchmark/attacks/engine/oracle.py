@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmark.errors import BenchmarkError
 from benchmark.memory import out_of_memory
 from benchmark.modes import eval_mode
+from benchmark.rejection import defender, predicted, rejects, rivals_only, without_rejection
 from benchmark.twin import twin_of
 from benchmark.verification import SLACK, mean_lead
 
@@ -114,7 +115,8 @@ class Oracle:
     """Margins of a classifier and their gradients.
 
     The margin of an image is how far the best other class (or a target class) leads the label, less the lead that
-    verification asks for: positive exactly where the image counts as adversarial.
+    verification asks for: positive exactly where the image counts as adversarial. Of a model that may reject an image
+    the rejecting logit must be led, too (`benchmark.rejection`).
 
     Attributes:
         model: The classifier, in eval mode with no parameter gradients (see `frozen`).
@@ -123,6 +125,7 @@ class Oracle:
         probabilities: Whether the model returns probabilities; margins are then taken between their logarithms, since
             gradients of saturated probabilities vanish.
         noise: Lead, in logits, that an image must have besides: what rounding inside the model can take off.
+        reject: Whether the model's last logit rejects the image.
         non_finite: Gradients met so far with NaN or infinite entries.
     """
 
@@ -140,10 +143,23 @@ class Oracle:
         self.repeats = repeats
         self.probabilities = probabilities
         self.noise = noise
+        self.reject = rejects(model)
         self.non_finite = 0
 
     def logits(self, x: Tensor) -> Tensor:
-        """Logits of each image, shape (n, k); averaged over ``repeats``."""
+        """Logits of the classes of each image, shape (n, k); averaged over ``repeats``."""
+        return without_rejection(self._outputs(x), reject=self.reject)
+
+    def predicted(self, x: Tensor) -> Tensor:
+        """The class of each image, shape (n,); -1 where it is rejected."""
+        return predicted(self._outputs(x), reject=self.reject)
+
+    def attacked(self, x: Tensor, margin: Tensor) -> Tensor:
+        """Indices of the images to attack, by their margins (n,): those that the model gives their label."""
+        right = margin <= 0
+        return (right & (self.predicted(x) >= 0) if self.reject else right).nonzero().squeeze(1)
+
+    def _outputs(self, x: Tensor) -> Tensor:
         with torch.no_grad():
             return self._batched(lambda i, j: _mean(self._calls(x[i:j], self.repeats)), len(x))
 
@@ -176,7 +192,8 @@ class Oracle:
                     rival = torch.where(target[i:j] >= 0, target[i:j], rival)
                 logits = _mean(calls)
                 # The slope as grad's own argument would do, but has torch load sympy: a third of a second.
-                lead = (logits * self._slope(logits.detach(), label, rival)).sum()
+                behind = self._defender(logits.detach(), label)
+                lead = (logits * self._slope(logits.detach(), behind, rival)).sum()
                 (gradient,) = torch.autograd.grad(lead, leaf)
             margin = self._confirmed(image, label, margin)  # may run out of memory: nothing is kept before it
             gradients.append(self._repaired(gradient.flatten(1).contiguous()))
@@ -211,16 +228,21 @@ class Oracle:
 
     def _margin(self, calls: list[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
         """The margin of each image and the best other class, both of shape (n,), from the logits of each call."""
-        logits, label = _mean(calls), y[:, None]
-        lead, rival = (logits - logits.gather(1, label)).scatter_(1, label, -torch.inf).max(dim=1)
+        logits = _mean(calls)
+        behind = self._defender(logits, y)[:, None]
+        lead, rival = rivals_only(logits - logits.gather(1, behind), y, reject=self.reject).max(dim=1)
         if len(calls) > 1:
-            lead = mean_lead(torch.stack(calls), y)
-        size = torch.maximum(logits.gather(1, rival[:, None]).abs_(), logits.gather(1, label).abs_()).squeeze(1)
+            lead = mean_lead(torch.stack(calls), y, reject=self.reject)
+        size = torch.maximum(logits.gather(1, rival[:, None]).abs_(), logits.gather(1, behind).abs_()).squeeze(1)
         return lead.sub_(size, alpha=SAFETY).sub_(self.noise).nan_to_num_(nan=-torch.inf), rival
 
-    def _slope(self, logits: Tensor, y: Tensor, rival: Tensor) -> Tensor:
-        """Derivative by the logits, shape (n, k), of the rival's lead over the label."""
-        slope = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0).scatter_(1, y[:, None], -1.0)
+    def _defender(self, logits: Tensor, y: Tensor) -> Tensor:
+        """The logit that a rival must lead, shape (n,)."""
+        return defender(logits, y, reject=self.reject)
+
+    def _slope(self, logits: Tensor, behind: Tensor, rival: Tensor) -> Tensor:
+        """Derivative by the logits, shape (n, k), of the rival's lead over the logit ``behind``."""
+        slope = torch.zeros_like(logits).scatter_(1, rival[:, None], 1.0).scatter_(1, behind[:, None], -1.0)
         if self.probabilities:  # the lead is one of logarithms
             slope.div_(logits.clamp_min(_LEAST)).mul_(logits >= _LEAST)
         return slope

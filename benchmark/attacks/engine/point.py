@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import reduce
 from typing import Final
 
@@ -23,12 +24,13 @@ from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import random_corner
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.point_nearest import search_until
-from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags
+from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags, share_of
 from benchmark.attacks.engine.rows import Rows
 from benchmark.attacks.engine.shrinking import cosine
 from benchmark.attacks.engine.stages import search_blindly
 from benchmark.attacks.engine.starts import nearest_other
 from benchmark.attacks.engine.state import FAMILIES, Search, origins
+from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 from benchmark.verification import needed_lead
@@ -57,8 +59,23 @@ _FLIPS: Final = 200
 _STEPS: Final = 20
 """Steps of each ascent."""
 
+_FINE: Final = (0.3, 0.01)
+"""Their length, of ε, at the start and the end, from a point that is good already."""
+
 _BLIND: Final = 1000
 """Steps of the random search in l2 and l1, where it is all there is."""
+
+_CHECK: Final = 200
+"""Steps of the same where it is the check on what searches with gradients have found."""
+
+_CHECKED: Final = (0.1, 2, 10)
+"""Share of the samples that are left on which it is run, and how many these are at least and at most."""
+
+_RISE: Final = 0.02
+"""Of the clean lead: how much farther than gradients a random search must come on a sample where they mislead."""
+
+_FEWEST: Final = 2
+"""Samples on which they must: one shows nothing."""
 
 
 class _Point:
@@ -83,11 +100,10 @@ class _Point:
             return left
         return left[(self.margin / self.search.scale)[left].topk(most).indices]
 
-    def note(self, family: str) -> int:
-        """Put the samples that are broken since the last time down to a family; returns how many they are."""
+    def note(self, family: str) -> None:
+        """Put the samples that are broken since the last time down to a family."""
         new = ((self.margin > 0) & torch.isinf(self.search.best.distance)).nonzero().squeeze(1)
         self.search.best.take(new, self.delta[new], torch.ones_like(new, dtype=torch.bool), FAMILIES.index(family))
-        return len(new)
 
     def rows(self, sample: Tensor, delta: Tensor | None = None, target: Tensor | None = None) -> Rows:
         """One row for each of some samples, from perturbations (m, d), shortened to the ball."""
@@ -150,7 +166,7 @@ def attack_within(
             noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
         margin = oracle.margins(x, y)
-        attacked = (margin <= 0).nonzero().squeeze(1)
+        attacked = oracle.attacked(x, margin)
         if not len(attacked):
             return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
         search = Search(
@@ -163,43 +179,89 @@ def attack_within(
             until=eps,
         )
         others = x if pool is None else pool
-        misled = 0.0
+        zero = _share_of_zero_gradients(search) if outputs.gradients else 0.0
         with faster_convolutions(classifier, x):
             if norm == "linf":
-                misled = _inside(_Point(search, gradients=outputs.gradients), others)
+                checks = Checks(misled=_inside(_Point(search, gradients=outputs.gradients), others))
             elif outputs.gradients:
                 search_until(search)
+                checks = _checked(search, others, blind=zero_gradients_are_many(zero))
             else:
                 search_blindly(search, others, steps=_BLIND)
+                checks = Checks()
     best = search.best
     if norm != "linf":
         best.distance[best.distance > eps] = torch.inf
-    flags = reliability_flags(outputs, Checks(non_finite_gradients=oracle.non_finite, misled=misled))
-    return AttackResult(best.images(x, attacked), flags, origins(best, attacked, len(x)))
+    seen = replace(checks, zero_gradients=zero, non_finite_gradients=oracle.non_finite)
+    return AttackResult(best.images(x, attacked), reliability_flags(outputs, seen), origins(best, attacked, len(x)))
+
+
+def _share_of_zero_gradients(search: Search) -> float:
+    _, gradient = search.oracle.gradients(search.x, search.y)
+    return share_of((gradient == 0).all(dim=1))
+
+
+def _checked(search: Search, pool: Tensor, *, blind: bool) -> Checks:
+    """Outside linf: a random search on a few samples that are left, on all of them where gradients are blind."""
+    left = search.left()
+    share, least, most = _CHECKED
+    few = left if blind else left[:: max(1, len(left) // min(max(least, round(share * len(left))), most))][:most]
+    if not len(few):
+        return Checks()
+    before = search.best.distance[few].clone()
+    free = Search(
+        search.oracle,
+        search.x[few],
+        search.y[few],
+        norm=search.norm,
+        scale=search.scale[few],
+        generator=search.generator,
+        until=search.until,
+    )
+    search_blindly(free, pool, steps=_BLIND if blind else _CHECK)
+    nearer = free.best.distance < before
+    search.best.take(few[nearer], free.best.delta[nearer], nearer[nearer], FAMILIES.index("gradient-free"))
+    return Checks(before=before, single_step=before, gradient_free=free.best.distance)
 
 
 def _inside(point: _Point, pool: Tensor) -> float:
-    """Searches inside a ball of linf; returns the share of what they break that needed no gradient."""
+    """Searches inside a ball of linf; returns the share of samples on which gradients misled (see `_round`)."""
     for family, rows in _starts(point, pool):
         point.ascend(rows)
         point.note(family)
-    free = sum(_round(point, point.left()) for _ in range(_ROUNDS))
+    misled = _round(point, point.left(), settled=False)
+    for _ in range(_ROUNDS - 1):
+        _round(point, point.left())
     few = math.ceil(_PROMISING * len(point.left()))
     for _ in range(_MORE * len(point.left()) // max(1, few)):
-        free += _round(point, point.left(few))
-    broken = int((point.margin > 0).sum())
-    return free / broken if broken and point.gradients else 0.0
+        _round(point, point.left(few))
+    return misled if point.gradients else 0.0
 
 
-def _round(point: _Point, sample: Tensor) -> int:
-    """Exchange and random search for some samples; returns how many of them needed no gradient."""
+def _round(point: _Point, sample: Tensor, *, settled: bool = True) -> float:
+    """Exchange and random search for some samples.
+
+    Unless they are ``settled``, gradients first go on as they will after the random search: what that gains is then its
+    own merit.
+
+    Returns:
+        Share of the samples on which the random search came clearly farther than gradients had; 0 if too few.
+    """
     if not len(sample):
-        return 0
+        return 0.0
     _exchange(point, sample)
     point.note("exchange")
-    free = _search_corners(point, sample[point.margin[sample] <= 0])
+    left = sample[point.margin[sample] <= 0]
+    if not settled:
+        point.ascend(point.rows(left, point.delta[left]), step=_FINE)
+        point.note("ascent")
+        left = left[point.margin[left] <= 0]
+    before = point.margin[left].clone()
+    _search_corners(point, left)
     point.note("corner")
-    return free
+    rise = (point.margin[left] - before) / point.search.scale[left]
+    farther = (rise > _RISE) | (point.margin[left] > 0)
+    return share_of(farther) if int(farther.sum()) >= _FEWEST else 0.0
 
 
 def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
@@ -210,7 +272,7 @@ def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
     left = point.left()
     if len(left):
         pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-        predicted = point.search.oracle.logits(pool).argmax(dim=1)
+        predicted = point.search.oracle.predicted(pool)
         near = nearest_other(point.search.x[left], point.search.y[left], pool, predicted, "linf", count=1)[:, 0]
         left, near = left[near >= 0], near[near >= 0]
         yield "neighbour", point.rows(left, pool[near].flatten(1) - point.search.x[left].flatten(1))
@@ -242,10 +304,10 @@ def _exchange(point: _Point, left: Tensor) -> None:
     point.ascend(point.rows(left[open_], best[open_]), steps=_STEPS // 2, step=(0.3, 0.02))
 
 
-def _search_corners(point: _Point, left: Tensor) -> int:
-    """Leave the basin of the best point by a random search, then ascend; returns how many the search itself broke."""
+def _search_corners(point: _Point, left: Tensor) -> None:
+    """Leave the basin of the best point by a random search, then ascend."""
     if not len(left):
-        return 0
+        return
     rows = point.rows(left, point.delta[left])
     radius = torch.full_like(rows.distance, point.search.until)
     steps, generator = _FLIPS, point.search.generator
@@ -253,6 +315,5 @@ def _search_corners(point: _Point, left: Tensor) -> int:
     met = torch.isfinite(rows.distance)
     rows.delta = torch.where(met[:, None], rows.best, rows.delta)
     point.look(rows, point.search.oracle.margins(rows.images(), rows.y))
-    broken = point.note("gradient-free")
-    point.ascend(rows[point.margin[left] <= 0], step=(0.3, 0.01))
-    return broken
+    point.note("gradient-free")
+    point.ascend(rows[point.margin[left] <= 0], step=_FINE)

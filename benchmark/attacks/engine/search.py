@@ -70,7 +70,7 @@ def engine(
             noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
         margin = oracle.margins(x, y)
-        attacked = (margin <= 0).nonzero().squeeze(1)
+        attacked = oracle.attacked(x, margin)
         if not len(attacked):
             return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
         if norm in SPARSE:

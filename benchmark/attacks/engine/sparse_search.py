@@ -83,7 +83,7 @@ def _from_other_images(fewest: Fewest, pool: Tensor, generator: torch.Generator)
     """Whole images of other classes, near and far: their changes are many, and mostly needless."""
     oracle: Oracle = fewest.oracle
     pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-    predicted = oracle.logits(pool).argmax(dim=1)
+    predicted = oracle.predicted(pool)
     near = nearest_other(fewest.x, fewest.y, pool, predicted, fewest.norm, count=1)[:, 0]
     others = torch.where((near >= 0).view(-1, 1, 1, 1), pool[near.clamp(min=0)], fewest.x)
     for images in (others, *far_images(fewest.x, generator)):

@@ -25,7 +25,7 @@ from benchmark.threat import norms_of
 def neighbours(search: Search, pool: Tensor, count: int) -> Rows:
     """Go to the boundary on the way to the nearest images of another class; to far images if there are none."""
     pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-    predicted = search.oracle.logits(pool).argmax(dim=1)
+    predicted = search.oracle.predicted(pool)
     near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=count + (search.norm == "linf"))
     sample, which = (near >= 0).nonzero(as_tuple=True)
     rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])

@@ -17,7 +17,7 @@ def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: N
         x: Images, shape (n, c, h, w).
         y: Labels, shape (n,).
         pool: Images, shape (m, c, h, w).
-        predicted: The model's class of each image of the pool, shape (m,).
+        predicted: The model's class of each image of the pool, shape (m,); -1 where it rejects it.
         norm: The norm of the distance.
         count: How many; fewer where the pool has no more.
 
@@ -25,7 +25,7 @@ def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: N
         Indices into the pool, nearest first, shape (n, count), -1 where there is none.
     """
     distance = get_norm(norm).pairwise(x, pool)
-    distance.masked_fill_(predicted[None, :] == y[:, None], torch.inf)
+    distance.masked_fill_((predicted[None, :] == y[:, None]) | (predicted[None, :] < 0), torch.inf)
     near = distance.topk(min(count, len(pool)), dim=1, largest=False)
     return near.indices.masked_fill(torch.isinf(near.values), -1)
 

@@ -68,6 +68,8 @@ class Ray:
 @contextmanager
 def _connected(ray: Any, address: str) -> Iterator[None]:
     where = "this machine" if address == "local" else address
+    if address == "local":
+        os.environ.setdefault("RAY_worker_niceness", "0")  # else workers give way to whatever else this machine does
     try:
         _knock(address)
         with warnings.catch_warnings():
@@ -157,6 +159,8 @@ class _Drive:
     def _look(self) -> None:
         """Wait a moment for an answer, and take note of those that have come."""
         ready, _ = self.ray.wait(list(self.seats), num_returns=1, timeout=TICK)
+        if not ready:
+            self._look_around()
         for reference in ready:
             seat = self.seats.pop(reference)
             try:
@@ -168,6 +172,14 @@ class _Drive:
                 self._arrived(seat, answer)
             else:
                 self._answered(seat, seat.hand, seat.piece, answer)
+
+    def _look_around(self) -> None:
+        """Nothing has come: see whether anything still can. Ray lets a new worker wait for a node for ever."""
+        if not any(node["Alive"] for node in self.ray.nodes()):
+            raise WorkspaceError(
+                "No machine of the Ray cluster is left (killed, or out of memory?). What was committed is kept; run "
+                "the command again."
+            )
 
     def _arrived(self, seat: _Seat, ready: Ready) -> None:
         """A worker has started, or still lives; or it says why it cannot work."""
