@@ -8,6 +8,8 @@ both of them. The last logit is never a target.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor, nn
 
