@@ -11,7 +11,7 @@ from db.schema import State
 ANY: Final = "*"
 """A parameter's value in a protocol that stands for whatever was registered when the row was planned."""
 
-BY_NAME: Final = frozenset({("reference", "standard"), ("against", "stated")})
+BY_NAME: Final = {"reference": "standard", "against": "stated"}
 """Parameters with values in a protocol that stand for what is stated for the dataset, or for nothing."""
 
 OF_THE_DATASET: Final = frozenset({"suite", "sequences", "sources"})
@@ -90,7 +90,7 @@ def wanted(spec: Mapping[str, Any], eps: Mapping[str, Sequence[float]]) -> Itera
 
 def _fits(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return all(
-        value == ANY or (name, value) in BY_NAME or parameters.get(name) == value for name, value in asked.items()
+        value == ANY or (name in BY_NAME and value == BY_NAME[name]) or parameters.get(name) == value for name, value in asked.items()
     )
 
 
