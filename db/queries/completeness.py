@@ -90,7 +90,8 @@ def wanted(spec: Mapping[str, Any], eps: Mapping[str, Sequence[float]]) -> Itera
 
 def _fits(parameters: Mapping[str, Any], asked: Mapping[str, Any]) -> bool:
     return all(
-        value == ANY or (name in BY_NAME and value == BY_NAME[name]) or parameters.get(name) == value for name, value in asked.items()
+        value == ANY or (name in BY_NAME and value == BY_NAME[name]) or parameters.get(name) == value
+        for name, value in asked.items()
     )
 
 
