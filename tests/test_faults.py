@@ -318,7 +318,8 @@ def test_a_fault_at_a_random_moment_changes_nothing_in_the_end(fresh, undisturbe
         assert code == 0, printed
         assert contents(workspace) == expected, f"{kind}, seeds from {first}"
         assert leftovers(workspace) <= 3
-    assert hits >= rounds / 3, "most faults came too late to disturb anything"
+    few = 6 if kind == "memory" else 3  # memory that runs out is tried once more, mostly with success
+    assert hits >= rounds // few, "most faults came too late to disturb anything"
 
 
 def leftovers(workspace: Workspace) -> int:

@@ -139,6 +139,17 @@ def test_a_row_has_accuracies_only_in_the_norms_in_which_it_was_attacked(bench, 
     assert board["rows"] == 1
 
 
+def test_a_norm_is_told_of_while_a_new_attack_in_it_is_still_to_come(bench):
+    model = bench.model("one")
+    first, second = bench.queue(model, norms=("linf",)), bench.queue(model, attack="pgd", norms=("l2",))
+    for row in (first, second):
+        bench.done(row, [0.05, 0.15, 0.3, 0.4])
+    second.state = State.QUEUED  # a new version of it is wanted
+    change = bench.done(bench.queue(model, attack="new", norms=("linf",)), [0.05, 0.05, 0.3, 0.4])
+    (board,) = change.detail["boards"]
+    assert [point["after"]["robust_accuracy"] for point in board["norms"]["l2"]] == [0.5]
+
+
 def test_a_cell_that_does_not_apply_completes_a_row_too(bench):
     model = bench.model("a")
     first, second = bench.queue(model), bench.queue(model, measure="certificate")

@@ -28,6 +28,7 @@ from benchmark.board.standings import (
     of_newest,
     remembered,
     row_accuracies,
+    searched,
     standing,
 )
 from benchmark.threat import norm_names
@@ -78,10 +79,11 @@ def record_rows(session: Session, *, model_id: int | None = None) -> list[Change
             continue
         kind, older = _how_it_joins(session, field, row_model)
         before = of_newest(session, field.rows)
-        field.rows[row_model] = row_accuracies(session, row_model, dataset_id, board)
+        norms = searched(session, row_model, dataset_id, board)
+        field.rows[row_model] = row_accuracies(session, row_model, dataset_id, board.n, norms)
         field.been.add(row_model)
         ranked = of_newest(session, field.rows)
-        norms = {
+        told = {
             norm: [
                 {
                     "eps": eps,
@@ -92,7 +94,7 @@ def record_rows(session: Session, *, model_id: int | None = None) -> list[Change
             ]
             for norm, budgets in field.rows[row_model].items()
         }
-        detail = {"boards": [board.detail(norms, rows=len(ranked))]}
+        detail = {"boards": [board.detail(told, rows=len(ranked))]}
         entries.append(
             Change(at=datetime.now(UTC), kind=kind, model_id=row_model, dataset_id=dataset_id, detail=detail)
         )
@@ -177,7 +179,10 @@ def board_moves(
     For each norm in which a robust accuracy is another than the changelog remembers, and for those of ``told``:
     accuracy and rank before and now, at each published budget.
     """
-    was, now = field.rows[model_id], row_accuracies(session, model_id, dataset_id, board)
+    was = field.rows[model_id]
+    # A norm that the row was attacked in stays, while a new attack in it is still to come.
+    known = searched(session, model_id, dataset_id, board) | was.keys()
+    now = row_accuracies(session, model_id, dataset_id, board.n, known)
     others = {other: row for other, row in of_newest(session, field.rows).items() if other != model_id}
     before, after = {**others, model_id: was}, {**others, model_id: now}
     norms = {

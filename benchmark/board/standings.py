@@ -6,7 +6,7 @@ itself: finishing an evaluation never loads the ledgers of a thousand other mode
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,10 +85,10 @@ def standing(rows: Mapping[int, Accuracies], model_id: int, norm: str, eps: floa
     return {"robust_accuracy": own, "rank": better + 1}
 
 
-def row_accuracies(session: Session, model_id: int, dataset_id: int, board: Board) -> Accuracies:
-    """What the ledgers say now of a board's row, at the dataset's published budgets.
+def searched(session: Session, model_id: int, dataset_id: int, board: Board) -> set[str]:
+    """The threats under which a board's protocol has attacked all samples of a row.
 
-    Only in the norms in which its protocol has attacked all samples: where nobody searched, nothing found says nothing.
+    Elsewhere nobody searched, and that nothing was found says nothing.
     """
     query = (
         select(Evaluation)
@@ -97,11 +97,15 @@ def row_accuracies(session: Session, model_id: int, dataset_id: int, board: Boar
         .where(Cell.model_id == model_id, Cell.dataset_id == dataset_id, Cell.n == board.n)
         .where(Protocol.name == board.protocol, Protocol.version == board.version)
     )
-    searched = attacked(session.scalars(query), board.n)
+    return set(attacked(session.scalars(query), board.n))
+
+
+def row_accuracies(session: Session, model_id: int, dataset_id: int, n: int, norms: Collection[str]) -> Accuracies:
+    """What the ledgers say now of a model, in some norms, at the dataset's published budgets."""
     return {
-        norm: accuracies(ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=board.n), eps)
+        norm: accuracies(ledger(session, model_id=model_id, dataset_id=dataset_id, norm=norm, n=n), eps)
         for norm, eps in published_eps(session.get_one(Dataset, dataset_id)).items()
-        if norm in searched
+        if norm in norms
     }
 
 
