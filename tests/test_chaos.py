@@ -98,7 +98,8 @@ def test_a_run_that_is_disturbed_by_chance_ends_in_the_same_bytes(seed, server, 
         if waited_for(process, functools.partial(reached, database, wanted)):
             disturb(what, process, workspace, server)
         code, said = ended(process)
-        assert code in {0, 1, 3, 130, -signal.SIGKILL}, (story, said)
+        # Where the chunks were there already, the interruption may come before the program has begun.
+        assert code in {0, 1, 3, 130, -signal.SIGKILL, -signal.SIGINT}, (story, said)
         assert "Traceback" not in said, (story, said)
     code, said = ended(command(workspace))
     assert code == 0, (story, said)
