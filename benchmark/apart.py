@@ -17,6 +17,7 @@ import torch
 
 from benchmark import plugins
 from benchmark.errors import BenchmarkError, InputError
+from benchmark.memory import out_of_memory
 from benchmark.processes import end_with_parent, warm_up
 
 MOST_ANSWER: Final = 64 << 20
@@ -115,7 +116,9 @@ def _child(
         answer = {"value": work(*arguments)}
     except (ZooError, BenchmarkError, DatabaseError, OSError) as error:
         answer = {"error": str(error)[:10_000]}
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
         answer = {"memory": True}
     answers.send_bytes(json.dumps(answer).encode())
 

@@ -70,8 +70,11 @@ def disturb(what: str, process: subprocess.Popen[str], workspace: Workspace, ser
         server.start()
 
 
-def reached(database: Database, wanted: int) -> bool:
-    return chunks(database) >= wanted
+def reached(database: Database, wanted: int, process: subprocess.Popen[str]) -> bool:
+    """Whether so many chunks are there and the program runs: until then a signal meets the interpreter, not us."""
+    with contextlib.suppress(OSError):
+        return "libtorch" in Path(f"/proc/{process.pid}/maps").read_text() and chunks(database) >= wanted
+    return False
 
 
 def kill(pids: list[int]) -> None:
@@ -95,11 +98,10 @@ def test_a_run_that_is_disturbed_by_chance_ends_in_the_same_bytes(seed, server, 
         on, what = rng.choice(EXECUTORS), rng.choice(DISTURBANCES)
         story.append((wanted, on, what))
         process = command(workspace, *on, RAY_DISABLE_IMPORT_WARNING="1")
-        if waited_for(process, functools.partial(reached, database, wanted)):
+        if waited_for(process, functools.partial(reached, database, wanted, process)):
             disturb(what, process, workspace, server)
         code, said = ended(process)
-        # Where the chunks were there already, the interruption may come before the program has begun.
-        assert code in {0, 1, 3, 130, -signal.SIGKILL, -signal.SIGINT}, (story, said)
+        assert code in {0, 1, 3, 130, -signal.SIGKILL}, (story, said)
         assert "Traceback" not in said, (story, said)
     code, said = ended(command(workspace))
     assert code == 0, (story, said)

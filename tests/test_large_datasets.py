@@ -93,6 +93,7 @@ sha256 = "{sha256}"
 """
 RUN = f"""
 import resource, sys
+import peaks
 import torch  # its libraries take address space of their own, whatever is done with them
 from pathlib import Path
 pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -103,8 +104,7 @@ from benchmark.cli import run
 for command in sys.argv[1].split(";"):
     code = run(command.split())
     assert code == 0, (command, code)
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print("PEAK", peak)
+print("PEAK", peaks.peak())
 """
 
 
@@ -133,7 +133,10 @@ def test_a_large_dataset_is_planned_evaluated_on_a_slice_and_published(board: Pa
     (board / "models/tiny/model.toml").write_text(
         CARD.format(size=len(content), sha256=hashlib.sha256(content).hexdigest())
     )
-    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'site'}", "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(str(ROOT / part) for part in (".", "site", "tests")),
+        "OMP_NUM_THREADS": "1",
+    }
     commands = "init .;evaluate -m tiny --protocol small --plan;evaluate -m tiny --protocol small --limit 8;publish"
     done = subprocess.run(
         [sys.executable, "-c", RUN, commands], cwd=board, env=environment, capture_output=True, text=True, check=False

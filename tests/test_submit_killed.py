@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import random
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 import lives
 import numpy as np
 import pytest
+import torch
 from sqlalchemy import select
 
 from benchmark.apart import Limits
@@ -160,12 +162,23 @@ def test_one_that_takes_too_long_is_refused_and_its_process_ends(board, tmp_path
     assert list(board.models.iterdir()) == []
 
 
-def test_one_that_takes_too_much_memory_is_refused(tmp_path, images):
+def _takes_with_torch(*_: object) -> list[dict[str, object]]:
+    return [dataclasses.asdict(Check("sum", "pass", float(torch.ones(2 << 28).sum()), "", ""))]
+
+
+def _takes_with_numpy(*_: object) -> list[dict[str, object]]:
+    return [dataclasses.asdict(Check("sum", "pass", float(np.ones(2 << 28, np.float32).sum()), "", ""))]
+
+
+@pytest.mark.parametrize("work", [_takes_with_torch, _takes_with_numpy])
+def test_one_that_takes_too_much_memory_is_refused(tmp_path, images, monkeypatch, work):
+    """2 GiB, far above one limit and far below the other: how much a new process has to spare differs a lot."""
     entry = read_card(lives.make(tmp_path, "net", 1) / "model.toml")
-    many = np.tile(images[0], (200, 1, 1, 1)), np.tile(images[1], 200)
-    report = check_apart(entry, *many, classes=10, limits=Limits(memory=1 << 20)).report
-    assert report.verdict == "refuse"
-    assert check_apart(entry, *images, classes=10).report.verdict == "pass"
+    monkeypatch.setattr("benchmark.jobs.checking._check", work)
+    report = check_apart(entry, *images, classes=10, limits=Limits(memory=1 << 30)).report
+    assert (report.verdict, [check.name for check in report.checks]) == ("refuse", ["memory"])
+    assert "more than 1024 MiB" in report.checks[0].message
+    assert check_apart(entry, *images, classes=10, limits=Limits(memory=4 << 30)).report.verdict == "pass"
 
 
 def test_one_whose_process_dies_is_refused(tmp_path, images, monkeypatch):
