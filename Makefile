@@ -37,7 +37,8 @@ test: install ## Run all tests
 
 cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB), and one round of chaos
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
-	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py tests/test_chaos.py
+	$(BIN)/python -m pytest tests/test_ray.py tests/test_slurm.py tests/test_chaos.py \
+		tests/test_training_elsewhere.py
 
 chaos: install ## Kill and stop things amid runs, by chance, twenty times (needs Ray and PostgreSQL)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray]'

@@ -108,7 +108,6 @@ MAY_IMPORT = {
         "benchmark.data",
         "benchmark.errors",
         "benchmark.plugins",
-        "benchmark.processes",
         "benchmark.threat",
     },
     "db": {"db"},

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from grids import GRID
 from safetensors.torch import save
 from torch import nn
 from torch.nn import functional
@@ -379,35 +380,6 @@ class TestSubmission:
         assert not finished(dataclasses.replace(run, seed=4), tmp_path)
         log = json.loads((tmp_path / "training.json").read_text())
         assert math.isfinite(log["epochs"][0]["loss"])
-
-
-GRID = """
-name = "grid"
-dataset = "digits"
-seeds = [0, 1]
-
-[settings]
-epochs = 1
-batch_size = 64
-optimiser = "adamw"
-lr = 2e-3
-augmentation = "none"
-
-[[choices.architecture]]
-label = "w8"
-architecture = "mlp"
-arguments = { inputs = 64, hidden = [8], outputs = 10 }
-
-[[choices.method]]
-label = "std"
-recipe = "standard"
-
-[[choices.method]]
-label = "at"
-recipe = "pgd-at"
-parameters = { eps = 0.1, step = 0.03, steps = 2 }
-settings = { lr = 4e-3 }
-"""
 
 
 class TestGrid:

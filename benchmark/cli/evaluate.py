@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from benchmark.cli.costs import print_plan
-from benchmark.cli.options import Place, echo_json, json_option, place_options, readable_models
+from benchmark.cli.options import Place, echo_json, json_option, on_option, place_options, readable_models
 
 if TYPE_CHECKING:
     from benchmark.board.job import Job
@@ -65,14 +65,7 @@ class Limit(click.ParamType):  # type: ignore[type-arg]
 @click.option(
     "--jobs", "-j", "workers", type=click.IntRange(min=1), help="Jobs at a time (default: 1 here, a cluster's all)."
 )
-@click.option(
-    "--on",
-    "executor",
-    default="local",
-    metavar="EXECUTOR",
-    help="What runs the jobs (curveboard list executors), or its address: ray://HOST:PORT.",
-    show_default=True,
-)
+@on_option
 @place_options
 @json_option
 def command(
@@ -90,7 +83,7 @@ def command(
     plan_only: bool,
     rerun: Rerun,
     workers: int | None,
-    executor: str,
+    on: str,
     as_json: bool,
 ) -> None:
     """Run what the protocol wants and the database lacks.
@@ -107,7 +100,7 @@ def command(
     database, workspace = place.database, place.workspace
     check_device(device)
     _check_names(attack, measure)
-    get_executor(executor)
+    get_executor(on)
     protocol = get_protocol(protocol_name or workspace.protocol, [workspace.protocols])
     with suppress(OSError):  # the folder may not be ours to write to
         settle(database, workspace.models)
@@ -129,7 +122,7 @@ def command(
         return
     ids = _register(place, protocol, entries, datasets, wanted)
     setting = setting_of(place, device, rerun=rerun, workers=workers, jobs_per_gpu=jobs_per_gpu)
-    outcome = _run(plan, ids, setting, executor)
+    outcome = _run(plan, ids, setting, on)
     _store_facts(place, as_json=as_json)
     _print_outcome(outcome, plan, as_json=as_json)
     if len(asked) < len(wanted):
@@ -314,14 +307,14 @@ def _register(
         )
 
 
-def _run(plan: Plan, ids: Mapping[str, int], setting: Setting, executor: str) -> Outcome:
+def _run(plan: Plan, ids: Mapping[str, int], setting: Setting, on: str) -> Outcome:
     from benchmark.cli.progress import progress_display
     from benchmark.jobs.executors import Outcome, run_jobs
 
     if not plan.jobs:
         return Outcome()
     with progress_display(len(plan.jobs)) as report:
-        return run_jobs([(job, ids[job.key]) for job in plan.jobs], setting, report, on=executor)
+        return run_jobs([(job, ids[job.key]) for job in plan.jobs], setting, report, on=on)
 
 
 def _store_facts(place: Place, *, as_json: bool) -> None:

@@ -116,6 +116,17 @@ def workspace_option(function: F) -> F:
     return wrapped  # type: ignore[return-value]
 
 
+def on_option(function: F) -> F:
+    """Add ``--on``; the command receives the executor's name or address as ``on``."""
+    return click.option(
+        "--on",
+        default="local",
+        metavar="EXECUTOR",
+        help="Where it runs (curveboard list executors), or its address: ray://HOST:PORT.",
+        show_default=True,
+    )(function)
+
+
 def time_limit_option(text: str) -> Callable[[F], F]:
     """Add ``--time-limit``, in seconds, to a command that looks at what a stranger sent."""
     return click.option(

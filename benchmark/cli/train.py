@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from benchmark.cli.options import workspace_option
+from benchmark.cli.options import on_option, workspace_option
 
 if TYPE_CHECKING:
     from models_zoo.training.loop import Epoch, Run
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     help="Train every run of a TOML file.",
 )
 @click.option("--output", "-o", type=click.Path(path_type=Path), default=Path("trained"), show_default=True)
-@click.option("--jobs", "-j", type=click.IntRange(min=1), default=1, show_default=True, help="With --grid: processes.")
+@click.option("--jobs", "-j", type=click.IntRange(min=1), help="With --grid: how many runs at a time.")
+@on_option
 @click.option("--device", default="cpu", metavar="cpu|cuda", show_default=True)
 @click.option("--list", "listing", is_flag=True, help="List the recipes, with their papers.")
 @workspace_option
-def command(*, recipe: str | None, grid: Path | None, output: Path, jobs: int, device: str, **options: Any) -> None:
+def command(
+    *, recipe: str | None, grid: Path | None, output: Path, jobs: int | None, device: str, on: str, **options: Any
+) -> None:
     """Train a network by RECIPE into OUTPUT/SLUG, a folder that ``curveboard submit`` takes.
 
     A checkpoint is kept after each epoch: interrupted or killed, the same command goes on, to the same weights. A run
@@ -48,7 +51,7 @@ def command(*, recipe: str | None, grid: Path | None, output: Path, jobs: int, d
     if (recipe is None) == (grid is None):
         raise click.UsageError("Give either a RECIPE (see --list) or --grid FILE.")
     if grid is not None:
-        _train_grid(grid, output, jobs=jobs, device=device)
+        _train_grid(grid, output, jobs=jobs, device=device, on=on)
         return
     assert recipe is not None
     slug, run = _single(recipe, **options)
@@ -139,25 +142,32 @@ def _train(run: Run, folder: Path, *, slug: str, device: str, report: Any) -> No
     click.echo(f"{slug}: {last.accuracy:.1%} of its training samples right. {' '.join(trained.notes)}".rstrip())
 
 
-def _train_grid(path: Path, output: Path, *, jobs: int, device: str) -> None:
+def _train_grid(path: Path, output: Path, *, jobs: int | None, device: str, on: str) -> None:
     """Train what is missing of a grid."""
+    from benchmark.jobs.executors import Crew, work_through
     from models_zoo.training.finish import finished
     from models_zoo.training.grid import read_grid
-    from models_zoo.training.many import Ended, train_many
+    from models_zoo.training.many import Ended, Task, train_task
 
-    grid = read_grid(path)
-    missing = {slug: run for slug, run in grid.runs.items() if not finished(run, output / slug)}
+    grid, folder = read_grid(path), output.absolute()
+    missing = [
+        Task(slug, run, folder / slug, grid.about(slug), device)
+        for slug, run in grid.runs.items()
+        if not finished(run, folder / slug)
+    ]
     click.echo(f"{len(grid.runs)} runs, {len(missing)} to train.")
-    about = {slug: grid.about(slug) for slug in missing}
     seen: list[Ended] = []
 
     def report(ended: Ended) -> None:
+        if ended.state == "done" and not finished(grid.runs[ended.slug], folder / ended.slug):
+            ended = Ended(ended.slug, "failed", f"what was trained does not come to {folder / ended.slug}.")
         seen.append(ended)
         state = "" if ended.state == "done" else f"{ended.state}: "
         click.echo(f"[{len(seen)}/{len(missing)}] {ended.slug}: {state}{ended.text}")
 
-    train_many(missing, output, about=about, workers=jobs, device=device, report=report)
-    if any(ended.state == "stopped" for ended in seen):
+    crew = Crew(folder, workers=jobs, gpu=device.startswith("cuda"))
+    work_through(train_task, missing, crew, report, on=on)
+    if len(seen) < len(missing) or any(ended.state == "stopped" for ended in seen):
         raise click.Abort
     if failed := sum(ended.state == "failed" for ended in seen):
         raise click.ClickException(f"{failed} of {len(missing)} runs failed; the others are in {output}.")

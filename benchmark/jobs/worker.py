@@ -105,12 +105,9 @@ class Worker:
         return self._ready
 
     def _prepared(self, expected: Mapping[str, str]) -> Ready:
-        host, found = socket.gethostname(), versions()
-        other = [
-            f"{name} {found[name]} here, {there} there" for name, there in expected.items() if found[name] != there
-        ]
-        if other:
-            return Ready(host, trouble=f"it has other versions than the driver ({'; '.join(other)}); install the same")
+        host = socket.gethostname()
+        if trouble := differing(expected):
+            return Ready(host, trouble=trouble)
         try:
             plugins.use(self._plugins())
             self._bench = Workbench(self._setting, received=self._models)
@@ -163,3 +160,10 @@ def models_of(job: Job) -> dict[str, str]:
 def versions() -> dict[str, str]:
     """What must be the same on all machines for the results to be."""
     return {name: version(name) for name in ("curveboard", "torch", "numpy")}
+
+
+def differing(expected: Mapping[str, str]) -> str:
+    """How the versions here differ from those of a driver; empty if they do not."""
+    found = versions()
+    other = [f"{name} {found[name]} here, {there} there" for name, there in expected.items() if found[name] != there]
+    return f"it has other versions than the driver ({'; '.join(other)}); install the same" if other else ""

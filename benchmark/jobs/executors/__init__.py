@@ -1,28 +1,64 @@
 """Where jobs run, one executor a file, and their registry.
 
 To add an executor, add a file here (or an entry point of the group ``curveboard.executors``) that holds a constant
-``EXECUTOR``: an object with a name, a title and `Executor.run`. Jobs and settings are plain picklable values.
-`benchmark.jobs.runner.Runner` runs a job anywhere that reaches the same database and evidence;
+``EXECUTOR``: an object with a name, a title, `Executor.run` and `Executor.each`. Jobs and settings are plain picklable
+values. `benchmark.jobs.runner.Runner` runs a job anywhere that reaches the same database and evidence;
 `benchmark.jobs.coordinator.Coordinator` here and a `benchmark.jobs.worker.Worker` anywhere that reaches the evidence
-share its chunks.
+share its chunks. `Executor.each` is for work that needs no database: training a grid.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol, cast
+from pathlib import Path
+from typing import Any, Protocol, cast
 
 from benchmark.board.job import Job
 from benchmark.evidence.store import EvidenceStore
 from benchmark.jobs.setting import Progress, Report, Setting
 from benchmark.plugins import discover, look_up
 
-__all__ = ["Executor", "Outcome", "Progress", "Report", "Setting", "executors", "get_executor", "run_jobs"]
+__all__ = [
+    "Crew",
+    "Executor",
+    "Outcome",
+    "Progress",
+    "Report",
+    "Setting",
+    "Work",
+    "executors",
+    "get_executor",
+    "run_jobs",
+    "work_through",
+]
 
 Jobs = Sequence[tuple[Job, int]]
 """Jobs with the ids of their evaluations."""
+
+Stopping = Callable[[], bool]
+"""Whether the work has been asked to end early."""
+
+Work = Callable[[Any, Stopping], Any]
+"""A function of a module that does one item; it keeps what it has, and goes on from there when it is asked again."""
+
+
+@dataclass(frozen=True)
+class Crew:
+    """Who does the items of `Executor.each`.
+
+    Attributes:
+        folder: What they write lies in it; it must be one place for all machines.
+        workers: How many at a time; None for as many as there is room for.
+        gpu: Whether each needs a GPU.
+        address: Of a cluster, where the executor has one.
+    """
+
+    folder: Path
+    workers: int | None = None
+    gpu: bool = False
+    address: str | None = None
 
 
 @dataclass
@@ -64,6 +100,19 @@ class Executor(Protocol):
             Id of the evaluation -> the state in which its job ended, as in `Progress`.
         """
 
+    def each(self, work: Work, items: Sequence[Any], crew: Crew, report: Callable[[Any], None]) -> None:
+        """Do items, one thread each, in any order, until all are done or the run is interrupted.
+
+        Args:
+            work: What to do with an item. A SIGINT here asks it to end early.
+            items: Picklable.
+            crew: Who does them.
+            report: Receives what the work returned, in this process; nothing for an item that was interrupted.
+
+        Raises:
+            WorkspaceError: If a worker died.
+        """
+
 
 def run_jobs(jobs: Jobs, setting: Setting, report: Report, *, on: str = "local") -> Outcome:
     """Run jobs with an executor; those that waited for others run again when these have ended.
@@ -98,6 +147,25 @@ def run_jobs(jobs: Jobs, setting: Setting, report: Report, *, on: str = "local")
     for state in states.values():
         outcome.count(state)
     return outcome
+
+
+def work_through(
+    work: Work, items: Sequence[Any], crew: Crew, report: Callable[[Any], None], *, on: str = "local"
+) -> None:
+    """Do items with an executor; see `Executor.each`.
+
+    Args:
+        work: What to do with an item.
+        items: Picklable.
+        crew: Who does them.
+        report: Receives what the work returned, in this process.
+        on: As for `run_jobs`.
+    """
+    executor = get_executor(on)
+    if "://" in on:
+        crew = dataclasses.replace(crew, address=on)
+    if items:
+        executor.each(work, items, crew, report)
 
 
 def executors() -> Mapping[str, Executor]:

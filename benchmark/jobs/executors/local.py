@@ -6,22 +6,29 @@ import dataclasses
 import multiprocessing
 import signal
 import threading
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, as_completed, wait
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import torch
 
+from benchmark import plugins
 from benchmark.board.job import Job
 from benchmark.errors import WorkspaceError
-from benchmark.jobs.executors import Jobs
+from benchmark.jobs.executors import Crew, Jobs, Work
 from benchmark.jobs.lease import Owner
 from benchmark.jobs.queue import Queue
 from benchmark.jobs.runner import Runner
 from benchmark.jobs.setting import Progress, Report, Setting
 from benchmark.processes import end_with_parent, interruptible
 from db.session import Database
+
+DIED: Final = (
+    "A worker process died (killed, or out of memory?). What it had finished is kept; run the command again, perhaps "
+    "with a smaller -j."
+)
 
 
 class Local:
@@ -40,6 +47,22 @@ class Local:
         if workers > 1:
             return _run_in_workers(jobs, setting, report, places[:workers])
         return _run_here(jobs, setting, report)
+
+    def each(self, work: Work, items: Sequence[Any], crew: Crew, report: Callable[[Any], None]) -> None:
+        """Do items in worker processes."""
+        context = multiprocessing.get_context("spawn")
+        stop = context.Event()
+        workers = min(crew.workers or 1, len(items))
+        given = (work, stop, plugins.workspace_folder())
+        with (
+            interruptible(stop.set),
+            ProcessPoolExecutor(workers, context, initializer=_join_crew, initargs=given) as pool,
+        ):
+            for future in as_completed([pool.submit(_do, item) for item in items]):
+                try:
+                    report(future.result())
+                except BrokenProcessPool:
+                    raise WorkspaceError(DIED) from None
 
 
 def devices(setting: Setting, gpus: int) -> list[str]:
@@ -120,10 +143,7 @@ def _run_in_workers(jobs: Jobs, setting: Setting, report: Report, places: list[s
         try:
             _hand_out(queue, pool, workers, stop, states)
         except BrokenProcessPool:
-            raise WorkspaceError(
-                "A worker process died (killed, or out of memory?). What it had committed is kept; "
-                "run the command again, perhaps with a smaller -j."
-            ) from None
+            raise WorkspaceError(DIED) from None
     events.put(None)
     listener.join()
     return {number: states.get(number, "stopped") for _, number in jobs}
@@ -142,6 +162,25 @@ def _hand_out(queue: Queue, pool: ProcessPoolExecutor, workers: int, stop: Any, 
         for future in ended:
             states[running.pop(future)] = state = future.result()
             lost = state == "taken"
+
+
+_crew: tuple[Work, Any] | None = None
+"""What a worker process of `Local.each` does, and the event that asks it to stop."""
+
+
+def _join_crew(work: Work, stop: Any, plugged: Path | None) -> None:
+    global _crew  # noqa: PLW0603 - as above
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent asks through ``stop``
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    plugins.use(plugged)
+    _crew = work, stop
+
+
+def _do(item: Any) -> Any:
+    assert _crew is not None
+    work, stop = _crew
+    return work(item, stop.is_set)
 
 
 def _listen(events: Any, report: Report) -> None:

@@ -13,20 +13,22 @@ import logging
 import math
 import os
 import socket
+import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark import plugins
 from benchmark.errors import WorkspaceError
 from benchmark.jobs.coordinator import Coordinator, Hand, Piece
 from benchmark.jobs.ended import Ended
-from benchmark.jobs.executors import Jobs
+from benchmark.jobs.executors import Crew, Jobs, Work
 from benchmark.jobs.parcel import packed
 from benchmark.jobs.setting import Report, Setting
-from benchmark.jobs.worker import Answer, Home, Lacking, Ready, Trouble, Worker, models_of, versions
+from benchmark.jobs.worker import Answer, Home, Lacking, Ready, Trouble, Worker, differing, models_of, versions
 from benchmark.measures import get_measure
 from benchmark.processes import interruptible
 from models_zoo import ZooError, get_entry
@@ -57,12 +59,54 @@ class Ray:
         Raises:
             WorkspaceError: If Ray is not installed or does not answer, or no machine can work.
         """
-        try:
-            import ray
-        except ImportError as error:
-            raise WorkspaceError(f"Ray is not installed ({error}): pip install 'curveboard[ray]'.") from None
+        ray = _library()
         with _connected(ray, setting.address or os.environ.get("RAY_ADDRESS") or "local"):
             return _Drive(ray, jobs, setting, report).run()
+
+    def each(self, work: Work, items: Sequence[Any], crew: Crew, report: Callable[[Any], None]) -> None:
+        """Do items as tasks of a cluster; one whose node is lost is done again."""
+        ray = _library()
+        stop = threading.Event()
+        with _connected(ray, crew.address or os.environ.get("RAY_ADDRESS") or "local"), interruptible(stop.set):
+            task = ray.remote(num_cpus=1, num_gpus=int(crew.gpu), scheduling_strategy="SPREAD")(do)
+            plugged, waiting = plugins.workspace_folder(), list(reversed(items))
+            running: list[Any] = []
+            while waiting or running:
+                while waiting and len(running) < (crew.workers or len(items)):
+                    running.append(task.remote(work, waiting.pop(), plugged, versions()))
+                ready, running = ray.wait(running, num_returns=1, timeout=TICK)
+                if stop.is_set():
+                    for one in running:
+                        ray.cancel(one)
+                    return
+                for one in ready:
+                    report(_answer(ray, one))
+
+
+def do(work: Work, item: Any, plugged: Path | None, expected: Mapping[str, str]) -> Any:
+    """One item, on a node; an interruption kills it."""
+    if trouble := differing(expected):
+        raise WorkspaceError(trouble)
+    plugins.use(plugged)
+    return work(item, lambda: False)
+
+
+def _answer(ray: Any, reference: Any) -> Any:
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        raise WorkspaceError(f"A task failed: {error.cause}") from None
+    except ray.exceptions.RayError as error:
+        raise WorkspaceError(f"A worker died; what it had finished is kept. {str(error).splitlines()[0]}") from None
+
+
+def _library() -> Any:
+    """Ray itself."""
+    try:
+        import ray
+    except ImportError as error:
+        raise WorkspaceError(f"Ray is not installed ({error}): pip install 'curveboard[ray]'.") from None
+    return ray
 
 
 @contextmanager
