@@ -28,6 +28,7 @@ from db.schema import Chunk, Evaluation, State
 from db.session import Database
 from models_zoo.architectures import build
 from models_zoo.catalogue import catalogue
+from models_zoo.errors import FetchError
 from models_zoo.loading import load_entry
 
 pytestmark = pytest.mark.shared
@@ -136,3 +137,24 @@ def test_its_page_shows_the_matrix_with_its_pictures(sample: Workspace) -> None:
     assert 'aria-label="fog, severity 5"' in text
     (sheet,) = (sample.root / "public" / "suites").glob("cifar-sample-*-cifar-c.png")
     assert sheet.stat().st_size > 10_000
+
+
+def test_what_could_not_be_had_is_nowhere_shown_as_if_it_had_been(
+    sample: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(shrink: float) -> None:
+        raise FetchError("no such host")
+
+    monkeypatch.setattr(frost, "photographs", gone)
+    assert evaluate(sample) == 0
+    assert run(["publish", "-w", str(sample.root)]) == 0
+    public = sample.root / "public"
+    (page,) = (public / "boards").glob("cifar-sample-*-corruptions/models/tiny/index.html")
+    text = page.read_text(encoding="utf-8")
+    assert 'aria-label="fog, severity 5"' in text
+    assert 'aria-label="frost' not in text
+    assert 'title="frost, severity 5: no picture"' in text
+    along = text[text.index('<section id="traces">') :].partition("</section>")[0]
+    assert "<svg" not in along
+    assert "Accuracy by corruption strength</b>: no value" in along
+    assert " ranked" not in (public / "boards" / "index.html").read_text(encoding="utf-8").partition('class="cards"')[2]

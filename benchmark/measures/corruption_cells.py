@@ -90,7 +90,9 @@ def missing_flag(reasons: Mapping[str, str]) -> list[Flag]:
     if not gone:
         return []
     text = " ".join(dict.fromkeys(gone.values()))
-    message = f"No result for {', '.join(gone)}, so that no mean over them is given. {text}"
+    message = (
+        f"No result for {', '.join(gone)}, so that no mean over them is given. {text} Then evaluate with --rerun all."
+    )
     return [Flag("missing-cells", message, float(len(gone)))]
 
 

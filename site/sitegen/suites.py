@@ -25,17 +25,22 @@ class SuiteSheet:
         address: From the site's root.
         cells: Lengths of the axes.
         size: (height, width) of a picture, in pixels.
+        absent: Cells without a picture: they could not be had (`benchmark.board.suite_pictures`).
     """
 
     address: str
     cells: tuple[int, int]
     size: tuple[int, int]
+    absent: frozenset[tuple[int, int]] = frozenset()
 
     def tile(self, root: str, down: int, across: int, label: str, *, side: int = 48) -> Markup:
-        """One cell's picture, scaled so that its longer side is ``side`` pixels of the page."""
+        """One cell's picture, scaled so that its longer side is ``side`` pixels of the page; blank if there is none."""
         label = label.replace("_", " ")
         scale = side / max(self.size)
         h, w = (length * scale for length in self.size)
+        if (down, across) in self.absent:
+            blank = Markup('<span class="tile absent" title="{}: no picture" style="width:{}px;height:{}px"></span>')
+            return blank.format(label, f"{w:g}", f"{h:g}")
         style = (
             f"width:{w:g}px;height:{h:g}px;background:url({root}{self.address}) {-across * w:g}px {-down * h:g}px/"
             f"{self.cells[1] * w:g}px {self.cells[0] * h:g}px"
@@ -53,7 +58,8 @@ def suite_sheets(session: Session, dataset: DatasetInfo) -> dict[str, SuiteSheet
             a, s, _, h, w = pictures.shape
             suite = name.removeprefix(SUITE)
             address = f"suites/{dataset.name}-{dataset.digest[:8]}-{suite}.png"
-            found[suite] = SuiteSheet(address, (a, s), (h, w))
+            absent = frozenset((int(i), int(j)) for i, j in np.argwhere(~pictures.any(axis=(2, 3, 4))))
+            found[suite] = SuiteSheet(address, (a, s), (h, w), absent)
     return found
 
 

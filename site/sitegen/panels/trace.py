@@ -22,9 +22,10 @@ from sitegen.words import number, percent
 
 @dataclass(frozen=True)
 class Trace:
-    """A trace's chart, and its numbers as a table."""
+    """A trace's chart, and its numbers as a table; no chart where nothing is known of it."""
 
-    chart: Chart
+    title: str
+    chart: Chart | None
     help: str
     table: Sequence[Sequence[str]]
 
@@ -66,15 +67,18 @@ def _trace(found: Found) -> Trace:
     output, axis = found.output, found.output.axes[0]
     assert found.table is not None
     values, low, high = found.table.values, found.table.low, found.table.high
+    title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
+    if not np.isfinite(values).any():
+        return Trace(title, None, output.help, [])
     work = _amounts(axis.labels)
     shares, both = output.unit == "share", output.unit == axis.unit == "share"
     x, logarithmic = (work, False) if both else _scaled(work)
     write = percent if shares else number
     finite = np.concatenate([part[np.isfinite(part)] for part in (values, low, high)])
     y_range, y_ticks = _heights(finite, shares=shares)
-    title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
     seen = values[np.isfinite(values)]
-    ends = f"{write(float(seen[0]))} to {write(float(seen[-1]))}" if len(seen) else "nothing"
+    ends = f"{write(float(seen[0]))} to {write(float(seen[-1]))}"
+    unit = axis.unit if axis.unit != axis.name else ""
     known = np.isfinite(low) & np.isfinite(high)
     places = _labelled(x)
     # Two shares of one thing, such as confidence and accuracy: where they are equal.
@@ -82,7 +86,7 @@ def _trace(found: Found) -> Trace:
     chart = Chart(
         title=title,
         description=f"From {ends} over {axis.labels[0]} to {axis.labels[-1]} {axis.unit or axis.name}.",
-        x_label=f"{axis.name}{f' ({axis.unit})' if axis.unit else ''}{', logarithmic' if logarithmic else ''}",
+        x_label=f"{axis.name}{f' ({unit})' if unit else ''}{', logarithmic' if logarithmic else ''}",
         y_label=output.title if len(output.title) < 24 else output.unit or "value",
         x_range=(float(x[0]), float(x[-1]) if x[-1] > x[0] else float(x[0]) + 1),
         y_range=y_range,
@@ -95,7 +99,7 @@ def _trace(found: Found) -> Trace:
     table = [[axis.name, output.title, "interval"]]
     for label, v, a, b in zip(axis.labels, values, low, high, strict=True):
         table.append([label, write(float(v)), f"{write(float(a))}–{write(float(b))}" if np.isfinite(a + b) else "–"])
-    return Trace(chart, output.help, table)
+    return Trace(title, chart, output.help, table)
 
 
 def _amounts(labels: Sequence[str]) -> Floats:
