@@ -53,6 +53,8 @@ def command(
     if grid is not None:
         _train_grid(grid, output, jobs=jobs, device=device, on=on)
         return
+    if on != "local":
+        raise click.UsageError("--on goes with --grid FILE: a single run is trained here.")
     assert recipe is not None
     slug, run = _single(recipe, **options)
     _train(run, output / slug, slug=slug, device=device, report=_echo)
