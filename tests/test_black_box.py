@@ -12,7 +12,7 @@ from benchmark.attacks.estimation import PROBES
 from benchmark.attacks.nes import GaussianOracle
 from benchmark.attacks.spsa import SignOracle
 from benchmark.attacks.zoo import CoordinateOracle
-from benchmark.errors import AccessError, InputError
+from benchmark.errors import AccessError, InputError, UnsupportedModelError
 from benchmark.verification import verify
 
 SCORES = ("nes", "spsa", "zoo", "n-attack")
@@ -147,6 +147,19 @@ def test_a_gradient_is_refused_to_who_sees_scores_or_decisions(access):
     curious = type(engine)(**{**engine.__dict__, "access": access, "name": "curious"})
     with pytest.raises(AccessError, match="curious"):
         run_attack(curious, model, x, y, norm="l2", effort="quick")
+
+
+@pytest.mark.parametrize("name", ["engine", "square", "hopskipjump", "targeted"])
+def test_a_model_that_gives_labels_alone_is_named_as_the_cause(name):
+    linear, x, y = linear_problem()
+
+    class Labels(torch.nn.Module):
+        def forward(self, images):
+            return linear(images).argmax(1)
+
+    goal = {"goal": "targeted-next", "targets": 1 - y} if name == "targeted" else {}
+    with pytest.raises(UnsupportedModelError, match=r"torch\.int64 of shape \(1,\).*needed are float logits"):
+        run_attack(get_attack(name), Labels().eval(), x, y, norm="linf", effort="quick", **goal)
 
 
 @pytest.mark.parametrize("name", ["nes", "zoo", "n-attack", "square", *DECISIONS])
