@@ -45,6 +45,7 @@ class Options:
         seeds: Seeds of our own runs; the spread over them is reported.
         device: ``"cpu"`` or ``"cuda"``.
         threads: Threads of each process.
+        workspace: A workspace whose models and datasets may be named as well.
         cifar: The CIFAR-10 sample, an ``.npz`` with ``x`` uint8 (n, h, w, c) and ``y``.
         quick: Whether a smoke run is wanted: every part works, the figures mean little.
         resume: Whether peers whose result lies in the folder of an interrupted run are not run again.
@@ -57,6 +58,7 @@ class Options:
     seeds: tuple[int, ...] | None = None
     device: str = "cpu"
     threads: int = 1
+    workspace: Path | None = None
     cifar: Path | None = None
     quick: bool = False
     resume: bool = False

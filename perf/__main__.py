@@ -13,6 +13,7 @@ import click
 
 from benchmark.errors import BenchmarkError
 from models_zoo.errors import ZooError
+from models_zoo.own_code import use
 from perf import Benchmark, Options, benchmarks, get_benchmark
 from perf.document import write_section
 from perf.machine import describe
@@ -37,6 +38,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 @click.option("--seeds", callback=_numbers, help="Seeds of our own runs, separated by commas.")
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of each process.")
+@click.option("--workspace", type=click.Path(path_type=Path, file_okay=False), help="Whose models may be named too.")
 @click.option("--cifar", type=click.Path(path_type=Path, dir_okay=False), help="CIFAR-10 sample, .npz with x and y.")
 @click.option("--quick", is_flag=True, help="A smoke run; the documents stay as they are.")
 @click.option("--resume", is_flag=True, help="Take the peers' results that an interrupted run left in --out.")
@@ -45,6 +47,7 @@ def _numbers(context: click.Context, parameter: click.Parameter, value: str | No
 def main(names: tuple[str, ...], out: Path, document: Path, **values: Any) -> None:
     """Measure, and put the results into docs/performance.md; without names, every benchmark."""
     options = Options(**values)
+    use(options.workspace)
     try:
         chosen = [get_benchmark(name) for name in names] or list(benchmarks().values())
     except BenchmarkError as error:

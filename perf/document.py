@@ -46,6 +46,8 @@ def command(name: str, options: dict[str, Any]) -> str:
         words.append(f"--device {options['device']}")
     if options.get("threads", 1) != 1:
         words.append(f"--threads {options['threads']}")
+    if options.get("workspace"):
+        words.append("--workspace FOLDER")
     if options.get("cifar"):
         words.append("--cifar FILE")
     return " ".join(words)

@@ -10,7 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmark.data import Dataset, get_dataset
 from benchmark.errors import InputError
+from benchmark.workspace import Workspace
+from models_zoo import get_entry, load_model
+from models_zoo.own_code import workspace_folder
 
 RESNET: Final = "autoattack-resnet18"
 """The CIFAR-10 ResNet-18 of AutoAttack's authors, from the wheel of pyautoattack: a network of real size."""
@@ -39,7 +43,7 @@ def load(slug: str, samples: int, *, device: str = "cpu", cifar: Path | None = N
     """The model called ``slug`` with the first images of its dataset.
 
     Args:
-        slug: A model of the zoo, or `RESNET`.
+        slug: A model of the zoo or of the workspace in use, or `RESNET`.
         samples: How many images.
         device: Where model and images are put.
         cifar: Where the CIFAR-10 sample lies; needed by `RESNET`.
@@ -47,12 +51,20 @@ def load(slug: str, samples: int, *, device: str = "cpu", cifar: Path | None = N
     if slug == RESNET:
         model, (x, y), eps = _resnet(), _cifar(cifar, samples), CIFAR_EPS
     else:
-        from benchmark.data import get_dataset
-        from models_zoo import get_entry, load_model
-
-        dataset = get_dataset(get_entry(slug).dataset)
-        model, (x, y), eps = load_model(slug), dataset.load(samples), dict(dataset.eps)  # type: ignore[arg-type]
+        dataset = dataset_of(slug)
+        model, (x, y), eps = load_model(slug, folders=folders()), dataset.load(samples), dict(dataset.eps)  # type: ignore[arg-type]
     return Workload(model.eval().requires_grad_(False).to(device), x.to(device), y.to(device), eps)
+
+
+def folders() -> tuple[Path, ...]:
+    """Folders of models beside the zoo's: those of the workspace in use."""
+    root = workspace_folder()
+    return () if root is None else (Workspace.load(root).models,)
+
+
+def dataset_of(slug: str) -> Dataset:
+    """The dataset that a model is evaluated on."""
+    return get_dataset(get_entry(slug, folders()).dataset)
 
 
 def _resnet() -> nn.Module:

@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from benchmark.attacks.engine.point import NORMS
 from benchmark.threat.budget import within
 from perf import Benchmark, Options
 from perf.contestant import AUTOATTACK, ROUNDING, VERDICT
 from perf.engine import distances
-from perf.models import CIFAR_EPS, RESNET
+from perf.models import CIFAR_EPS, RESNET, dataset_of
 from perf.process import ContestantError, cached_call
 from perf.tables import table
 
@@ -44,14 +45,13 @@ def run(options: Options, folder: Path) -> dict[str, Any]:
 def tasks(options: Options) -> Iterator[dict[str, Any]]:
     """What is to be run: for each model and norm AutoAttack, and the verdict with each seed."""
     for model in options.models or (tuple(BUDGETS)[:1] if options.quick else tuple(BUDGETS)):
-        budgets = CIFAR_EPS if model == RESNET else BUDGETS.get(model, BUDGETS["advertorch-mnist-lenet-adv"])
-        for norm, eps in budgets.items():
+        for norm, eps in (BUDGETS.get(model) or _published(model)).items():
             if options.norms and norm not in options.norms:
                 continue
             task = {
                 "model": model,
                 "norm": norm,
-                "eps": eps[0] if isinstance(eps, tuple) else eps,
+                "eps": eps,
                 "samples": options.samples or (20 if options.quick else 200 if model in SMALL else 100),
                 "device": options.device,
                 "threads": options.threads,
@@ -60,6 +60,12 @@ def tasks(options: Options) -> Iterator[dict[str, Any]]:
             yield {**task, "contestant": AUTOATTACK, "seed": 0}
             for seed in options.seeds or (0,):
                 yield {**task, "contestant": VERDICT, "seed": seed}
+
+
+def _published(model: str) -> dict[str, float]:
+    """The reference budgets of the data that a model is evaluated on, in the norms that the verdict has steps in."""
+    budgets = CIFAR_EPS if model == RESNET else dataset_of(model).eps
+    return {norm: budgets[norm][0] for norm in NORMS if norm in budgets}
 
 
 def report(result: dict[str, Any]) -> str:

@@ -12,8 +12,13 @@ from benchmark.attacks.estimation import PROBES
 from benchmark.attacks.nes import GaussianOracle
 from benchmark.attacks.spsa import SignOracle
 from benchmark.attacks.zoo import CoordinateOracle
-from benchmark.errors import AccessError, InputError
+from benchmark.data import get_dataset
+from benchmark.errors import AccessError, InputError, UnsupportedModelError
+from benchmark.jobs.job import make_job
+from benchmark.measures.curve import MEASURE as CURVE
+from benchmark.measures.curve import CurveParameters
 from benchmark.verification import verify
+from models_zoo import get_entry
 
 SCORES = ("nes", "spsa", "zoo", "n-attack")
 DECISIONS = ("hopskipjump", "geoda")
@@ -147,6 +152,25 @@ def test_a_gradient_is_refused_to_who_sees_scores_or_decisions(access):
     curious = type(engine)(**{**engine.__dict__, "access": access, "name": "curious"})
     with pytest.raises(AccessError, match="curious"):
         run_attack(curious, model, x, y, norm="l2", effort="quick")
+
+
+@pytest.mark.parametrize(("attack", "norm"), [("square", "l2"), ("geoda", "l1"), ("targeted", "linf")])
+def test_a_curve_that_its_attack_has_no_threat_for_is_refused_when_it_is_planned(attack, norm):
+    with pytest.raises(InputError, match=attack):
+        make_job(CURVE, CurveParameters(norm, attack), get_entry("digits-standard"), get_dataset("digits"), n=3)
+
+
+@pytest.mark.parametrize("name", ["engine", "square", "hopskipjump", "targeted"])
+def test_a_model_that_gives_labels_alone_is_named_as_the_cause(name):
+    linear, x, y = linear_problem()
+
+    class Labels(torch.nn.Module):
+        def forward(self, images):
+            return linear(images).argmax(1)
+
+    goal = {"goal": "targeted-next", "targets": 1 - y} if name == "targeted" else {}
+    with pytest.raises(UnsupportedModelError, match=r"torch\.int64 of shape \(1,\).*needed are float logits"):
+        run_attack(get_attack(name), Labels().eval(), x, y, norm="linf", effort="quick", **goal)
 
 
 @pytest.mark.parametrize("name", ["nes", "zoo", "n-attack", "square", *DECISIONS])

@@ -1,11 +1,15 @@
 """Starts in the corners of a linf ball: signs of a perturbation, flipped at random in patches."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from benchmark import flags
+from benchmark.attacks.engine import search as search_module
+from benchmark.attacks.engine.budget import BUDGETS, LONGER
 from benchmark.attacks.engine.corners import corner_of, random_corner
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.reliability import Checks, Outputs, reliability_flags
@@ -74,3 +78,38 @@ def test_the_engine_lets_go_what_the_box_holds():
 def test_gradients_that_mislead_are_flagged(share, flagged):
     found = reliability_flags(Outputs(randomised=False, probabilities=False), Checks(misled=share))
     assert (flags.GRADIENTS_MISLEAD in [flag.code for flag in found]) == flagged
+
+
+class Samples:
+    """A search's samples as far as the question needs them, and what long random searches make of their distances."""
+
+    def __init__(self, n, gaining):
+        self.best = SimpleNamespace(distance=torch.ones(n))
+        self.gaining, self.asked = gaining, []
+
+    def found(self):
+        return torch.arange(len(self.best.distance))
+
+    def corners(self, sample, steps):
+        assert steps == LONGER * BUDGETS["standard"].flips
+        self.asked.append(len(sample))
+        ratio = torch.where(sample % 10 < self.gaining, 0.99, 1.0)
+        self.best.distance[sample] *= ratio
+        return ratio
+
+
+@pytest.mark.parametrize(
+    ("n", "gaining", "promising", "asked"),
+    [
+        (100, 3, False, [10, 25, 100, 30]),  # short searches saw nothing, long ones do; again, for whom they help
+        (100, 0, False, [10]),  # the price where gradients do not mislead
+        (100, 0, True, [25]),
+        (9, 3, False, []),  # too few to pay for
+    ],
+)
+def test_long_searches_are_tried_by_a_few_though_short_ones_promise_nothing(monkeypatch, n, gaining, promising, asked):
+    monkeypatch.setattr(search_module, "_corners", Samples.corners)
+    samples = Samples(n, gaining)
+    misled = search_module._where_gradients_mislead(samples, BUDGETS["standard"], promising=promising)
+    assert misled == pytest.approx(0.3 if len(asked) > 1 else 0)
+    assert samples.asked[:4] == asked

@@ -9,6 +9,7 @@ import re
 from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ from sitegen.charts.html import html
 from sitegen.charts.svg import svg
 from sitegen.crossings import grid_crossings
 from sitegen.facts import RowFacts, credits_of, row_facts
-from sitegen.findings import Found
+from sitegen.findings import Found, newest
 from sitegen.leads import leads, sentence
 from sitegen.numbers import load_numbers, numbers_of, save_numbers
 from sitegen.pictures import difference, png, strip, to_pixels
@@ -578,6 +579,33 @@ def test_unstated_budgets_of_a_count_are_whole():
     found = axes({"eps": {}}, ["l0", "l2"], {"l0": 7.0, "l2": 7.0})
     assert found["l0"].published == (1.0, 2.0, 3.0)
     assert found["l2"].published == (0.625, 1.25, 2.5)
+
+
+@pytest.mark.parametrize(("largest", "budgets", "end"), [(2.0, (1.0, 2.0), 3.0), (3.0, (1.0, 2.0, 3.0), 4.5)])
+def test_the_axis_of_a_count_reaches_beyond_a_few_changes(largest, budgets, end):
+    axis = axes({"eps": {}}, ["l0_pixels"], {"l0_pixels": largest})["l0_pixels"]
+    assert axis.published == budgets
+    assert axis.maximum == pytest.approx(end, abs=0.02)
+    assert axis.maximum > largest
+
+
+def attacked_by(attack, distances, threat="l0"):
+    """The median that a curve by one attack declares beside its distances."""
+    upper = Output("distance", "upper", "Distance", threat=threat, array=f"distance_{threat}")
+    median = Output("median_distance", "scalar", "Median", threat=threat)
+    evaluation = SimpleNamespace(measure="curve", parameters=attack, outputs=[upper.to_json(), median.to_json()])
+    values = np.array(distances, dtype=float)
+    stored = SimpleNamespace(arrays={upper.array: values}, samples={upper.array: np.arange(len(values))})
+    return Found(evaluation, stored, median, len(values))
+
+
+def test_of_several_attacks_figures_those_of_the_nearest_are_shown():
+    engine, later = attacked_by("engine", [0, 1, 2]), attacked_by("later", [0, 2, 3])
+    assert newest([engine, later]) == newest([later, engine]) == {"curve.median_distance@l0": engine}
+    few = attacked_by("few", [0, np.inf, 1])  # near where it found any, but not on every image
+    assert newest([few, later])["curve.median_distance@l0"] is later
+    again = attacked_by("again", [0, 1, 2])
+    assert newest([engine, again])["curve.median_distance@l0"] is again
 
 
 def test_the_largest_distance_is_of_attacks_under_that_threat(made_board):

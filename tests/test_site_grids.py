@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -156,6 +157,35 @@ def test_a_missing_cell_is_named_and_never_a_smaller_mean():
     both = ranking([whole, gone], declared(), (0, 1))
     assert both[1].missing == ("snow",)
     assert worst_position(gone, declared()) is None
+
+
+def square(values):
+    """A grid from each class to each other one, of a model; counts are of shares alone."""
+    values = np.array(values, dtype=float)
+    return GridNumbers(values, values * np.nan, values * np.nan, samples=20)
+
+
+def test_a_class_against_itself_is_no_missing_cell():
+    classes = ("cat", "dog", "elk")
+    output = replace(
+        declared("higher"), unit="distance", axes=(GridAxis("label", classes), GridAxis("target", classes))
+    )
+    none = np.nan
+    near, far = square([[none, 1, 2], [3, none, 4], [5, 6, none]]), square([[none, 7, 8], [9, none, 1], [2, 3, none]])
+    first, second = ranking([near, far], output, (0, 1, 2))
+    assert (first.index, first.mean.value, first.missing) == (1, 5.0, ())
+    assert (second.index, second.mean.value, second.behind.value) == (0, 3.5, 1.5)
+    assert first.cells.tolist() == [7.5, 5.0, 2.5]
+    assert first.worst == ("elk", 2.5)
+    to_dog = ranking([near, far], output, (1,))
+    assert [(p.index, p.mean.value, p.worst) for p in to_dog] == [(1, 5.0, ("elk", 3.0)), (0, 3.5, ("cat", 1.0))]
+    assert worst_position(near, output) == ("elk", 3.0)
+    gone = square([[none, 1, 2], [3, none, none], [5, 6, none]])
+    assert ranking([near, gone], output, (0, 1, 2))[1].missing == ("dog",)
+    assert (
+        panel.Grid().fields(SimpleNamespace(output=output, table=SimpleNamespace(values=near.values)), None)["_mean"]
+        == 3.5
+    )
 
 
 def test_labels_apart_are_in_no_mean():

@@ -8,8 +8,10 @@ To add an attack, add a file here (or an entry point of the group ``curveboard.a
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, Protocol, cast
 
@@ -19,7 +21,8 @@ from torch import Tensor, nn
 from benchmark import flags
 from benchmark.attacks.access import Access, limited
 from benchmark.attacks.outward import pushed_outward
-from benchmark.errors import BenchmarkError, InputError
+from benchmark.errors import AccessError, BenchmarkError, InputError
+from benchmark.inputs import check_logits, logits_of
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
 from benchmark.plugins import discover, look_up
@@ -154,6 +157,7 @@ def run_attack(
         UnknownNameError | InputError: If the attack has no such threat, is given no query at all, or returns something
             else than it must.
         AccessError: If it asks for more of the model than its access gives.
+        UnsupportedModelError: If it failed since the model gives something else than logits, labels for instance.
     """
     attack.check(norm, goal)
     if effort not in EFFORTS:
@@ -161,18 +165,21 @@ def run_attack(
     if (targets is None) != (goal == UNTARGETED):
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
     options: dict[str, Any] = {}
-    if targets is not None:
-        _check_targets(model, x, y, targets)
-        options["targets"] = targets.clone()
     if queries is not None:
         if "queries" not in inspect.signature(attack.run).parameters:
             raise InputError(f"The attack {attack.name!r} counts no queries; it spends what its effort says.")
         options["queries"] = spent(queries, 0)
-    with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
-        result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
-    if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
-        raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}.")
-    adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
+    with _logits_or_else(model, x):
+        if targets is not None:
+            _check_targets(model, x, y, targets)
+            options["targets"] = targets.clone()
+        with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
+            result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
+        if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
+            raise BenchmarkError(
+                f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}."
+            )
+        adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
     result = replace(result, adversarials=adversarials, fallback=None)
     if own.changed:
         message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."
@@ -191,7 +198,25 @@ def spent(queries: int | None, usual: int) -> int:
     return usual if queries is None else queries
 
 
+@contextmanager
+def _logits_or_else(model: nn.Module, x: Tensor) -> Iterator[None]:
+    """Where something fails, look whether the model gives logits at all: if not, whoever asked is not to blame."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, BenchmarkError) or isinstance(error, AccessError):
+            with (
+                eval_mode(model),
+                torch.no_grad(),
+                contextlib.suppress(LookupError, RuntimeError, TypeError, AttributeError),
+            ):
+                check_logits(logits_of(model(x[:1])), len(x[:1]))
+        raise
+
+
 def _check_targets(model: nn.Module, x: Tensor, y: Tensor, targets: Tensor) -> None:
+    if not isinstance(targets, Tensor):
+        raise InputError(f"Targets are a tensor of classes, int64; got {type(targets).__name__}.")
     if targets.shape != y.shape or targets.dtype != torch.int64:
         raise InputError(
             f"Targets have shape {tuple(targets.shape)} and type {targets.dtype}; needed: {tuple(y.shape)}, int64."

@@ -48,8 +48,10 @@ class Curve(Measure[CurveParameters]):
     Parameters = CurveParameters
 
     def attack_version(self, parameters: CurveParameters) -> int:
-        """The attack's version: a better attack is a new evaluation."""
-        return get_attack(parameters.attack).version
+        """Its attack's: a better attack is a new evaluation. `InputError` where the attack has no such norm."""
+        attack = get_attack(parameters.attack)
+        attack.check(parameters.norm)
+        return attack.version
 
     def method(self, parameters: CurveParameters) -> Method:
         """The attack's title and paper."""

@@ -23,6 +23,9 @@ _POSITIONS: Final = 400
 _BEYOND: Final = 1.5
 """How far the axis reaches, in multiples of the largest published budget."""
 
+_FEW: Final = 4.0
+"""Changes up to which the largest number found is itself the last budget."""
+
 
 @dataclass(frozen=True, eq=False)
 class Axis:
@@ -117,8 +120,12 @@ def published(card: Mapping[str, Any], threat: str) -> tuple[float, ...]:
 
 
 def _round_budgets(threat: str, largest: float) -> tuple[float, ...]:
-    """A quarter, a half and all of a round value near two thirds of the largest distance; whole where it is a count."""
-    top = nice(largest / _BEYOND) if largest > 0 else 1.0
+    """A quarter, a half and all of a round value near two thirds of the largest distance; whole where it is a count.
+
+    A count of a few is a budget itself: of 2 changes two thirds are 1, and the axis would end before the second.
+    """
+    wanted = max(largest / _BEYOND, min(largest, _FEW)) if is_count(threat) else largest / _BEYOND
+    top = nice(wanted) if largest > 0 else 1.0
     budgets = (top / 4, top / 2, top)
     return tuple(sorted({max(1.0, math.ceil(eps)) for eps in budgets})) if is_count(threat) else budgets
 

@@ -87,8 +87,24 @@ def findings(row: Row, data: Mapping[int, EvaluationData], n: int) -> list[Found
 
 
 def newest(found: Sequence[Found]) -> dict[str, Found]:
-    """The newest of each name."""
-    return {one.name: one for one in found}
+    """The newest of each name; of several attacks' figures those of the attack that came nearest."""
+    chosen: dict[str, Found] = {}
+    for one in found:
+        if one.name not in chosen or _reached(one) <= _reached(chosen[one.name]):
+            chosen[one.name] = one
+    return chosen
+
+
+def _reached(found: Found) -> tuple[float, float]:
+    """How far an attack's examples are: the share of images without one, and the mean of the others; else zeros."""
+    threat, outputs = found.output.threat, outputs_of(found.evaluation)
+    upper = next((o for o in outputs if o.kind == "upper" and o.threat == threat and threat is not None), None)
+    if upper is None:
+        return 0.0, 0.0
+    distances = Found(found.evaluation, found.data, upper, found.n)
+    values = distances.values[distances.measured]
+    finite = values[np.isfinite(values)]
+    return 1 - len(finite) / max(1, len(values)), float(finite.mean()) if len(finite) else 0.0
 
 
 def spread(data: EvaluationData, name: str, n: int, *, fill: float = np.nan, dtype: Any = np.float64) -> NDArray[Any]:

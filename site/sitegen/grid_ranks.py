@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from benchmark.results import Output
 from benchmark.statistics import ranks_of_counts
-from sitegen.grids import GridNumbers
+from sitegen.grids import GridNumbers, existing, mean_of
 
 Floats = NDArray[np.float64]
 
@@ -69,12 +69,14 @@ def ranking(grids: Sequence[GridNumbers], output: Output, at: Sequence[int]) -> 
         output: The grid's declaration.
         at: Places on the second axis: one, or all.
     """
-    rows, labels = over(output), output.axes[0].labels
-    cells = [grid.values[:, at].mean(axis=1) for grid in grids]  # NaN where one of them is missing
+    labels = output.axes[0].labels
+    real = existing(output.axes, [grid.values for grid in grids])[:, at]
+    rows = [k for k in over(output) if real[k].any()]
+    cells = [mean_of(grid.values[:, at], real, axis=1) for grid in grids]  # NaN where one of them is missing
     gone = [tuple(labels[k] for k in rows if not np.isfinite(c[k])) for c in cells]
     whole = [i for i in range(len(grids)) if not gone[i]]
     sign = 1 if output.direction == "higher" else -1
-    places = _ranked([grids[i] for i in whole], sign, rows, at)
+    places = _ranked([grids[i] for i in whole], sign, rows, at, real[rows])
     found = []
     for i, place in zip(whole, places, strict=True):
         worst = min(rows, key=lambda k, i=i: sign * cells[i][k])  # type: ignore[misc]
@@ -93,12 +95,14 @@ class _Standing:
     last: int | None = None
 
 
-def _ranked(grids: Sequence[GridNumbers], sign: int, rows: Sequence[int], at: Sequence[int]) -> list[_Standing]:
+def _ranked(
+    grids: Sequence[GridNumbers], sign: int, rows: Sequence[int], at: Sequence[int], real: NDArray[np.bool_]
+) -> list[_Standing]:
     if not grids:
         return []
     counted = [g for g in grids if g.counts is not None and g.drawn is not None]
-    if len(counted) < len(grids):
-        means = np.array([g.values[np.ix_(rows, at)].mean() for g in grids])
+    if len(counted) < len(grids) or not real.all():
+        means = np.array([mean_of(g.values[np.ix_(rows, at)], real) for g in grids])
         gaps = sign * (sign * means).max() - means
         better = (sign * means)[None] > (sign * means)[:, None]
         ranks = 1 + better.sum(axis=1)
@@ -140,7 +144,7 @@ def _interval(value: float, drawn: Floats) -> Interval:
 
 def worst_position(grid: GridNumbers, output: Output) -> tuple[str, float] | None:
     """The label of the second axis with the worst mean, and that; None with a missing cell."""
-    means = grid.values[over(output)].mean(axis=0)
+    means = mean_of(grid.values[over(output)], existing(output.axes, [grid.values])[over(output)], axis=0)
     if not np.isfinite(means).all():
         return None
     worst = int(means.argmin() if output.direction == "higher" else means.argmax())

@@ -11,7 +11,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.results import Output
+from benchmark.results import GridAxis, Output
 from benchmark.statistics import resampling
 from db.queries import EvaluationInfo
 from db.schema import State
@@ -62,6 +62,28 @@ class GridNumbers:
     samples: int
     counts: NDArray[np.int64] | None = None
     drawn: NDArray[np.integer] | None = None
+
+
+def existing(axes: Sequence[GridAxis], tables: Sequence[Floats]) -> NDArray[np.bool_]:
+    """Which cells a grid has at all: of a square one from each label to every other the diagonal does not exist.
+
+    Args:
+        axes: Its axes.
+        tables: Values of the rows that have it.
+
+    Returns:
+        The shape of a table; false where two axes have the same labels and no row has a number at any label itself.
+    """
+    cells = np.ones([len(axis.labels) for axis in axes], dtype=np.bool_)
+    if len(axes) == 2 and axes[0].labels == axes[1].labels:
+        cells[np.diag_indices(len(cells))] = any(np.isfinite(np.diagonal(table)).any() for table in tables)
+    return cells
+
+
+def mean_of(values: Floats, cells: NDArray[np.bool_], axis: int | None = None) -> Floats:
+    """Means over the cells that exist; NaN where one of them is missing, or none exists."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(np.where(cells, values, 0.0).sum(axis=axis) / cells.sum(axis=axis))
 
 
 def grid_outputs(evaluation: EvaluationInfo) -> list[tuple[GridKey, Output]]:

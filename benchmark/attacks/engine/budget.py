@@ -200,5 +200,9 @@ MISLED: Final = 0.002
 
 BLIND: Final = 5
 """How many times longer the random search is where it is all there is."""
+
+PROBED: Final = 10
+"""One sample in so many tries one where short ones promised nothing; of fewer samples none does."""
+
 TRIED: Final = 4
 """One sample in so many tries a long random search before the others do."""

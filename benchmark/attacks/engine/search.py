@@ -25,6 +25,7 @@ from benchmark.attacks.engine.budget import (
     KICK,
     LONGER,
     MISLED,
+    PROBED,
     PROMISING,
     TRIED,
     WORTHWHILE,
@@ -203,17 +204,26 @@ def _improve(search: Search, budget: Budget) -> float:
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
         if len(active) <= min(budget.left, len(search.found()) // 10):
             break
-    return max(misled, _where_gradients_mislead(search, budget) if promise > PROMISING else 0.0)
+    if search.norm != "linf":
+        return 0.0
+    return max(misled, _where_gradients_mislead(search, budget, promising=promise > PROMISING))
 
 
-def _where_gradients_mislead(search: Search, budget: Budget) -> float:
+def _where_gradients_mislead(search: Search, budget: Budget, *, promising: bool) -> float:
     """Long random searches from the best corner, then gradients, for whom that helps; a few samples try first.
+
+    Where short ones promised nothing, even fewer try: short ones may miss what long ones find (on TRADES' network they
+    bring 7 % of 100 samples nearer, long ones 28 %). Fewer than `PROBED` samples are then let be, for their cost.
 
     Returns:
         Share of the samples that are 0.2 % nearer for it.
     """
     everyone = search.found()
     start = search.best.distance[everyone].clone()
+    if not promising:
+        few = everyone[::PROBED]
+        if len(everyone) < PROBED or not (_corners(search, few, LONGER * budget.flips) < 1 - MISLED).any():
+            return 0.0
     tried = everyone[::TRIED]
     if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= flags.MANY:
         return 0.0
@@ -240,7 +250,7 @@ def _corners(search: Search, sample: Tensor, steps: int) -> Tensor:
 
 ATTACK = Attack(
     name="engine",
-    version=3,
+    version=4,
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,

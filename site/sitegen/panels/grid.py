@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from benchmark.results import Direction, GridAxis
 from sitegen.facts import RowFacts
 from sitegen.findings import Found
+from sitegen.grids import existing, mean_of
 from sitegen.panels import Panel
 from sitegen.records import Cell
 from sitegen.suites import SuiteSheet, sheet_of
@@ -95,9 +96,10 @@ class Grid(Panel):
 
 def _mean(values: NDArray[np.float64], axes: Sequence[GridAxis]) -> float | None:
     """Over the labels of each axis that are not kept apart; None where a cell is missing: never a smaller mean."""
+    real = existing(axes, [values])
     chosen = [[k for k, label in enumerate(axis.labels) if label not in axis.apart] for axis in axes]
-    part = values[np.ix_(*chosen)]
-    return float(part.mean()) if part.size and np.isfinite(part).all() else None
+    part, cells = values[np.ix_(*chosen)], real[np.ix_(*chosen)]
+    return float(mean_of(part, cells)) if cells.any() and np.isfinite(part[cells]).all() else None
 
 
 def table_json(found: Found) -> dict[str, Any]:
