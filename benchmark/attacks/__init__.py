@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from benchmark import flags
 from benchmark.attacks.access import Access, limited
 from benchmark.attacks.outward import pushed_outward
+from benchmark.attacks.rounded import rounded
 from benchmark.errors import BenchmarkError, InputError
 from benchmark.isolation import isolated
 from benchmark.modes import eval_mode
@@ -148,7 +149,8 @@ def run_attack(
 
     Returns:
         What the attack claims, examples on the boundary itself moved outward by as little as verification asks for
-        (`benchmark.attacks.outward`), with a flag where it changed the model. Nothing of it is verified.
+        (`benchmark.attacks.outward`), those of large images with fewer bits (`benchmark.attacks.rounded`), with a flag
+        where it changed the model. Nothing of it is verified.
 
     Raises:
         UnknownNameError | InputError: If the attack has no such threat, is given no query at all, or returns something
@@ -173,6 +175,7 @@ def run_attack(
     if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
         raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}.")
     adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
+    adversarials = rounded(model, x, y, adversarials, norm=norm, targets=targets)
     result = replace(result, adversarials=adversarials, fallback=None)
     if own.changed:
         message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."
