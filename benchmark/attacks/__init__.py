@@ -89,6 +89,7 @@ class Attack:
         goals: The goals it has; for others than ``untargeted`` its function takes ``targets``.
         access: What it may use of the model; `run_attack` gives it no more.
         work: What it computes of one sample in a norm at an effort, about, or None; for `evaluate --plan`.
+        uncounted: Why ``work`` cannot say that, if it cannot.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
     """
 
@@ -102,6 +103,7 @@ class Attack:
     access: Access = "gradients"
     default: bool = True
     work: Callable[[Norm, Effort], Work | None] | None = None
+    uncounted: str = ""
 
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.
