@@ -472,6 +472,9 @@ def test_the_measures_scores():
     assert scores["scored"].value == pytest.approx(19 / 20)
     assert scores["degenerate"].value == 1
     assert arrays["score_by_radius"].shape == (20, 4)
+    declined = measure.run(Task(model, model, x, y), measure.Parameters(norm="l2", by_radius=False)).arrays
+    assert declined.keys() == arrays.keys() - {"score_by_radius"}
+    assert declined["score"].tolist() == arrays["score"].tolist()
     assert measure.samples(parameters, 10000) == parameters.limit
 
 

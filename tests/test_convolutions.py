@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import dropout, relu
+from torch.nn.functional import batch_norm, dropout, relu
 
 from benchmark import robustness_curve
-from benchmark.attacks.engine.convolutions import faster_convolutions
+from benchmark.attacks.engine.convolutions import convolve_image, faster_convolutions
+from models_zoo.formats import load_program
 
 X = torch.rand(3, 1, 9, 8, generator=torch.Generator().manual_seed(0))
 
@@ -69,6 +70,53 @@ def test_a_padding_that_has_a_name_and_many_channels_keep_pytorchs_gradient():
         with faster_convolutions(net, x):
             assert "forward" not in vars(net[0])
             torch.testing.assert_close(passed(net, x), expected)
+
+
+class Normalised(nn.Module):
+    """Convolutions with a normalisation behind them: alone, of a fixed scale, of a group, and where it must stay."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.first, self.first_norm = nn.Conv2d(1, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.grouped, self.grouped_norm = nn.Conv2d(6, 6, 3, stride=2, groups=3), nn.BatchNorm2d(6, affine=False)
+        self.same, self.seen_twice, self.norm = (
+            nn.Conv2d(6, 6, 3, padding="same"),
+            nn.Conv2d(6, 6, 1),
+            nn.BatchNorm2d(6),
+        )
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.1, 4)
+                if module.affine:
+                    nn.init.normal_(module.weight)
+                    nn.init.normal_(module.bias)
+
+    def forward(self, x):
+        x = relu(self.first_norm(self.first(x)))
+        x = self.same(relu(self.grouped_norm(self.grouped(x))))
+        x = self.seen_twice(x)
+        return (x + self.norm(x)).flatten(1)
+
+
+def test_a_programs_normalisations_become_part_of_its_convolutions(tmp_path):
+    net, x = Normalised().eval().requires_grad_(False), torch.rand(3, 1, 9, 9)
+    shapes = ({0: torch.export.Dim.DYNAMIC},)
+    torch.export.save(torch.export.export(net, (x,), dynamic_shapes=shapes), tmp_path / "net.pt2")
+    program = load_program(tmp_path / "net.pt2", "net.pt2").eval()
+    before, expected = state(program), passed(net, x)
+    wrapped = nn.Sequential(program)
+    with faster_convolutions(wrapped, x):
+        rewritten = vars(program)["forward"].__self__
+        functions = [node.target for node in rewritten.graph.nodes]
+        assert functions.count(batch_norm) == 1  # what it is given is used elsewhere too
+        assert functions.count(convolve_image) == 1
+        for found, wanted in zip(passed(wrapped, x), expected, strict=True):
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert state(program) == before
+    for found, wanted in zip(passed(program, x), expected, strict=True):
+        torch.testing.assert_close(found, wanted)
 
 
 def test_everything_is_put_back_after_an_error():

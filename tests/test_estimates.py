@@ -102,6 +102,16 @@ def test_every_attack_that_runs_by_default_states_its_work() -> None:
                 assert efforts[0].forward < efforts[1].forward < efforts[2].forward
 
 
+def test_an_attack_that_cannot_say_what_it_costs_says_why() -> None:
+    measure = get_measure("curve")
+    for attack in attacks().values():
+        parameters = measure.Parameters(attack=attack.name, norm=attack.norms[0])
+        if measure.work(parameters, get_dataset("digits")) is None:
+            assert measure.why_uncounted(parameters).startswith(f"{attack.name}: ")
+    why = measure.why_uncounted(measure.Parameters(attack="pixel-greedy", norm="l0"))
+    assert "how many it takes is the result" in why
+
+
 def test_seconds_are_calls_and_images() -> None:
     pace = Pace(forward=Cost(1.0, 0.1), backward=Cost(2.0, 0.2), operation=Cost(0.01, 0.001))
     work = Work(forward=10, backward=5, steps=4, operations=3)

@@ -21,6 +21,7 @@ import tomli_w
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from twins import cnn, keras_cnn, mlp
 
 import benchmark
 from benchmark.certificates import certificate
@@ -47,39 +48,6 @@ def apply(parameters, x):
     hidden = jax.nn.relu(x.reshape(x.shape[0], -1) @ parameters["1.weight"].T + parameters["1.bias"])
     return hidden @ parameters["3.weight"].T + parameters["3.bias"]
 """
-
-
-def trained(model: nn.Sequential) -> nn.Sequential:
-    x, y = get_dataset("digits").split("train").batch(0, 400)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimiser.step()
-    return model.eval()
-
-
-def mlp() -> nn.Sequential:
-    torch.manual_seed(0)
-    return trained(nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10)))
-
-
-def cnn() -> nn.Sequential:
-    torch.manual_seed(1)
-    return trained(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)))
-
-
-def keras_cnn(keras: ModuleType, model: nn.Sequential) -> Any:
-    """Keras has images and kernels channels last, and flattens them in that order."""
-    layers = keras.layers
-    made = keras.Sequential(
-        [layers.Input((8, 8, 1)), layers.Conv2D(4, 3, padding="same", activation="relu"), layers.Flatten(),
-         layers.Dense(10)]
-    )  # fmt: skip
-    held = {name: value.detach().numpy() for name, value in model.named_parameters()}
-    dense = held["3.weight"].reshape(10, 4, 8, 8).transpose(2, 3, 1, 0).reshape(256, 10)
-    made.set_weights([held["0.weight"].transpose(2, 3, 1, 0), held["0.bias"], dense, held["3.bias"]])
-    return made
 
 
 def card(folder: Path, slug: str, files: list[str], **model: Any) -> Path:

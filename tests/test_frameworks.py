@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from twins import arrays, cnn, few_images, keras_cnn, mlp, same_distances, same_gradients
 
 import benchmark
-from benchmark.data import get_dataset
 from benchmark.errors import UnsupportedModelError
 from models_zoo.frameworks.bridge import filled, filled_size
 
@@ -25,33 +25,7 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.fixture(scope="module")
 def images() -> tuple[Tensor, Tensor]:
-    return get_dataset("digits").batch(0, 6)
-
-
-def mlp(seed: int = 0) -> nn.Sequential:
-    """A network with a deep and a wide layer, a little trained so that its labels are mostly right."""
-    torch.manual_seed(seed)
-    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 24), nn.ReLU(), nn.Linear(24, 10))
-    return trained(model)
-
-
-def cnn() -> nn.Sequential:
-    torch.manual_seed(1)
-    return trained(nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)))
-
-
-def trained(model: nn.Sequential) -> nn.Sequential:
-    x, y = get_dataset("digits").split("train").batch(0, 400)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimiser.step()
-    return model.eval()
-
-
-def arrays(model: nn.Sequential) -> dict[str, np.ndarray]:
-    return {name: value.detach().numpy() for name, value in model.named_parameters()}
+    return few_images()
 
 
 def jax_mlp(jax: ModuleType, model: nn.Sequential) -> nn.Module:
@@ -60,30 +34,6 @@ def jax_mlp(jax: ModuleType, model: nn.Sequential) -> nn.Module:
         return hidden @ held["3.weight"].T + held["3.bias"]
 
     return benchmark.from_jax(apply, arrays(model))
-
-
-def keras_cnn(keras: ModuleType, model: nn.Sequential) -> object:
-    """Keras has images and kernels channels last, and flattens them in that order."""
-    layers = keras.layers
-    made = keras.Sequential(
-        [
-            layers.Input((8, 8, 1)),
-            layers.Conv2D(4, 3, padding="same", activation="relu"),
-            layers.Flatten(),
-            layers.Dense(10),
-        ]
-    )
-    held = arrays(model)
-    dense = held["3.weight"].reshape(10, 4, 8, 8).transpose(2, 3, 1, 0).reshape(256, 10)
-    made.set_weights([held["0.weight"].transpose(2, 3, 1, 0), held["0.bias"], dense, held["3.bias"]])
-    return made
-
-
-def same_distances(one: nn.Module, other: nn.Module, images: tuple[Tensor, Tensor], norm: str) -> None:
-    first, second = (benchmark.robustness_curve(m, *images, norm=norm, effort="quick") for m in (one, other))
-    assert np.isfinite(first.distances).all()
-    assert (first.distances > 0).sum() >= 4
-    np.testing.assert_allclose(first.distances, second.distances, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
@@ -106,14 +56,7 @@ def test_gradients_are_those_of_torch_in_every_batch_size(jax: ModuleType) -> No
     model = mlp()
     foreign = jax_mlp(jax, model)
     for n in (1, 5, 7):
-        x = torch.rand(n, 1, 8, 8, requires_grad=True)
-        twin = x.detach().clone().requires_grad_()
-        logits, expected = foreign(x), model(twin)
-        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-        for label in (3, 8):  # several gradients of one forward pass
-            (found,) = torch.autograd.grad(logits[:, label].sum(), x, retain_graph=True)
-            (truth,) = torch.autograd.grad(expected[:, label].sum(), twin, retain_graph=True)
-            torch.testing.assert_close(found, truth, atol=1e-6, rtol=1e-5)
+        same_gradients(foreign, model, torch.rand(n, 1, 8, 8))
 
 
 def test_clever_takes_a_jax_model(jax: ModuleType, images: tuple[Tensor, Tensor]) -> None:

@@ -137,6 +137,17 @@ def test_a_table_of_labels_in_its_order(board, photos, capsys):
     assert own().labels().tolist() == [2, 0, 1, 2]
 
 
+def test_of_many_classes_the_first_are_told_and_how_many_more(board, photos, tmp_path, capsys):
+    names = [f"class-{i:03}" for i in range(1000)] + ["red", "green", "blue"]
+    (tmp_path / "classes.txt").write_text("\n".join(names))
+    assert add(photos, "--size", "16", "--classes", str(tmp_path / "classes.txt")) == 0
+    said = capsys.readouterr().out
+    assert len(said.splitlines()) < 30
+    assert "class-009" in said.partition("… and 993 more classes")[0]
+    count = own().size
+    assert f"… and 993 more classes with {count} images" in said
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -127,6 +127,27 @@ def test_an_older_forward_pass_still_has_its_gradient(model: nn.Module) -> None:
     torch.testing.assert_close(late, prompt)
 
 
+def test_images_are_sent_once_for_a_forward_pass_and_its_gradient(
+    model: nn.Module, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[list[tuple[int, ...]]] = []
+    ask = SandboxedModel._ask
+
+    def spy(self: SandboxedModel, operation: bytes, *tensors: Tensor, number: int = 0) -> Tensor | None:
+        sent.append([tuple(tensor.shape) for tensor in tensors])
+        return ask(self, operation, *tensors, number=number)
+
+    monkeypatch.setattr(SandboxedModel, "_ask", spy)
+    x = images().requires_grad_()
+    first = model(x)
+    torch.autograd.grad(first.sum(), x, retain_graph=True)
+    assert sent == [[(5, 1, 2, 2)], [(5, 3)]]
+    model(x)
+    sent.clear()
+    torch.autograd.grad(first.sum(), x)
+    assert sent == [[(5, 3)], [(5, 1, 2, 2), (5, 3)]], "the child holds one pass only: of another it needs the images"
+
+
 def test_an_attack_that_asked_once_leaves_nothing_behind(model: nn.Module, linear: nn.Linear) -> None:
     """Attributes are put back after an attack; the number of a call is none that the child has seen before."""
     x, z = images().requires_grad_(), torch.rand(5, 1, 2, 2).requires_grad_()

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from benchmark import flags
 from benchmark.attacks.access import Access, limited
 from benchmark.attacks.outward import pushed_outward
+from benchmark.attacks.rounded import rounded
 from benchmark.errors import AccessError, BenchmarkError, InputError
 from benchmark.inputs import check_logits, logits_of
 from benchmark.isolation import isolated
@@ -91,6 +92,7 @@ class Attack:
         goals: The goals it has; for others than ``untargeted`` its function takes ``targets``.
         access: What it may use of the model; `run_attack` gives it no more.
         work: What it computes of one sample in a norm at an effort, about, or None; for `evaluate --plan`.
+        uncounted: Why ``work`` cannot say that, if it cannot.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
     """
 
@@ -104,6 +106,7 @@ class Attack:
     access: Access = "gradients"
     default: bool = True
     work: Callable[[Norm, Effort], Work | None] | None = None
+    uncounted: str = ""
 
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.
@@ -151,7 +154,8 @@ def run_attack(
 
     Returns:
         What the attack claims, examples on the boundary itself moved outward by as little as verification asks for
-        (`benchmark.attacks.outward`), with a flag where it changed the model. Nothing of it is verified.
+        (`benchmark.attacks.outward`), those of large images with fewer bits (`benchmark.attacks.rounded`), with a flag
+        where it changed the model. Nothing of it is verified.
 
     Raises:
         UnknownNameError | InputError: If the attack has no such threat, is given no query at all, or returns something
@@ -180,6 +184,7 @@ def run_attack(
                 f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}."
             )
         adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
+        adversarials = rounded(model, x, y, adversarials, norm=norm, targets=targets)
     result = replace(result, adversarials=adversarials, fallback=None)
     if own.changed:
         message = f"The attack {attack.name!r} changed what it was lent ({own.described()}); it was put back first."

@@ -44,4 +44,7 @@ ATTACK = Attack(
     run=pixel_greedy,
     norms=NORMS,
     default=False,
+    uncounted="it changes one place after the other until the class changes, and how many it takes is the result: each "
+    f"costs a backward pass and {2 * _LOOKED_AT['quick']} (quick, one channel) to {3 * _LOOKED_AT['thorough']} forward "
+    "passes (thorough, in colour)",
 )

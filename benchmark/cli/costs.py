@@ -20,7 +20,6 @@ def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, de
     """The jobs with their costs; with the datasets, those that have never run are estimated too."""
     from benchmark.board.job import brief
     from benchmark.jobs.estimate import estimates
-    from benchmark.measures import get_measure
 
     with place.database.read() as session:
         costs = estimates(session, plan.jobs, datasets=timed, models=[place.workspace.models], device=device)
@@ -49,10 +48,18 @@ def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, de
         click.echo("≈ has not run yet: the passes that the measure states, as long as they take here and now.")
     if "limit" in bases:
         click.echo("≤ is ended by its limit of time; what it does not apply to is refused in seconds.")
-    unknown = {job.measure for job, cost in zip(plan.jobs, costs, strict=True) if timed is not None and cost is None}
-    for measure in sorted(unknown):
-        if why := get_measure(measure).uncounted:
+    unknown = [job for job, cost in zip(plan.jobs, costs, strict=True) if timed is not None and cost is None]
+    whys = {(job.measure, _why_unknown(job)) for job in unknown}
+    for measure, why in sorted(whys):
+        if why:
             click.echo(f"? {measure}: {why}.")
+
+
+def _why_unknown(job: Job) -> str:
+    from benchmark.measures import get_measure
+
+    measure = get_measure(job.measure)
+    return measure.why_uncounted(measure.Parameters(**job.parameters))
 
 
 def _total(costs: Sequence[Estimate | None]) -> str:

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
 
 NORMS_HELP: Final = "A perturbation budget, for instance linf=8/255 or l2=0.5,1; once a norm."
 
+_MOST_CLASSES: Final = 30
+"""Classes that a table may have; of more the first `_FIRST_CLASSES` are shown."""
+
+_FIRST_CLASSES: Final = 10
+
 
 @click.group()
 def command() -> None:
@@ -238,13 +243,15 @@ def _print(seen: Survey, dataset: Dataset, *, dry_run: bool, as_json: bool, prev
         return
     total = sum(sum(counts) for counts in splits.values())
     click.echo(f"{dataset.name}: {total:,} images of {dataset.n_classes} classes, from {seen.source.kind}.\n")
-    echo_table(
-        [
-            {"class": label, "name": name} | {split: counts[label] for split, counts in splits.items()}
-            for label, name in enumerate(dataset.classes)
-        ],
-        empty="",
-    )
+    rows = [
+        {"class": label, "name": name} | {split: counts[label] for split, counts in splits.items()}
+        for label, name in enumerate(dataset.classes)
+    ]
+    few = rows if len(rows) <= _MOST_CLASSES else rows[:_FIRST_CLASSES]
+    echo_table(few, empty="")
+    if len(few) < len(rows):
+        left = sum(sum(counts[len(few) :]) for counts in splits.values())
+        click.echo(f"… and {len(rows) - len(few):,} more classes with {left:,} images: --json counts them all.")
     click.echo(f"\nPictures: {_sizes_seen(seen.seen)}.")
     click.echo(f"Images:   {'×'.join(map(str, dataset.shape))}: {dataset.resizing}.")
     click.echo(f"Digest:   {dataset.digest} ({dataset.at}, {dataset.size:,} images)")

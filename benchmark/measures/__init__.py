@@ -217,6 +217,10 @@ class Measure(ABC, Generic[P]):
         """What it computes of one sample, within a factor of two; None where that cannot be said beforehand."""
         return None
 
+    def why_uncounted(self, parameters: P) -> str:
+        """Why `work` says nothing of these parameters, for `evaluate --plan`."""
+        return self.uncounted
+
     def samples(self, parameters: P, n: int) -> int:
         """How many samples of a slice of ``n`` are measured: the first so many."""
         return min(n, getattr(parameters, self.at_most)) if self.at_most else n

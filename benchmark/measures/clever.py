@@ -58,6 +58,8 @@ class CleverParameters:
         samples: N_s instead of the preset's.
         radius: R in the norm instead of the preset's.
         most_targets: Of more other classes an untargeted score is taken over so many of the likeliest.
+        by_radius: Whether scores at smaller radii are stored beside it (order 1), for a quarter more passes. A quarter
+            of a dozen batches is too little to fit a law to.
 
     Raises:
         InputError: If a number is out of range.
@@ -73,6 +75,7 @@ class CleverParameters:
     samples: int | None = None
     radius: float | None = None
     most_targets: int = MOST_TARGETS
+    by_radius: bool = True
 
     def __post_init__(self) -> None:
         if self.limit < 1:
@@ -137,7 +140,7 @@ class Clever(Measure[CleverParameters]):
         if parameters.order == 2:
             return None
         settings = parameters.settings
-        points = (1 + 1 / _THRIFT) * settings.batches * settings.samples
+        points = (1 + parameters.by_radius / _THRIFT) * settings.batches * settings.samples
         others = min(dataset.n_classes - 1, parameters.most_targets) if parameters.targets == "untargeted" else 1
         together = math.ceil(points / TOGETHER)
         return Work(
@@ -150,9 +153,9 @@ class Clever(Measure[CleverParameters]):
         Returns:
             Per sample: ``score`` (0 where misclassified), ``target``, ``margin``, ``location`` (the local Lipschitz
             constant), ``shape``, ``ks``, ``p_value`` of the fit at the nearest target (NaN where misclassified),
-            ``interval`` (n, 2) and, for order 1, ``score_by_radius`` (n, 4) at the shares `RADII` of the
-            preset's radius, uncapped; and what was noticed: ``constant``, ``few``, ``unbounded``, ``replaced``,
-            ``zero``, ``tied``, ``capped``. The score is NaN where all gradients are zero.
+            ``interval`` (n, 2) and, for order 1 and unless it is declined, ``score_by_radius`` (n, 4) at the shares
+            `RADII` of the preset's radius, uncapped; and what was noticed: ``constant``, ``few``, ``unbounded``,
+            ``replaced``, ``zero``, ``tied``, ``capped``. The score is NaN where all gradients are zero.
         """
         estimates = clever_estimates(
             task.model,
@@ -169,7 +172,7 @@ class Clever(Measure[CleverParameters]):
             confidence=CONFIDENCE,
         )
         arrays = _arrays(estimates)
-        if parameters.order == 1:
+        if parameters.order == 1 and parameters.by_radius:
             arrays["score_by_radius"] = _by_radius(task, parameters)
         return Result(arrays, flags=_flags(arrays))
 

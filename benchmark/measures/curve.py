@@ -102,6 +102,11 @@ class Curve(Measure[CurveParameters]):
         stated = get_attack(parameters.attack).work
         return None if stated is None else stated(parameters.norm, parameters.effort)
 
+    def why_uncounted(self, parameters: CurveParameters) -> str:
+        """The attack's reason."""
+        attack = get_attack(parameters.attack)
+        return f"{attack.name}: {attack.uncounted or 'the attack states no work'}"
+
     def run(self, task: Task, parameters: CurveParameters) -> Result:
         """Attack one chunk."""
         attack = get_attack(parameters.attack)

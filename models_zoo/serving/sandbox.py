@@ -13,7 +13,9 @@ malice, since the child runs as the same user; so code runs at all only after th
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import fcntl
 import itertools
 import json
 import math
@@ -25,6 +27,7 @@ import sys
 import tempfile
 import time
 import weakref
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -39,9 +42,20 @@ from models_zoo.serving.builders import Served
 
 FORWARD: Final = b"F"
 BACKWARD: Final = b"B"
+HELD: Final = b"H"
+"""A gradient of the last forward pass, if the child still holds it: without the images."""
+
 INNER: Final = b"I"
+ANSWER: Final = b"K"
+FORGOTTEN: Final = b"N"
 MAX_NUMBERS: Final = 1 << 28
 """Most float32 numbers that one answer may have."""
+
+_PIPE: Final = 1 << 20
+"""Bytes that the lines to the child and back hold, where the system allows: fewer turns of the two processes."""
+
+Fill = Callable[[memoryview], None]
+"""Fills a buffer with the next bytes that come."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,10 @@ class SandboxedModel(nn.Module):
             start_new_session=True,
         )
         weakref.finalize(self, _stop, self._child, home)
-        self.n_parameters = int(self._answer(self._limits.start_seconds, "start").item())
+        for stream in (self._child.stdin, self._child.stdout):
+            _widen(stream)
+        held = self._answer(self._limits.start_seconds, "start")
+        self.n_parameters = 0 if held is None else int(held.item())
 
     @property
     def inner_passes(self) -> int:
@@ -111,13 +128,26 @@ class SandboxedModel(nn.Module):
             return cast("Tensor", _Remote.apply(x, self))  # type: ignore[no-untyped-call]
         return self.call(FORWARD, x).to(x)
 
+    def gradient(self, x: Tensor, gradient: Tensor, number: int) -> Tensor:
+        """The gradient by the images ``x`` of the forward pass of that number."""
+        found = self._ask(HELD, gradient, number=number)
+        return self.call(BACKWARD, x, gradient, number=number) if found is None else found
+
     def call(self, operation: bytes, *tensors: Tensor, number: int = 0) -> Tensor:
         """Send tensors to the child; its answer, float32 on the CPU."""
+        answer = self._ask(operation, *tensors, number=number)
+        if answer is None:
+            raise self._disturbed("no answer")
+        return answer
+
+    def _ask(self, operation: bytes, *tensors: Tensor, number: int = 0) -> Tensor | None:
+        """The child's answer; None where it no longer has what was asked for."""
         arrays = [t.detach().to("cpu", torch.float32).contiguous().numpy() for t in tensors]
-        message = operation + struct.pack("<q", number) + b"".join(map(pack, arrays))
+        parts = [operation + struct.pack("<q", number), *(part for array in arrays for part in pack(array))]
         deadline = time.monotonic() + self._limits.call_seconds
         try:
-            _write(self._child.stdin, message, deadline)
+            for part in parts:
+                _write(self._child.stdin, part, deadline)
         except (BrokenPipeError, ValueError):
             raise self._ended("a call") from None
         except TimeoutError:
@@ -128,25 +158,35 @@ class SandboxedModel(nn.Module):
         """A number for a forward pass whose gradient may be asked for."""
         return next(self._calls)
 
-    def _answer(self, seconds: float, what: str) -> Tensor:
+    def _answer(self, seconds: float, what: str) -> Tensor | None:
         deadline = time.monotonic() + seconds
+
+        def fill(buffer: memoryview) -> None:
+            _fill(buffer, self._child.stdout, deadline)
+
         try:
-            if _read(self._child.stdout, 1, deadline) == b"K":
-                return unpack(lambda n: _read(self._child.stdout, n, deadline))
-            (length,) = struct.unpack("<q", _read(self._child.stdout, 8, deadline))
-            text = _read(self._child.stdout, min(max(length, 0), 2000), deadline).decode(errors="replace")
+            kind = read(fill, 1)
+            if kind == ANSWER:
+                return unpack(fill)
+            if kind == FORGOTTEN:
+                return None
+            (length,) = struct.unpack("<q", read(fill, 8))
+            text = read(fill, min(max(length, 0), 2000)).decode(errors="replace")
         except TimeoutError:
             raise self._too_slow(what, seconds) from None
         except EOFError:
             raise self._ended(what) from None
         except (struct.error, ValueError) as error:
-            self._child.kill()
-            raise CodeError(f"{self._name} wrote into the line that its answers come by ({error}).") from error
+            raise self._disturbed(error) from error
         raise CodeError(f"{self._name} failed at {what}: {''.join(c for c in text if c.isprintable())}")
 
     def _too_slow(self, what: str, seconds: float) -> CodeError:
         self._child.kill()
         return CodeError(f"{self._name} was stopped: {what} took more than {seconds:g} seconds.")
+
+    def _disturbed(self, why: object) -> CodeError:
+        self._child.kill()
+        return CodeError(f"{self._name} wrote into the line that its answers come by ({why}).")
 
     def _ended(self, what: str) -> CodeError:
         code = self._child.wait(5)
@@ -169,48 +209,56 @@ class _Remote(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (x,) = ctx.saved_tensors
-        found = ctx.model.call(BACKWARD, x, gradient, number=ctx.number)
+        found = ctx.model.gradient(x, gradient, ctx.number)
         if found.shape != x.shape:
             raise CodeError(f"The code gave a gradient of shape {tuple(found.shape)} for images {tuple(x.shape)}.")
         return found.to(x), None
 
 
-def pack(array: np.ndarray[Any, np.dtype[np.float32]]) -> bytes:
-    """Shape and numbers as bytes."""
-    return struct.pack(f"<q{array.ndim}q", array.ndim, *array.shape) + array.astype("<f4").tobytes()
+def pack(array: np.ndarray[Any, np.dtype[np.float32]]) -> tuple[bytes, memoryview]:
+    """Shape, and numbers, as bytes: these are not copied."""
+    numbers = np.ascontiguousarray(array, dtype="<f4").reshape(-1)
+    return struct.pack(f"<q{array.ndim}q", array.ndim, *array.shape), numbers.view(np.uint8).data
 
 
-def unpack(read: Any) -> Tensor:
-    """The tensor of `pack`; ``read(n)`` gives the next n bytes.
+def read(fill: Fill, n: int) -> bytes:
+    """The next ``n`` bytes."""
+    buffer = bytearray(n)
+    fill(memoryview(buffer))
+    return bytes(buffer)
+
+
+def unpack(fill: Fill) -> Tensor:
+    """The tensor of `pack`; ``fill(buffer)`` fills a buffer with the next bytes.
 
     Raises:
         ValueError: If the shape is impossible.
     """
-    (ndim,) = struct.unpack("<q", read(8))
+    (ndim,) = struct.unpack("<q", read(fill, 8))
     if not 0 <= ndim <= 8:
         raise ValueError(f"a tensor of {ndim} axes")
-    shape = struct.unpack(f"<{ndim}q", read(8 * ndim))
+    shape = struct.unpack(f"<{ndim}q", read(fill, 8 * ndim))
     if any(n < 0 for n in shape) or math.prod(shape) > MAX_NUMBERS:
         raise ValueError(f"a tensor of shape {shape}")
-    return torch.from_numpy(np.frombuffer(bytearray(read(4 * math.prod(shape))), dtype="<f4").reshape(shape).copy())
+    numbers = np.empty(math.prod(shape), dtype="<f4")
+    fill(numbers.view(np.uint8).data)
+    return torch.from_numpy(numbers.astype(np.float32, copy=False).reshape(shape))
 
 
-def _read(stream: IO[bytes] | None, n: int, deadline: float) -> bytes:
+def _fill(buffer: memoryview, stream: IO[bytes] | None, deadline: float) -> None:
     assert stream is not None
-    parts = bytearray()
     with selectors.DefaultSelector() as selector:
         selector.register(stream, selectors.EVENT_READ)
-        while len(parts) < n:
+        while buffer:
             if not selector.select(deadline - time.monotonic()):
                 raise TimeoutError
-            block = os.read(stream.fileno(), min(n - len(parts), 1 << 20))
-            if not block:
+            count = os.readv(stream.fileno(), [buffer])
+            if not count:
                 raise EOFError
-            parts += block
-    return bytes(parts)
+            buffer = buffer[count:]
 
 
-def _write(stream: IO[bytes] | None, message: bytes, deadline: float) -> None:
+def _write(stream: IO[bytes] | None, message: bytes | memoryview, deadline: float) -> None:
     assert stream is not None
     os.set_blocking(stream.fileno(), False)
     rest = memoryview(message)
@@ -219,7 +267,13 @@ def _write(stream: IO[bytes] | None, message: bytes, deadline: float) -> None:
         while rest:
             if not selector.select(deadline - time.monotonic()):
                 raise TimeoutError
-            rest = rest[os.write(stream.fileno(), rest[: 1 << 16]) :]
+            rest = rest[os.write(stream.fileno(), rest) :]
+
+
+def _widen(stream: IO[bytes] | None) -> None:
+    if stream is not None and hasattr(fcntl, "F_SETPIPE_SZ"):  # Linux
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(stream, fcntl.F_SETPIPE_SZ, _PIPE)
 
 
 def _stop(child: subprocess.Popen[bytes], home: tempfile.TemporaryDirectory[str]) -> None:

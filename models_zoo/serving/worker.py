@@ -69,14 +69,16 @@ def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int,
     import torch
 
     from models_zoo.inner_passes import counted_backward_passes
-    from models_zoo.serving.sandbox import FORWARD, INNER, pack, unpack
+    from models_zoo.serving.sandbox import ANSWER, FORGOTTEN, FORWARD, HELD, INNER, pack, unpack
 
     model.to(device)
     inner = 0
     last: tuple[int, Any, Any] | None = None
 
     def send(result: Any) -> None:
-        answers.write(b"K" + pack(result.detach().to("cpu", torch.float32).numpy()))
+        shape, numbers = pack(result.detach().to("cpu", torch.float32).numpy())
+        answers.write(ANSWER + shape)
+        answers.write(numbers)
         answers.flush()
 
     def serve(operation: bytes, number: int, questions: IO[bytes]) -> None:
@@ -84,8 +86,16 @@ def _serve(model: Any, device: str, answers: IO[bytes]) -> Callable[[bytes, int,
         if operation == INNER:
             send(torch.tensor([float(inner)]))
             return
-        x = unpack(questions.read).to(device)
-        gradient = None if operation == FORWARD else unpack(questions.read).to(device)
+
+        def fill(buffer: memoryview) -> None:
+            questions.readinto(buffer)  # type: ignore[attr-defined]  # IO does not know it; all or, at the end, less
+
+        x = torch.empty(0) if operation == HELD else unpack(fill).to(device)
+        gradient = None if operation == FORWARD else unpack(fill).to(device)
+        if operation == HELD and (last is None or last[0] != number):
+            answers.write(FORGOTTEN)
+            answers.flush()
+            return
         if not number:
             with torch.no_grad(), counted_backward_passes() as count:
                 logits = model(x)

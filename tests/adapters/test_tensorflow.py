@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 import tomli_w
 import torch
+import twins
 from torch import Tensor, nn
 
 if not os.environ.get("CURVEBOARD_ADAPTERS") or importlib.util.find_spec("tensorflow") is None:
     pytest.skip("needs TensorFlow: make test-adapters", allow_module_level=True)
 
 import benchmark
-from benchmark.data import get_dataset
 from benchmark.errors import UnsupportedModelError
 from models_zoo.errors import ZooError
 from models_zoo.loading import load_entry
@@ -32,20 +32,12 @@ ROOT = Path(__file__).parent.parent.parent
 
 @pytest.fixture(scope="module")
 def images() -> tuple[Tensor, Tensor]:
-    return get_dataset("digits").batch(0, 6)
+    return twins.few_images()
 
 
 @pytest.fixture(scope="module")
 def cnn() -> nn.Sequential:
-    torch.manual_seed(1)
-    model = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10))
-    x, y = get_dataset("digits").split("train").batch(0, 400)
-    optimiser = torch.optim.Adam(model.parameters(), lr=0.01)
-    for _ in range(60):
-        optimiser.zero_grad()
-        nn.functional.cross_entropy(model(x), y).backward()
-        optimiser.step()
-    return model.eval()
+    return twins.cnn()
 
 
 @pytest.fixture(scope="module")
@@ -55,18 +47,11 @@ def tf(cnn: nn.Sequential) -> ModuleType:
     return importlib.import_module("tensorflow")
 
 
-def held(model: nn.Sequential) -> list[np.ndarray]:
-    """Kernel, bias, matrix and bias as TensorFlow has them: channels last, flattened in that order."""
-    values = {name: value.detach().numpy() for name, value in model.named_parameters()}
-    matrix = values["3.weight"].reshape(10, 4, 8, 8).transpose(2, 3, 1, 0).reshape(256, 10)
-    return [values["0.weight"].transpose(2, 3, 1, 0), values["0.bias"], matrix, values["3.bias"]]
-
-
 def in_tensorflow(tf: ModuleType, model: nn.Sequential) -> nn.Module:
     class Network(tf.Module):  # type: ignore[name-defined,misc]
         def __init__(self) -> None:
             super().__init__()
-            self.held = [tf.Variable(value) for value in held(model)]
+            self.held = [tf.Variable(value) for value in twins.channels_last(model)]
 
         def __call__(self, x: object) -> object:
             kernel, bias, matrix, last = self.held
@@ -80,24 +65,14 @@ def in_tensorflow(tf: ModuleType, model: nn.Sequential) -> nn.Module:
 def test_a_tensorflow_function_has_the_distances_of_the_torch_model(
     norm: str, tf: ModuleType, cnn: nn.Sequential, images: tuple[Tensor, Tensor]
 ) -> None:
-    foreign = in_tensorflow(tf, cnn)
-    first, second = (benchmark.robustness_curve(m, *images, norm=norm, effort="quick") for m in (cnn, foreign))
-    assert (first.distances > 0).sum() >= 4
-    np.testing.assert_allclose(first.distances, second.distances, atol=1e-4, rtol=1e-4)
+    twins.same_distances(cnn, in_tensorflow(tf, cnn), images, norm)
 
 
 def test_its_gradients_are_those_of_torch_in_every_batch_size(tf: ModuleType, cnn: nn.Sequential) -> None:
     foreign = in_tensorflow(tf, cnn)
     assert foreign.n_parameters == sum(p.numel() for p in cnn.parameters())
     for n in (1, 5, 7):
-        x = torch.rand(n, 1, 8, 8, requires_grad=True)
-        twin = x.detach().clone().requires_grad_()
-        logits, expected = foreign(x), cnn(twin)
-        torch.testing.assert_close(logits, expected, atol=1e-5, rtol=1e-5)
-        for label in (3, 8):  # several gradients of one forward pass
-            (found,) = torch.autograd.grad(logits[:, label].sum(), x, retain_graph=True)
-            (truth,) = torch.autograd.grad(expected[:, label].sum(), twin, retain_graph=True)
-            torch.testing.assert_close(found, truth, atol=1e-6, rtol=1e-5)
+        twins.same_gradients(foreign, cnn, torch.rand(n, 1, 8, 8))
 
 
 def test_few_programs_are_traced(tf: ModuleType) -> None:
@@ -156,7 +131,7 @@ np.testing.assert_allclose(curve.distances, held["distances"], atol=1e-4, rtol=1
 
 def keras_file(path: Path, model: nn.Sequential) -> None:
     """The model as a ``.keras`` file, written by Keras on TensorFlow, in a process of its own."""
-    np.savez(path.with_suffix(".npz"), *held(model))
+    np.savez(path.with_suffix(".npz"), *twins.channels_last(model))
     code = (
         "import sys, keras, numpy as np; k = keras.layers\n"
         "made = keras.Sequential([k.Input((8, 8, 1)), k.Conv2D(4, 3, padding='same', activation='relu'),"
@@ -206,13 +181,7 @@ def test_a_card_names_the_backend(
     """Served by a process that sees no network and writes no file."""
     (tmp_path / "target").mkdir()
     served = load_entry(stage(card(tmp_path / "source", saved, backend), tmp_path / "target"))
-    x = images[0].clone().requires_grad_()
-    logits = served(x)
-    torch.testing.assert_close(logits, cnn(images[0]), atol=1e-5, rtol=1e-5)
-    (found,) = torch.autograd.grad(logits[:, 2].sum(), x)
-    twin = images[0].clone().requires_grad_()
-    (truth,) = torch.autograd.grad(cnn(twin)[:, 2].sum(), twin)
-    torch.testing.assert_close(found, truth, atol=1e-6, rtol=1e-5)
+    twins.same_gradients(served, cnn, images[0])
 
 
 def test_another_backend_is_refused(saved: Path, tmp_path: Path) -> None:
