@@ -40,7 +40,8 @@ def shades(levels: Image, colour: tuple[int, int, int], opacities: Sequence[int]
     height, width = levels.shape
     palette = (b"PLTE", bytes(colour) * len(opacities)), (b"tRNS", bytes(opacities))
     header = struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)
-    return _file(header, palette, levels[:, ::2] << 4 | levels[:, 1::2], 9)
+    pairs: Image = np.left_shift(levels[:, ::2], 4, dtype=np.uint8) | levels[:, 1::2]
+    return _file(header, palette, pairs, 9)
 
 
 def _file(header: bytes, between: Sequence[tuple[bytes, bytes]], rows: Image, effort: int) -> bytes:

@@ -18,7 +18,7 @@ from sitegen.charts.board import curves_chart, picture, ranks_chart
 from sitegen.charts.field import field_chart, offered
 from sitegen.charts.history import History, history, history_chart
 from sitegen.columns import Column, columns
-from sitegen.grid_view import SharedGrid, shared_grids
+from sitegen.grid_view import SharedGrid
 from sitegen.leads import Lead, Sentence, leads, sentence
 from sitegen.pages import Page, Site
 from sitegen.records import Cell, Published
@@ -27,7 +27,7 @@ from sitegen.rows import BuiltRow
 from sitegen.scripts_data import push
 from sitegen.threats import UNION
 
-PAGE_ROWS: Final = 50
+PAGE_ROWS: Final = 25
 """Rows of a static page; the rest follow on pages of their own."""
 SCRIPTS: Final = (
     "charts.js",
@@ -96,7 +96,7 @@ class BoardPage:
         first: Place of the first of them, from 1.
         total: Rows that are ranked under this threat.
         number: Which page of the table it is, from 0.
-        pages: Addresses of all of them.
+        pages: (number from 1, address) of those that the page leads to; None stands for those left out in between.
         later: Scripts and data that the page loads when its reader first turns to it; empty where it has them at once.
         sentence: Who is clearly best where.
         leads: The strip.
@@ -118,7 +118,7 @@ class BoardPage:
     first: int
     total: int
     number: int
-    pages: Sequence[str]
+    pages: Sequence[tuple[int, str] | None]
     later: Sequence[str]
     sentence: Sentence
     leads: Sequence[Lead]
@@ -166,14 +166,14 @@ def unranked_rows(view: BoardView, shown: Sequence[Column]) -> list[TableRow]:
     ]
 
 
-def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
+def board_pages(view: BoardView, *, grids: Sequence[SharedGrid], as_of: datetime | None) -> dict[str, bytes]:
     """Every page and data file of the board, by path from the site's root."""
     shown = columns(view)
     files: dict[str, bytes] = {f"{view.folder}/models.js": models_js(view, shown)}
     files[f"{view.folder}/cite.js"] = push("cite", citations(view))
     if not view.axes:
         rows = unranked_rows(view, shown)
-        files |= _pages(view, "", shown, rows, names=["index.html"], as_of=as_of)
+        files |= _pages(view, "", shown, rows, names=["index.html"], grids=grids, as_of=as_of)
     for threat in view.axes:
         files[f"{view.folder}/{threat}.js"] = threat_js(view, threat, shown)
         files[f"{view.folder}/{threat}-parts.js"] = push("parts", {"threat": threat, "parts": parts(view, threat)})
@@ -181,7 +181,7 @@ def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
             files[f"{view.folder}/figures/backdrop-{threat}.png"] = grey
         rows = table_rows(view, threat, shown)
         names = [_page_name(view, threat, k) for k in range(max(-(-len(rows) // PAGE_ROWS), 1))]
-        files |= _pages(view, threat, shown, rows, names=names, as_of=as_of)
+        files |= _pages(view, threat, shown, rows, names=names, grids=grids, as_of=as_of)
     return files
 
 
@@ -219,6 +219,12 @@ def _ranks(view: BoardView, threat: str) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
+def near_pages(number: int, pages: int) -> list[int | None]:
+    """The pages that a page leads to, from 1: first, the last, its neighbours; None for a gap; as ``board.js``."""
+    shown = [k for k in range(1, pages + 1) if k in {1, pages} or abs(k - number) <= 2]
+    return [x for k, after in zip(shown, [*shown[1:], 0], strict=True) for x in ((k, None) if after > k + 1 else (k,))]
+
+
 def _pages(
     view: BoardView,
     threat: str,
@@ -226,6 +232,7 @@ def _pages(
     rows: Sequence[TableRow],
     *,
     names: Sequence[str],
+    grids: Sequence[SharedGrid],
     as_of: datetime | None,
 ) -> dict[str, bytes]:
     """The pages of the table, the first with the charts; what all of them say is found once."""
@@ -240,7 +247,7 @@ def _pages(
         first=1,
         total=len(rows),
         number=0,
-        pages=names,
+        pages=(),
         later=(),
         sentence=sentence(view, threat) if axis else Sentence((), ""),
         leads=leads(view, threat) if axis else [],
@@ -251,13 +258,14 @@ def _pages(
         field=field_chart(view, threat) if drawn else None,
         against=[against.title for against in offered(view)],
         records=(_records(view, threat), history_chart(view, threat)) if drawn else None,
-        grids=shared_grids(view),
+        grids=grids,
     )
     files = {}
     for number, name in enumerate(names):
         start = number * PAGE_ROWS
         own = first.rows[start : start + PAGE_ROWS] if axis else rows
-        page = replace(first, rows=own, first=start + 1, number=number)
+        pages = [(k, names[k - 1]) if k else None for k in near_pages(number + 1, len(names))]
+        page = replace(first, rows=own, first=start + 1, number=number, pages=pages)
         if number:
             page = replace(page, curves=None, ranks=None, field=None, records=None)
         files[f"{view.folder}/{name}"] = _page(page, as_of=as_of)
@@ -272,8 +280,9 @@ def _page(page: BoardPage, *, as_of: datetime | None) -> bytes:
         scripts = (*helpers, "models.js", f"{axis.threat}.js", "../../static/board.js")
     large = page.curves is not None and bool(page.curves.backdrop)
     where = f" in {axis.symbol}" if axis else ""
+    title = [view.title, *([axis.symbol] if axis else []), *([f"page {page.number + 1}"] if page.number else [])]
     frame = Frame(
-        title=", ".join(filter(None, (view.title, axis and axis.symbol, page.number and f"page {page.number + 1}"))),
+        title=", ".join(title),
         description=f"{len(view.rows)} models ranked by their whole robustness curve{where} on {view.title}.",
         root="../../",
         section="Boards",
@@ -298,7 +307,8 @@ def _shown_cells(rows: Sequence[TableRow], shown: Sequence[Column], threat: str)
 def _make(site: Site) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for view in site.views:
-        files.update(board_pages(view, as_of=site.as_of))
+        grids = [ranked.grid for ranked in site.grids[view.board.slug]]
+        files.update(board_pages(view, grids=grids, as_of=site.as_of))
     return files
 
 

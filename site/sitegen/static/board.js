@@ -9,7 +9,7 @@
   const $ = (id) => document.getElementById(id);
   const MOST = 6, EXTRA = "IJKLMN";
   const index = new Map(models.map((m, i) => [m.slug, i]));
-  const board = { PAGE: 50, state: null, data: null, visible: [], baseline: new Map(models.map((m, i) => [m.slug, basis.ranks[i]])), basis: basis.place, update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
+  const board = { PAGE: 25, state: null, data: null, visible: [], baseline: new Map(models.map((m, i) => [m.slug, basis.ranks[i]])), basis: basis.place, update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
   const table = CB.boardTable(board), charts = CB.boardCharts(board);
   CB.boardTake(board);
   const field = CB.boardField(board), records = CB.boardRecords(board);
@@ -130,7 +130,11 @@
     home.hidden = pages < 2;
     if (pages < 2) return;
     const list = el("ul");
-    for (let p = 1; p <= pages; p++) {
+    let last = 0;
+    for (let p = 1; p <= pages; p++) { // as near_pages of pages/board.py
+      if (p > 1 && p < pages && Math.abs(p - state.page) > 2) continue;
+      if (p > last + 1) list.append(el("li", {}, "…"));
+      last = p;
       const button = el("button", { type: "button", "aria-label": `Page ${p}`, "aria-current": p === state.page ? "page" : null }, String(p));
       button.addEventListener("click", () => { state.page = p; update(); write(); table.top(); });
       list.append(el("li", {}, button));
