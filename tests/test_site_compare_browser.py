@@ -18,7 +18,7 @@ from sites import build
 from benchmark.differences import paired_difference
 from db.migrate import upgrade
 from db.session import Database
-from sitegen.pairs import difference, difference, signed
+from sitegen.pairs import difference, signed
 
 pytestmark = pytest.mark.browser
 
