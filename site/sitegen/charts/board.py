@@ -108,7 +108,7 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
         style = f"{view.style(built.slug)} thick" if letter else "faint"
         title = built.title if letter else ""
         ends = lettered.get(i, ())
-        lines.append(Line(title, x, _within(places[i], top), style, False, letter, ends, built.slug))
+        lines.append(Line(title, *_within(x, places[i], top), style, False, letter, ends, built.slug))
     starts = {i: float(places[i, 0]) for i in front}
     said = ", ".join(f"{ranking.rows[i].title} {place:.0f}" for i, place in sorted(starts.items(), key=lambda s: s[1]))
     return replace(
@@ -126,13 +126,18 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
     )
 
 
-def _within(places: Floats, top: int) -> Floats:
-    """Places of which those below the map are left out, but for the ones to or from which a line leads."""
+def _within(x: Floats, places: Floats, top: int) -> tuple[Floats, Floats]:
+    """The line of these places without those below the map, but for the ones to or from which it leads.
+
+    It is broken between one that it leads down to and one that it comes back from: it does not run along the edge.
+    """
     inside = places <= top + 0.5
     near = inside.copy()
     near[1:] |= inside[:-1]
     near[:-1] |= inside[1:]
-    return np.where(near, places, np.nan)
+    kept = np.where(near, places, np.nan)
+    gone = np.flatnonzero(~inside[:-1] & ~inside[1:] & near[:-1] & near[1:]) + 1
+    return np.insert(x, gone, (x[gone - 1] + x[gone]) / 2), np.insert(kept, gone, np.nan)
 
 
 def _marks(
