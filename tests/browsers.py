@@ -37,6 +37,8 @@ class Watched:
     def open(self, path: str, *, ready: str | None = None) -> Page:
         self.page.goto(f"{self.site}/{path}")
         if ready:
+            if self.page.locator(f"{ready}[data-later]").count():  # a reader turns to it
+                self.page.dispatch_event(ready, "focusin")
             self.page.wait_for_selector(f"{ready}[data-ready]", state="attached")
         return self.page
 

@@ -77,6 +77,8 @@ def test_six_models_have_fifteen_pairs_with_their_differences(browser: Browser, 
 
 def test_a_difference_is_written_with_its_sign() -> None:
     assert [signed(value) for value in (0.125, -0.125, 0.0, -0.0004, 1.0)] == ["+12.5", "−12.5", "0.0", "0.0", "+100.0"]
+    assert difference(0.95, 0.1) == "+95.0 (+85.0 to +100.0)"
+    assert difference(-0.95, 0.1) == "−95.0 (−100.0 to −85.0)"
 
 
 def test_a_chosen_pair_is_drawn_and_its_samples_are_shown(browser: Browser, site: Path) -> None:

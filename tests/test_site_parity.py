@@ -1,4 +1,4 @@
-"""Every figure that a page shows with scripts is the one that it shows without.
+"""Every figure that a page shows with scripts is the one that it shows without; and what a board once got wrong.
 
 On boards of 12 and of 200 models, and on one that has every kind of row, of output and of page.
 
@@ -15,6 +15,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import synthetic
+from axe_playwright_python.sync_playwright import Axe
 from browsers import opened, started
 from playwright.sync_api import Browser
 from sites import build, make_place
@@ -103,6 +104,9 @@ def test_every_page_says_with_scripts_what_it_says_without(browser: Browser, sit
             page = watched.open(name)
             page.wait_for_load_state("networkidle")
             assert page.evaluate(SAID) == wanted[name], name
+            if page.locator("#board[data-later]").count():
+                page = watched.open(name, ready="#board")
+                assert page.evaluate(SAID) == wanted[name], f"{name}, once its data are there"
 
 
 def test_the_table_shows_the_same_figures_in_every_norm(browser: Browser, site: Path) -> None:
@@ -127,12 +131,120 @@ def test_the_table_shows_the_same_figures_in_every_norm(browser: Browser, site: 
 
 
 def test_a_board_with_all_that_it_loads_at_first_weighs_less_than_300_kilobytes(browser: Browser, site: Path) -> None:
+    """Page, styles, scripts, pictures, and the data, which a large board loads when its reader turns to it."""
     for scripted in (True, False):
         with opened(browser, site.as_uri(), java_script_enabled=scripted) as watched:
             (folder,) = site.glob("boards/*/")
-            page = watched.open(f"{folder.relative_to(site)}/l2.html", ready="#board" if scripted else None)
+            page = watched.open(f"{folder.relative_to(site)}/l2.html")
             page.wait_for_load_state("networkidle")
             loaded = [Path(unquote(urlsplit(url).path)) for url in watched.requests if not url.startswith("data:")]
-            own = [path for path in loaded if path.parent.name != "static"]
-            assert {"models.js", "l2.js"} <= {path.name for path in own} or not scripted
-            assert sum(path.stat().st_size for path in own) < 300_000, [path.name for path in own]
+            names = {path.name for path in loaded}
+            large = page.locator("#board[data-later]").count() == 1
+            assert {"l2.html", "site.css"} <= names
+            assert ({"models.js", "l2.js", "board.js"} <= names) == (scripted and not large)
+            assert sum(path.stat().st_size for path in loaded) < 300_000, names
+
+
+THREATS = ("index", "l2", "l1", "union")
+
+
+def board_of(site: Path) -> str:
+    (folder,) = site.glob("boards/*/")
+    return str(folder.relative_to(site))
+
+
+def test_letters_belong_to_leaders_before_anybody_else(browser: Browser, site: Path) -> None:
+    leading, lettered, nameless = set(), set(), set()
+    with opened(browser, site.as_uri(), java_script_enabled=False) as watched:
+        for name in THREATS:
+            page = watched.open(f"{board_of(site)}/{name}.html")
+            named = page.locator("#curves .legend li:has(.badge)")
+            lettered |= set(named.evaluate_all("all => all.map((li) => li.lastChild.textContent)"))
+            for lead in page.locator("#strip .strip span").all():
+                title = (lead.get_attribute("title") or "").rpartition(", ")[0]
+                leading.add(title)
+                if "faint" in (lead.get_attribute("class") or ""):
+                    nameless.add(title)
+                    assert title in page.locator("#strip .unlettered").inner_text()
+            # Letters are on their charts, and none hides another.
+            boxes = [badge.bounding_box() for badge in page.locator("#curves .plot .badge").all()]
+            middles = [(b["x"] + b["width"] / 2, b["y"] + b["height"] / 2) for b in boxes if b]
+            assert len(middles) == named.count()
+            for k, (x, y) in enumerate(middles):
+                assert all(max(abs(x - u), abs(y - v)) > 6 for u, v in middles[:k])
+    assert leading
+    assert nameless == leading - lettered
+    assert not nameless or lettered <= leading
+
+
+def test_no_line_of_the_rank_map_runs_along_its_lower_edge(browser: Browser, site: Path) -> None:
+    """A model below the last rank of the map is not on it: at most a line leads down to where it leaves."""
+    with opened(browser, site.as_uri(), java_script_enabled=False) as watched:
+        for name in THREATS:
+            page = watched.open(f"{board_of(site)}/{name}.html")
+            lines = page.locator("#ranks path.line").evaluate_all("all => all.map((p) => p.getAttribute('d'))")
+            assert lines
+            for line in lines:
+                y, before = 0, -1
+                for kind, _, down in re.findall(r"([Ml])(-?\d+) (-?\d+)", line):
+                    y = int(down) if kind == "M" else y + int(down)
+                    assert not (kind == "l" and y > 1000 and before > 1000), (name, line)
+                    before = y
+
+
+def test_nothing_is_lost_by_an_emptied_field_and_a_search_without_hits_says_so(browser: Browser, site: Path) -> None:
+    with opened(browser, site.as_uri()) as watched:
+        page = watched.open(f"{board_of(site)}/index.html?eps=0.1", ready="#board")
+        for entered in ("", "-"):
+            page.locator("#epsnumber").press("Control+a")
+            page.locator("#epsnumber").press("Delete")
+            page.locator("#epsnumber").press_sequentially(entered)
+            page.locator("#epsnumber").blur()
+            assert float(page.locator("#epsnumber").input_value()) == pytest.approx(0.1)
+        assert not page.locator("#filtered").is_visible()
+        page.locator("#search").fill("nobody is called that")
+        assert "No model fits" in page.locator("#table tbody").inner_text()
+        assert "speak of all models" in page.locator("#filtered").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_arrows_of_changed_ranks_can_be_read_in_the_union(browser: Browser, site: Path, scheme: str) -> None:
+    with opened(browser, site.as_uri(), color_scheme=scheme) as watched:
+        page = watched.open(f"{board_of(site)}/union.html?eps=1.5", ready="#board")
+        assert page.locator("#table .delta.up, #table .delta.down").count()
+        assert Axe().run(page, options={"preload": False}).response["violations"] == []
+
+
+def test_no_model_has_a_rank_or_leads_where_every_model_is_broken(browser: Browser, site: Path) -> None:
+    with opened(browser, site.as_uri()) as watched:
+        page = watched.open(f"{board_of(site)}/index.html", ready="#board")
+        data = page.evaluate("""() => CB.threat("linf").then((d) => {
+            const robust = (k) => d.slugs.some((_, i) => d.counts[i * d.g + k]);
+            return { broken: [...d.grid.keys()].filter((k) => !robust(k)), last: d.g - 1 };
+        })""")
+        at = data["broken"][0] if data["broken"] else data["last"]
+        page.locator("#eps").fill(str(at))
+        page.wait_for_function("(at) => document.querySelector('#marks') && Number(eps.value) === at", arg=at)
+        page.locator("#eps").dispatch_event("change")
+        ranks = page.locator("#table tbody .rank b").all_inner_texts()
+        assert (set(ranks) == {"–"}) == bool(data["broken"])
+        assert "1" in ranks or data["broken"]
+        if data["broken"]:
+            assert page.locator("#table .delta.up").count() == 0
+            ends = page.locator("#strip .strip span").evaluate_all(
+                "all => all.map(({ style }) => parseFloat(style.left) + parseFloat(style.width))"
+            )
+            assert max(ends) <= 100 * at / data["last"] + 1
+
+
+def test_certified_shares_are_seen_in_print(browser: Browser, site: Path) -> None:
+    model = next(site.glob("boards/*/models/*/index.html")).relative_to(site)
+    with opened(browser, site.as_uri()) as watched:
+        page = watched.open(str(model))
+        page.emulate_media(media="print")
+        seen = page.locator(".plot path.dot").evaluate_all("""all => all.map((dot) => {
+            const { strokeOpacity, display, stroke } = getComputedStyle(dot);
+            return strokeOpacity === "1" && display !== "none" && stroke !== "none";
+        })""")
+        assert seen
+        assert all(seen)

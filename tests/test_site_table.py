@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import synthetic
@@ -18,6 +17,7 @@ from benchmark.results import Output
 from db.migrate import upgrade
 from db.schema import Evaluation, Model, Score
 from db.session import Database
+from sitegen.pages.board import near_pages
 
 pytestmark = pytest.mark.browser
 
@@ -73,7 +73,7 @@ FIRST, SECOND = "standard-training-a", "pgd-adversarial-training-b"
 def test_a_row_says_when_it_was_verified_and_where_its_code_is(browser: Browser, site: str, scripted: bool) -> None:
     with opened(browser, site, java_script_enabled=scripted) as watched:
         found = {}
-        for path in (BOARD, BOARD.replace("index", "linf-2")):
+        for path in (BOARD, *(BOARD.replace("index", f"linf-{k}") for k in range(2, ROWS // 25 + 2))):
             if scripted and path != BOARD:
                 break
             page = watched.open(path + ("?q=training" if scripted else ""), ready="#board" if scripted else None)
@@ -165,11 +165,32 @@ def test_rows_are_paged_and_every_one_is_there_with_and_without_scripts(browser:
     for scripted in (True, False):
         with opened(browser, site, java_script_enabled=scripted) as watched:
             page = watched.open(BOARD, ready="#board" if scripted else None)
+            pager = page.locator(".pager", has=page.locator("a:visible, button:visible"))
             seen = page.locator("#table tbody th > a:not(.flag)").all_inner_texts()
-            page.locator(".pager", has=page.locator("a:visible, button:visible")).get_by_text("2", exact=True).click()
-            seen += page.locator("#table tbody th > a:not(.flag)").all_inner_texts()
+            for number in range(2, ROWS // 25 + 2):
+                pager.get_by_text(str(number), exact=True).click()
+                seen += page.locator("#table tbody th > a:not(.flag)").all_inner_texts()
             assert len(seen) == len(set(seen)) == ROWS
+            assert pager.locator("li").all_inner_texts() == ["1", "…", "4", "5", "6"]
 
 
-def test_the_page_of_many_models_is_light(site: str) -> None:
-    assert Path(site.removeprefix("file://"), BOARD).stat().st_size < 300_000
+@pytest.mark.parametrize(
+    ("number", "pages", "shown"),
+    [
+        (1, 1, [1]),
+        (1, 3, [1, 2, 3]),
+        (1, 80, [1, 2, 3, None, 80]),
+        (4, 80, [1, 2, 3, 4, 5, 6, None, 80]),
+        (40, 80, [1, None, 38, 39, 40, 41, 42, None, 80]),
+        (80, 80, [1, None, 78, 79, 80]),
+    ],
+)
+def test_a_page_leads_to_its_neighbours_and_to_both_ends(number: int, pages: int, shown: list[int | None]) -> None:
+    assert near_pages(number, pages) == shown
+
+
+def test_on_a_phone_a_page_of_the_table_is_no_roll(browser: Browser, site: str) -> None:
+    for scripted in (True, False):
+        with opened(browser, site, width=390, java_script_enabled=scripted) as watched:
+            page = watched.open(BOARD, ready="#board" if scripted else None)
+            assert page.evaluate("document.documentElement.scrollHeight") < 6 * 900

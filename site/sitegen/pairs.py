@@ -49,8 +49,8 @@ def pairs(rows: Sequence[BuiltRow], axis: Axis) -> list[Pair]:
 
 
 def difference(gap: float, half: float) -> str:
-    """A difference of two shares in points with its interval: ``+12.0 (+8.1 to +15.9)``."""
-    return f"{signed(gap)} ({signed(gap - half)} to {signed(gap + half)})"
+    """A difference of two shares in points with its interval, as far as there can be one: ``+12.0 (+8.1 to +15.9)``."""
+    return f"{signed(gap)} ({signed(max(gap - half, -1))} to {signed(min(gap + half, 1))})"
 
 
 def signed(share: float) -> str:

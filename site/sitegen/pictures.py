@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +25,29 @@ def png(pixels: Image, *, effort: int = 9) -> bytes:
     """
     height, width = pixels.shape[:2]
     kind = 0 if pixels.ndim == 2 else 2
-    rows = np.zeros((height, 1 + width * (1 if kind == 0 else 3)), dtype=np.uint8)
-    rows[:, 1:] = pixels.reshape(height, -1)
-    chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)),
-        (b"IDAT", zlib.compress(rows.tobytes(), effort)),
-        (b"IEND", b""),
-    )
+    header = struct.pack(">IIBBBBB", width, height, 8, kind, 0, 0, 0)
+    return _file(header, [], pixels.reshape(height, -1), effort)
+
+
+def shades(levels: Image, colour: tuple[int, int, int], opacities: Sequence[int]) -> bytes:
+    """A PNG of one colour that is more or less opaque, four bits a pixel.
+
+    Args:
+        levels: Which opacity each pixel has, shape (h, w) with an even w, below 16.
+        colour: Red, green and blue.
+        opacities: Of each level, 0 to 255.
+    """
+    height, width = levels.shape
+    palette = (b"PLTE", bytes(colour) * len(opacities)), (b"tRNS", bytes(opacities))
+    header = struct.pack(">IIBBBBB", width, height, 4, 3, 0, 0, 0)
+    pairs: Image = np.left_shift(levels[:, ::2], 4, dtype=np.uint8) | levels[:, 1::2]
+    return _file(header, palette, pairs, 9)
+
+
+def _file(header: bytes, between: Sequence[tuple[bytes, bytes]], rows: Image, effort: int) -> bytes:
+    unfiltered = np.pad(rows, ((0, 0), (1, 0)))  # each row begins with the number of its filter: none
+    data = zlib.compress(unfiltered.tobytes(), effort)
+    chunks = ((b"IHDR", header), *between, (b"IDAT", data), (b"IEND", b""))
     body = b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )

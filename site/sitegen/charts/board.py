@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from benchmark.curve import Floats
 from sitegen.board_view import BoardView, Ranking
+from sitegen.charts.backdrop import backdrop
 from sitegen.charts.badges import letter_places, rank_letter_places
-from sitegen.charts.base import HEIGHT, WIDTH, Chart, Line, Mark, eps_chart, path
+from sitegen.charts.base import Chart, Line, Mark, eps_chart
 from sitegen.leads import sentence
 
 TOP: Final = 12
@@ -31,7 +32,7 @@ def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
     Args:
         view: The board.
         threat: The threat.
-        figures: Where the page finds the folder of `backdrop`'s pictures; without it every curve is drawn.
+        figures: Where the page finds the folder of pictures; without it every curve is drawn.
     """
     ranking, axis = view.rankings[threat], view.axes[threat]
     front, back = _front(view, ranking), _back(view, ranking)
@@ -47,7 +48,7 @@ def curves_chart(view: BoardView, threat: str, *, figures: str = "") -> Chart:
         lines=lines + lettered[::-1],
         css="board curves",
         context=_context(len(back), len(ranking.rows) - len(front)),
-        backdrop=f"{figures}backdrop-{threat}.svg" if behind else "",
+        backdrop=f"{figures}backdrop-{threat}.png" if behind else "",
     )
 
 
@@ -67,20 +68,11 @@ def _back(view: BoardView, ranking: Ranking) -> list[int]:
     return [i for i in ranking.order if not view.letter(ranking.rows[i].slug)][: DRAWN - len(view.highlighted)]
 
 
-def backdrop(view: BoardView, threat: str) -> bytes | None:
-    """The grey curves as a picture, in a grey that is seen on white and on black; None where a page holds them."""
+def picture(view: BoardView, threat: str) -> bytes | None:
+    """The grey curves as a picture; None where a page holds them."""
     ranking = view.rankings[threat]
     back = _back(view, ranking)
-    if len(back) <= INLINE:
-        return None
-    chart = eps_chart(ranking.axis)
-    lines = (_curve(view, ranking, i, ()) for i in back)
-    drawn = "".join(f'<path d="{path(chart, line.x, line.y, step=True)}"/>' for line in lines)
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" preserveAspectRatio="none">'
-        "<style>path{fill:none;stroke:#8895a1;stroke-opacity:.5;stroke-width:1;vector-effect:non-scaling-stroke}</style>"
-        f"{drawn}</svg>\n"
-    ).encode()
+    return backdrop(ranking.counts[back], view.board.n, ranking.axis.grid) if len(back) > INLINE else None
 
 
 def _curve(view: BoardView, ranking: Ranking, index: int, letter_at: tuple[float, ...]) -> Line:
@@ -116,7 +108,7 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
         style = f"{view.style(built.slug)} thick" if letter else "faint"
         title = built.title if letter else ""
         ends = lettered.get(i, ())
-        lines.append(Line(title, x, _within(places[i], top), style, False, letter, ends, built.slug))
+        lines.append(Line(title, *_within(x, places[i], top), style, False, letter, ends, built.slug))
     starts = {i: float(places[i, 0]) for i in front}
     said = ", ".join(f"{ranking.rows[i].title} {place:.0f}" for i, place in sorted(starts.items(), key=lambda s: s[1]))
     return replace(
@@ -134,13 +126,18 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
     )
 
 
-def _within(places: Floats, top: int) -> Floats:
-    """Places of which those below the map are left out, but for the ones to or from which a line leads."""
+def _within(x: Floats, places: Floats, top: int) -> tuple[Floats, Floats]:
+    """The line of these places without those below the map, but for the ones to or from which it leads.
+
+    It is broken between one that it leads down to and one that it comes back from: it does not run along the edge.
+    """
     inside = places <= top + 0.5
     near = inside.copy()
     near[1:] |= inside[:-1]
     near[:-1] |= inside[1:]
-    return np.where(near, places, np.nan)
+    kept = np.where(near, places, np.nan)
+    gone = np.flatnonzero(~inside[:-1] & ~inside[1:] & near[:-1] & near[1:]) + 1
+    return np.insert(x, gone, (x[gone - 1] + x[gone]) / 2), np.insert(kept, gone, np.nan)
 
 
 def _marks(

@@ -13,7 +13,6 @@ from sitegen import words
 from sitegen.board_view import BoardView
 from sitegen.charts.badges import spread
 from sitegen.charts.base import Chart, Letter, Line, Point
-from sitegen.charts.board import DRAWN
 from sitegen.rows import BuiltRow
 
 SHARES: Final = tuple((k / 4, f"{25 * k} %" if k else "0") for k in range(5))
@@ -161,7 +160,7 @@ def _against_chart(view: BoardView, threat: str, against: Against) -> Chart:
     line = Line("", np.array([*xs, ends[1]]), np.array([*ys, *ys[-1:]]), "faint front")
     own = [slug for slug in view.highlighted if slug in places]
     letters, leaders = lettered(view, own, [places[slug] for slug in own], *ends)
-    grey = [place for slug, place in places.items() if not view.letter(slug)][:DRAWN]
+    grey = [place for slug, place in places.items() if not view.letter(slug)]
     best = [row.title for row in ranking.rows if places.get(row.slug) in front]
     return Chart(
         title=f"Robust accuracy at {axis.place(axis.published[0])} against {against.title}",

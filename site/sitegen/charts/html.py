@@ -19,10 +19,9 @@ def html(chart: Chart, *, scripted: bool = False) -> Markup:
 
     Args:
         chart: The chart.
-        scripted: Whether the page's scripts draw what the backdrop shows, so that it is only loaded without them.
+        scripted: Whether scripts draw what the backdrop shows, so that it is left out.
     """
-    picture = f'<img class="backdrop" src="{escape(chart.backdrop)}" alt="">'
-    behind = f"<noscript>{picture}</noscript>" if scripted else picture
+    behind = "" if scripted else f'<img class="backdrop" src="{escape(chart.backdrop)}" alt="">'
     parts = [
         f'<div class="chart {chart.css}">',
         f'<div class="ylabel">{escape(chart.y_label)}</div>',

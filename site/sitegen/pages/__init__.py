@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 
 from sqlalchemy.orm import Session
 
 from db.queries import ChangeInfo, Overview
 from sitegen.board_view import BoardView
+from sitegen.grid_view import GridRanking, grid_ranking, shared_grids
 from sitegen.menu import Page, pages
 
 
@@ -37,6 +39,11 @@ class Site:
     overview: Overview
     as_of: datetime | None
     address: str = ""
+
+    @cached_property
+    def grids(self) -> dict[str, list[GridRanking]]:
+        """Board's slug -> its models ranked by each grid that they share: several pages tell of it."""
+        return {v.board.slug: [grid_ranking(v, grid) for grid in shared_grids(v)] for v in self.views}
 
 
 __all__ = ["Page", "Site", "all_pages", "pages"]

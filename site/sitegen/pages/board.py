@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
@@ -14,11 +14,11 @@ from sitegen.axes import Axis
 from sitegen.board_scripts import citations, lettered_table, models_js, parts, threat_js
 from sitegen.board_view import BoardView
 from sitegen.charts.base import Chart
-from sitegen.charts.board import backdrop, curves_chart, ranks_chart
-from sitegen.charts.field import Against, against_charts, field_chart
+from sitegen.charts.board import curves_chart, picture, ranks_chart
+from sitegen.charts.field import field_chart, offered
 from sitegen.charts.history import History, history, history_chart
 from sitegen.columns import Column, columns
-from sitegen.grid_view import SharedGrid, shared_grids
+from sitegen.grid_view import SharedGrid
 from sitegen.leads import Lead, Sentence, leads, sentence
 from sitegen.pages import Page, Site
 from sitegen.records import Cell, Published
@@ -27,7 +27,7 @@ from sitegen.rows import BuiltRow
 from sitegen.scripts_data import push
 from sitegen.threats import UNION
 
-PAGE_ROWS: Final = 100
+PAGE_ROWS: Final = 25
 """Rows of a static page; the rest follow on pages of their own."""
 SCRIPTS: Final = (
     "charts.js",
@@ -41,8 +41,8 @@ SCRIPTS: Final = (
     "board-field.js",
     "board-records.js",
     "board-take.js",
-    "board.js",
 )
+"""Before the data; ``board.js``, which begins, comes last."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,8 @@ class BoardPage:
         first: Place of the first of them, from 1.
         total: Rows that are ranked under this threat.
         number: Which page of the table it is, from 0.
-        pages: Addresses of all of them.
+        pages: (number from 1, address) of those that the page leads to; None stands for those left out in between.
+        later: Scripts and data that the page loads when its reader first turns to it; empty where it has them at once.
         sentence: Who is clearly best where.
         leads: The strip.
         lettered: The charts as a table.
@@ -104,7 +105,7 @@ class BoardPage:
         curves: The chart of curves; None but on the first page.
         ranks: The map of ranks, likewise.
         field: Clean against robust accuracy, likewise.
-        against: The same against everything else that is offered, each with what is said of models that have no value.
+        against: What else robust accuracy is set against, on a page of its own for readers without scripts.
         records: Who was the best up to each year, likewise; and its chart.
         grids: Grids that the rows share: each has a page that ranks by it.
     """
@@ -117,7 +118,8 @@ class BoardPage:
     first: int
     total: int
     number: int
-    pages: Sequence[str]
+    pages: Sequence[tuple[int, str] | None]
+    later: Sequence[str]
     sentence: Sentence
     leads: Sequence[Lead]
     lettered: Sequence[Sequence[str]]
@@ -125,7 +127,7 @@ class BoardPage:
     curves: Chart | None
     ranks: Chart | None
     field: Chart | None
-    against: Sequence[tuple[Against, Chart, str]]
+    against: Sequence[str]
     records: tuple[History, Chart] | None
     grids: Sequence[SharedGrid]
 
@@ -164,23 +166,22 @@ def unranked_rows(view: BoardView, shown: Sequence[Column]) -> list[TableRow]:
     ]
 
 
-def board_pages(view: BoardView, *, as_of: datetime | None) -> dict[str, bytes]:
+def board_pages(view: BoardView, *, grids: Sequence[SharedGrid], as_of: datetime | None) -> dict[str, bytes]:
     """Every page and data file of the board, by path from the site's root."""
     shown = columns(view)
     files: dict[str, bytes] = {f"{view.folder}/models.js": models_js(view, shown)}
     files[f"{view.folder}/cite.js"] = push("cite", citations(view))
     if not view.axes:
         rows = unranked_rows(view, shown)
-        files[f"{view.folder}/index.html"] = _page(view, "", shown, rows, names=["index.html"], number=0, as_of=as_of)
+        files |= _pages(view, "", shown, rows, names=["index.html"], grids=grids, as_of=as_of)
     for threat in view.axes:
         files[f"{view.folder}/{threat}.js"] = threat_js(view, threat, shown)
         files[f"{view.folder}/{threat}-parts.js"] = push("parts", {"threat": threat, "parts": parts(view, threat)})
-        if (picture := backdrop(view, threat)) is not None:
-            files[f"{view.folder}/figures/backdrop-{threat}.svg"] = picture
+        if (grey := picture(view, threat)) is not None:
+            files[f"{view.folder}/figures/backdrop-{threat}.png"] = grey
         rows = table_rows(view, threat, shown)
         names = [_page_name(view, threat, k) for k in range(max(-(-len(rows) // PAGE_ROWS), 1))]
-        for k, name in enumerate(names):
-            files[f"{view.folder}/{name}"] = _page(view, threat, shown, rows, names=names, number=k, as_of=as_of)
+        files |= _pages(view, threat, shown, rows, names=names, grids=grids, as_of=as_of)
     return files
 
 
@@ -218,40 +219,36 @@ def _ranks(view: BoardView, threat: str) -> str:
     return str(low) if low == high else f"{low}–{high}"
 
 
-def _page(
+def near_pages(number: int, pages: int) -> list[int | None]:
+    """The pages that a page leads to, from 1: first, the last, its neighbours; None for a gap; as ``board.js``."""
+    shown = [k for k in range(1, pages + 1) if k in {1, pages} or abs(k - number) <= 2]
+    return [x for k, after in zip(shown, [*shown[1:], 0], strict=True) for x in ((k, None) if after > k + 1 else (k,))]
+
+
+def _pages(
     view: BoardView,
     threat: str,
     shown: Sequence[Column],
     rows: Sequence[TableRow],
     *,
     names: Sequence[str],
-    number: int,
+    grids: Sequence[SharedGrid],
     as_of: datetime | None,
-) -> bytes:
+) -> dict[str, bytes]:
+    """The pages of the table, the first with the charts; what all of them say is found once."""
     axis = view.axes.get(threat)
-    drawn = axis is not None and bool(rows) and number == 0
-    scripts = (*(f"../../static/{name}" for name in SCRIPTS), "models.js", f"{threat}.js")
-    where = f" in {axis.symbol}" if axis else ""
-    frame = Frame(
-        title=f"{view.title}{f', {axis.symbol}' if axis else ''}" + (f", page {number + 1}" if number else ""),
-        description=f"{len(view.rows)} models ranked by their whole robustness curve{where} on {view.title}.",
-        root="../../",
-        section="Boards",
-        crumbs=(("Boards", "../index.html"),),
-        scripts=scripts if drawn else (),
-        as_of=as_of,
-        wide=True,
-    )
-    page = BoardPage(
+    drawn = axis is not None and bool(rows)
+    first = BoardPage(
         view=view,
         axis=axis,
         tabs=_tabs(view),
         columns=[column for column in shown if column.shown_under(threat)] if axis else shown,
-        rows=_shown_cells(rows[number * PAGE_ROWS : (number + 1) * PAGE_ROWS], shown, threat) if axis else rows,
-        first=number * PAGE_ROWS + 1,
+        rows=_shown_cells(rows, shown, threat) if axis else rows,
+        first=1,
         total=len(rows),
-        number=number,
-        pages=names,
+        number=0,
+        pages=(),
+        later=(),
         sentence=sentence(view, threat) if axis else Sentence((), ""),
         leads=leads(view, threat) if axis else [],
         lettered=lettered_table(view, threat) if axis else [],
@@ -259,11 +256,42 @@ def _page(
         curves=curves_chart(view, threat, figures="figures/") if drawn else None,
         ranks=ranks_chart(view, threat) if drawn else None,
         field=field_chart(view, threat) if drawn else None,
-        against=against_charts(view, threat) if drawn else [],
+        against=[against.title for against in offered(view)],
         records=(_records(view, threat), history_chart(view, threat)) if drawn else None,
-        grids=shared_grids(view),
+        grids=grids,
     )
-    return render("board.html", frame, page=page)
+    files = {}
+    for number, name in enumerate(names):
+        start = number * PAGE_ROWS
+        own = first.rows[start : start + PAGE_ROWS] if axis else rows
+        pages = [(k, names[k - 1]) if k else None for k in near_pages(number + 1, len(names))]
+        page = replace(first, rows=own, first=start + 1, number=number, pages=pages)
+        if number:
+            page = replace(page, curves=None, ranks=None, field=None, records=None)
+        files[f"{view.folder}/{name}"] = _page(page, as_of=as_of)
+    return files
+
+
+def _page(page: BoardPage, *, as_of: datetime | None) -> bytes:
+    view, axis = page.view, page.axis
+    scripts: tuple[str, ...] = ()
+    if axis and page.curves:
+        helpers = (f"../../static/{name}" for name in SCRIPTS)
+        scripts = (*helpers, "models.js", f"{axis.threat}.js", "../../static/board.js")
+    large = page.curves is not None and bool(page.curves.backdrop)
+    where = f" in {axis.symbol}" if axis else ""
+    title = [view.title, *([axis.symbol] if axis else []), *([f"page {page.number + 1}"] if page.number else [])]
+    frame = Frame(
+        title=", ".join(title),
+        description=f"{len(view.rows)} models ranked by their whole robustness curve{where} on {view.title}.",
+        root="../../",
+        section="Boards",
+        crumbs=(("Boards", "../index.html"),),
+        scripts=("../../static/board-later.js",) if large else scripts,
+        as_of=as_of,
+        wide=True,
+    )
+    return render("board.html", frame, page=replace(page, later=scripts) if large else page)
 
 
 def _records(view: BoardView, threat: str) -> History:
@@ -273,18 +301,14 @@ def _records(view: BoardView, threat: str) -> History:
 
 def _shown_cells(rows: Sequence[TableRow], shown: Sequence[Column], threat: str) -> list[TableRow]:
     keep = [k for k, column in enumerate(shown) if column.shown_under(threat)]
-    return [
-        TableRow(
-            **{**{f: getattr(row, f) for f in TableRow.__dataclass_fields__}, "cells": [row.cells[k] for k in keep]}
-        )
-        for row in rows
-    ]
+    return [replace(row, cells=[row.cells[k] for k in keep]) for row in rows]
 
 
 def _make(site: Site) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for view in site.views:
-        files.update(board_pages(view, as_of=site.as_of))
+        grids = [ranked.grid for ranked in site.grids[view.board.slug]]
+        files.update(board_pages(view, grids=grids, as_of=site.as_of))
     return files
 
 

@@ -21,7 +21,7 @@ from sitegen.charts.base import Area, Chart, Line, Mark, eps_chart
 from sitegen.charts.html import panel
 from sitegen.columns import Column, columns
 from sitegen.crossings import CrossingLine, crossing_lines
-from sitegen.grid_view import shared_grids
+from sitegen.grid_view import SharedGrid
 from sitegen.pages import Page, Site
 from sitegen.pages.datasets import dataset_page_name
 from sitegen.pairs import Pair, pairs
@@ -97,7 +97,8 @@ def _make(site: Site) -> dict[str, bytes]:
     for view in site.views:
         images = queries.dataset_array(site.session, view.board.dataset.id, "images")
         tiles = None if images is None or len(images) < view.board.n else _tiles(view, site.views, images)
-        pages[f"{view.folder}/compare.html"] = _page(view, tiles, site.as_of)
+        grids = [] if view.axes else [ranked.grid for ranked in site.grids[view.board.slug]]
+        pages[f"{view.folder}/compare.html"] = _page(view, tiles, grids, site.as_of)
         pages[f"{view.folder}/tiles.js"] = push("tiles", tiles and asdict(tiles))
     return pages
 
@@ -113,7 +114,7 @@ def _tiles(view: BoardView, views: Sequence[BoardView], images: NDArray[np.uint8
     )
 
 
-def _page(view: BoardView, tiles: Tiles | None, as_of: datetime | None) -> bytes:
+def _page(view: BoardView, tiles: Tiles | None, grids: Sequence[SharedGrid], as_of: datetime | None) -> bytes:
     by_slug = {built.slug: built for built in view.rows}
     chosen = [by_slug[slug] for slug in view.highlighted[:MOST]]
     scripts = (
@@ -140,7 +141,7 @@ def _page(view: BoardView, tiles: Tiles | None, as_of: datetime | None) -> bytes
     found = [_comparison(view, threat, chosen, shown) for threat in view.axes] if len(chosen) > 1 else []
     comparisons = [comparison for comparison in found if comparison is not None]
     context = {"view": view, "chosen": chosen, "comparisons": comparisons, "tiles": tiles}
-    return render("compare.html", frame, **context, grids=[] if view.axes else shared_grids(view))
+    return render("compare.html", frame, **context, grids=grids)
 
 
 def _comparison(

@@ -15,7 +15,7 @@ import numpy as np
 from sitegen.board_view import LETTERS, BoardView
 from sitegen.grid_against import Against, against
 from sitegen.grid_ranks import Interval, Place, over, worst_position
-from sitegen.grid_view import GridRanking, Section, grid_ranking, shared_grids
+from sitegen.grid_view import GridRanking, Section
 from sitegen.model.files import tex
 from sitegen.pages import Page, Site
 from sitegen.panels.grid import HeatCell, heat_cell
@@ -94,13 +94,11 @@ class Standing:
     sentence: str
 
 
-def standings(view: BoardView) -> Sequence[Standing]:
+def standings(site: Site, view: BoardView) -> Sequence[Standing]:
     """Who is first by each grid of a board that ranks by no attack; nothing for the others, whose curves say it."""
-    grids = [] if view.axes else shared_grids(view)
-    ranked = [grid_ranking(view, grid) for grid in grids]
     return [
         Standing(r.grid.title, f"{view.folder}/{r.grid.stem}.html", sentence)
-        for r in ranked
+        for r in ([] if view.axes else site.grids[view.board.slug])
         if (sentence := _sentence(r, r.sections[0]))
     ]
 
@@ -108,8 +106,8 @@ def standings(view: BoardView) -> Sequence[Standing]:
 def _make(site: Site) -> dict[str, bytes]:
     files: dict[str, bytes] = {}
     for view in site.views:
-        for grid in shared_grids(view):
-            files |= _files(site, view, grid_ranking(view, grid))
+        for ranked in site.grids[view.board.slug]:
+            files |= _files(site, view, ranked)
     return files
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from sitegen.axes import Axis
 from sitegen.board_view import BoardView
@@ -61,7 +62,7 @@ def _make(site: Site) -> dict[str, bytes]:
         "",
         as_of=site.as_of,
     )
-    return {"index.html": render("home.html", frame, page=page, turns_of=turns, standings_of=standings)}
+    return {"index.html": render("home.html", frame, page=page, turns_of=turns, standings_of=partial(standings, site))}
 
 
 PAGE = Page("home", _make)

@@ -184,7 +184,7 @@ window.CB.boardCharts = (board) => {
     $("eps").min = String(first);
     $("eps").max = String((after < 0 ? data.g : after) - 1);
     $("eps").value = String(board.state.at);
-    for (const part of $("strip").children) {
+    for (const part of $("strip").querySelectorAll(".strip > span")) {
       const { left, width } = (part.dataset.at ? JSON.parse(part.dataset.at) : part.style);
       part.dataset.at ??= JSON.stringify({ left, width });
       if (zoom.whole()) Object.assign(part.style, { left, width });

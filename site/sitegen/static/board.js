@@ -1,6 +1,6 @@
 // The board: ε moves, and with it the line on both charts, the robust accuracies and the ranks. Every state is in the URL.
 "use strict";
-document.addEventListener("DOMContentLoaded", async () => {
+(async () => { // the last script of the page, or, of a large board, of those that board-later.js loads
   const home = document.getElementById("board");
   if (!home || !document.getElementById("table") || !CB.allModels()) return;
   const { n, highlighted, models, symbols, basis } = CB.allModels();
@@ -9,7 +9,7 @@ document.addEventListener("DOMContentLoaded", async () => {
   const $ = (id) => document.getElementById(id);
   const MOST = 6, EXTRA = "IJKLMN";
   const index = new Map(models.map((m, i) => [m.slug, i]));
-  const board = { PAGE: 100, state: null, data: null, visible: [], baseline: new Map(models.map((m, i) => [m.slug, basis.ranks[i]])), basis: basis.place, update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
+  const board = { PAGE: 25, state: null, data: null, visible: [], baseline: new Map(models.map((m, i) => [m.slug, basis.ranks[i]])), basis: basis.place, update, write, select, letterOf, styleOf, move, settle, titleOf: (slug) => models[index.get(slug)].title };
   const table = CB.boardTable(board), charts = CB.boardCharts(board);
   CB.boardTake(board);
   const field = CB.boardField(board), records = CB.boardRecords(board);
@@ -130,7 +130,11 @@ document.addEventListener("DOMContentLoaded", async () => {
     home.hidden = pages < 2;
     if (pages < 2) return;
     const list = el("ul");
-    for (let p = 1; p <= pages; p++) {
+    let last = 0;
+    for (let p = 1; p <= pages; p++) { // as near_pages of pages/board.py
+      if (p > 1 && p < pages && Math.abs(p - state.page) > 2) continue;
+      if (p > last + 1) list.append(el("li", {}, "…"));
+      last = p;
       const button = el("button", { type: "button", "aria-label": `Page ${p}`, "aria-current": p === state.page ? "page" : null }, String(p));
       button.addEventListener("click", () => { state.page = p; update(); write(); table.top(); });
       list.append(el("li", {}, button));
@@ -263,6 +267,10 @@ document.addEventListener("DOMContentLoaded", async () => {
 
   // ---- begin
   read();
+  // What a reader has set of a large board while its data were on their way.
+  if ($("search").value && !state.q) state.q = $("search").value;
+  const moved = ["eps", "epsnumber"].find((id) => $(id).value !== $(id).defaultValue);
+  if (moved && state.eps === null && state.norm === home.dataset.threat) state.eps = moved === "eps" ? (await CB.threat(state.norm)).grid[Number($("eps").value)] : Number($("epsnumber").value);
   for (const node of document.querySelectorAll("main .js")) if (!["pager", "filtered", "readout", "fieldlacking"].includes(node.id)) node.hidden = false;
   for (const pager_ of home.querySelectorAll(".pager:not(.js)")) pager_.hidden = true;
   $("search").value = state.q;
@@ -288,4 +296,4 @@ document.addEventListener("DOMContentLoaded", async () => {
   addEventListener("pointerdown", (event) => { for (const menu of home.querySelectorAll(".tools details[open]")) if (!menu.contains(event.target)) menu.open = false; });
   for (const id of inView.keys()) watcher.observe($(id));
   home.dataset.ready = "";
-});
+})();

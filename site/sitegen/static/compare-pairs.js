@@ -20,7 +20,7 @@ window.CB.comparePairs = ({ badge, title }) => {
   }
   // As sitegen/pairs.py.
   const signed = (share) => { const size = pct(Math.abs(share)); return Number(size) === 0 ? size : `${share > 0 ? "+" : "−"}${size}`; };
-  const told = ([gap, half]) => `${signed(gap)} (${signed(gap - half)} to ${signed(gap + half)})`;
+  const told = ([gap, half]) => `${signed(gap)} (${signed(Math.max(gap - half, -1))} to ${signed(Math.min(gap + half, 1))})`;
 
   // Every pair in a line; choose(i, j) when one is clicked.
   function table(data, bins, chosen, choose) {
