@@ -376,3 +376,18 @@ def test_a_network_of_imagenets_size_is_refused_by_its_size_at_once(method: str)
     x = torch.rand(1, 3, 224, 224)
     with pytest.raises(UnsupportedModelError, match=r"too large for the certificate (crown|ibp): .* multiplications"):
         certificate(network, x, torch.zeros(1, dtype=torch.int64), norm="linf", method=method)
+
+
+def test_less_work_may_be_allowed_than_a_method_would_do() -> None:
+    model = load_model("digits-conv")
+    x, y = get_dataset("digits").load(2)
+    measure = get_measure("certificate")
+    task = Task(model, model, x, y)
+    with pytest.raises(
+        UnsupportedModelError, match=r"too large for the certificate crown: .* at most 1\.0e\+04 are spent"
+    ):
+        measure.run(task, measure.Parameters(norm="linf", most_work=1e4))
+    allowed = measure.run(task, measure.Parameters(norm="linf", most_work=1e12)).arrays["radius"]
+    assert np.array_equal(allowed, measure.run(task, measure.Parameters(norm="linf")).arrays["radius"])
+    with pytest.raises(InputError, match="got most_work=0"):
+        measure.Parameters(most_work=0)

@@ -45,7 +45,9 @@ METHODS: Final[Mapping[str, GraphMethod]] = {
 
 
 @torch.no_grad()
-def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: str = "crown") -> Tensor:
+def certificate(
+    module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: str = "crown", most_work: float | None = None
+) -> Tensor:
     """Radii within which the classifier provably keeps the label.
 
     Args:
@@ -55,6 +57,8 @@ def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: 
         norm: The norm of the radii.
         method: One of `METHODS`; ``"best"``: per sample the largest of all that apply; or ``"auto"``: CROWN, and for
             Gaussian kernels the Cross-Lipschitz bound, the only one they have.
+        most_work: A network is refused for which one ball around one image takes more multiplications than this, or
+            than `benchmark.certificates.costs.MOST_WORK` allows. A radius takes some twenty balls.
 
     Returns:
         Shape (n,), float64, on the images' device; 0 where the image is misclassified.
@@ -78,14 +82,14 @@ def certificate(module: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, method: 
     graph, recorded = lower(module, x)
     if method != "best":
         name = "crown" if method == "auto" else method
-        refuse_by_size(graph, name)
+        refuse_by_size(graph, name, most_work)
         check_agreement(graph, recorded, module, x)
         return METHODS[name](graph, x, y, norm=norm)
     radii: list[Tensor] = []
     refusals: list[str] = []
     for name, function in METHODS.items():
         try:
-            refuse_by_size(graph, name)
+            refuse_by_size(graph, name, most_work)
             if not radii:
                 check_agreement(graph, recorded, module, x)
             radii.append(function(graph, x, y, norm=norm))

@@ -118,17 +118,18 @@ def work(graph: Graph, method: str) -> int:
     return rows * whole + sum(refined) * min(widest, 2**8)
 
 
-def refuse_by_size(graph: Graph, method: str) -> None:
+def refuse_by_size(graph: Graph, method: str, most_work: float | None = None) -> None:
     """Refuse a network that a method would work on for minutes an image, or that would not fit the memory.
 
     Args:
         graph: The network.
         method: A key of `MOST_WORK`.
+        most_work: Multiplications for one ball around one image that are spent at most, if fewer than it says there.
 
     Raises:
         UnsupportedModelError: With the estimate.
     """
-    estimate, most = work(graph, method), MOST_WORK[method]
+    estimate, most = work(graph, method), min(MOST_WORK[method], most_work or math.inf)
     if estimate > most:
         raise UnsupportedModelError(
             f"The model is too large for the certificate {method}: a single bound of one image would take about "

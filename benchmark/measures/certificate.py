@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from benchmark.certificates import certificate
+from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.results import Output, Score
 from benchmark.threat import Norm
@@ -27,11 +28,18 @@ class CertificateParameters:
         method: Which certificate, or ``"best"``: per sample the largest of all that apply to the model. ``"auto"`` is
             CROWN, and for Gaussian kernels, whose one certificate it is, the Cross-Lipschitz bound.
         samples: The first so many samples are certified: a large network takes seconds for each.
+        most_work: A network is refused for which one ball around one image takes more multiplications than this; none
+            is tried for which it takes more than half a minute. A radius takes some twenty balls.
     """
 
     norm: Norm = "linf"
     method: Literal["auto", "crown", "ibp", "cross-lipschitz", "linear-region", "best"] = "auto"
     samples: int = 10_000
+    most_work: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.most_work is not None and not self.most_work > 0:
+            raise InputError(f"A certificate needs some work to be allowed, got most_work={self.most_work}.")
 
 
 class CertificateMeasure(Measure[CertificateParameters]):
@@ -89,7 +97,9 @@ class CertificateMeasure(Measure[CertificateParameters]):
 
     def run(self, task: Task, parameters: CertificateParameters) -> Result:
         """Certify one chunk."""
-        radius = certificate(task.module, task.x, task.y, norm=parameters.norm, method=parameters.method)
+        radius = certificate(
+            task.module, task.x, task.y, norm=parameters.norm, method=parameters.method, most_work=parameters.most_work
+        )
         # The decision that counts is the model's own, in its own precision, wherever the traced copy sees it otherwise.
         with torch.no_grad():
             radius[task.model(task.x).argmax(dim=1) != task.y] = 0.0
