@@ -41,12 +41,12 @@ def test_interrupted_and_asked_again_it_ends_in_the_same_bytes(tmp_path, on):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=1200)
     assert process.returncode == 130, said
     assert "Traceback" not in said or on == "slurm"  # submitit's own, of its processes in Slurm's place
     assert list(out.rglob("*.ckpt"))
     process = started(path, out, on)
-    said, _ = process.communicate(timeout=120)
+    said, _ = process.communicate(timeout=1200)
     assert process.returncode == 0, said
     assert "2 runs, " in said
     for slug, run in read_grid(path).runs.items():
