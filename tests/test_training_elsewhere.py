@@ -26,7 +26,19 @@ def started(grid: Path, out: Path, on: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "curveboard", "train", "--grid", grid, "-o", out, "--on", on, "-j", "2"]
     paths = os.pathsep.join(str(ROOT / part) for part in (".", "site"))
     environment = os.environ | {"PYTHONPATH": paths, "RAY_DISABLE_IMPORT_WARNING": "1"}
-    return subprocess.Popen(command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command,
+        env=environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        preexec_fn=listening,
+    )
+
+
+def listening() -> None:
+    """Not deaf to SIGINT, as what a script runs in the background is."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 @pytest.mark.ray
