@@ -32,7 +32,7 @@ def started(grid: Path, out: Path, on: str) -> subprocess.Popen[str]:
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        preexec_fn=listening,
+        preexec_fn=listening,  # noqa: PLW1509 - no other thread of this process holds a lock
     )
 
 
