@@ -73,13 +73,16 @@ def postgresql() -> Iterator[PrivateServer]:
         skip_loudly("there is no PostgreSQL server (Debian's package postgresql)")
     if importlib.util.find_spec("psycopg") is None:
         skip_loudly("there is no driver of PostgreSQL (pip install 'curveboard[postgresql]')")
-    with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
+    folder = tempfile.mkdtemp(prefix="curveboard-pg-")
+    try:
         server = PrivateServer(programs, Path(folder))
         server.start()
         try:
             yield server
         finally:
             server.stop()
+    finally:
+        os.spawnlp(os.P_NOWAIT, "rm", "rm", "-rf", folder)  # tens of thousands of files: nobody waits for them
 
 
 @pytest.fixture(scope="session")
