@@ -33,7 +33,7 @@ demo: $(VENV)/package ## Evaluate the zoo's small models on the embedded digits,
 	@echo "The board: $(abspath $(DEMO)/public/index.html)"
 
 test: install ## Run all tests
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 cluster: install ## Run the tests of Ray and Slurm, which need the extras (400 MB), and one round of chaos
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev,ray,slurm]'
