@@ -72,6 +72,16 @@ def make_place(folder: Path) -> Path:
     return folder
 
 
+def make_plain(folder: Path, *, models: int, n: int) -> Path:
+    """A board of ordinary rows that one attack has measured, without exact results; its built site."""
+    database = Database(f"sqlite:///{folder / 'board.db'}")
+    upgrade(database)
+    synthetic.populate(database, models=models, n=n, exact=0, attacks=("shrinking",))
+    database.engine.dispose()
+    build(folder)
+    return folder / "public"
+
+
 def build(folder: Path, **options: object) -> BuildReport:
     database = Database(f"sqlite:///{folder / 'board.db'}")
     try:

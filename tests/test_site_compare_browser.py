@@ -13,11 +13,9 @@ import synthetic
 from axe_playwright_python.sync_playwright import Axe
 from browsers import opened, started
 from playwright.sync_api import Browser, Page
-from sites import build
+from sites import make_plain
 
 from benchmark.differences import paired_difference
-from db.migrate import upgrade
-from db.session import Database
 from sitegen.pairs import difference, signed
 
 pytestmark = pytest.mark.browser
@@ -35,12 +33,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("compare")
-    database = Database(f"sqlite:///{folder / 'board.db'}")
-    upgrade(database)
-    synthetic.populate(database, models=12, n=N, exact=0, attacks=("shrinking",))
-    database.engine.dispose()
-    build(folder)
-    return folder / "public"
+    return make_plain(folder, models=12, n=N)
 
 
 def six(site: Path) -> list[str]:

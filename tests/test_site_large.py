@@ -13,14 +13,11 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-import synthetic
 from browsers import Watched, opened, started
 from PIL import Image
 from playwright.sync_api import Browser, Page
-from sites import build
+from sites import make_plain
 
-from db.migrate import upgrade
-from db.session import Database
 from sitegen.board_view import LETTERS, _highlighted
 from sitegen.charts.backdrop import HEIGHT, WIDTH, backdrop
 from sitegen.leads import Lead, Sentence
@@ -39,12 +36,7 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("large")
-    database = Database(f"sqlite:///{folder / 'board.db'}")
-    upgrade(database)
-    synthetic.populate(database, models=MODELS, n=30, exact=0, attacks=("shrinking",))
-    database.engine.dispose()
-    build(folder)
-    return (folder / "public").as_uri()
+    return make_plain(folder, models=MODELS, n=30).as_uri()
 
 
 def data_of(watched: Watched) -> set[str]:

@@ -18,10 +18,7 @@ import synthetic
 from axe_playwright_python.sync_playwright import Axe
 from browsers import opened, started
 from playwright.sync_api import Browser
-from sites import build, make_place
-
-from db.migrate import upgrade
-from db.session import Database
+from sites import make_place, make_plain
 
 pytestmark = pytest.mark.browser
 
@@ -65,12 +62,7 @@ def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     if request.param is None:
         return make_place(folder) / "public"
     models, n = request.param
-    database = Database(f"sqlite:///{folder / 'board.db'}")
-    upgrade(database)
-    synthetic.populate(database, models=models, n=n, exact=0, attacks=("shrinking",))
-    database.engine.dispose()
-    build(folder)
-    return folder / "public"
+    return make_plain(folder, models=models, n=n)
 
 
 def pages_of(site: Path) -> list[str]:
