@@ -68,10 +68,9 @@ class Slurm:
             while left or running:
                 while left and len(running) < (crew.workers or MOST):
                     running.append(executor.submit(do, work, left.pop(), plugins.workspace_folder()))
-                for one in _ended(running, logs):
-                    running.remove(one)
-                    report(one.result())
-                    break
+                one = next(_ended(running, logs))
+                running.remove(one)
+                report(one.result())
         except KeyboardInterrupt:
             _cancel(running)
 
