@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
 import uuid
 from pathlib import Path
 
@@ -23,6 +24,7 @@ class PrivateServer:
     def __init__(self, programs: Path, folder: Path, *, durable: bool = False) -> None:
         self._options = "" if durable else " -c fsync=off -c synchronous_commit=off"
         self.programs, self.folder, self.data = programs, folder, folder / "data"
+        self._starter: threading.Timer | None = None
         # The server refuses to run as root; Debian's package makes a user for it.
         root = os.geteuid() == 0
         self._as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"] if root else []
@@ -52,8 +54,18 @@ class PrivateServer:
             *("--wait", "--timeout", "300", "start"),  # to recover takes long where many tests run
         )
 
+    def start_after(self, seconds: float) -> None:
+        """Start it in a while, beside what the caller does."""
+        self._starter = threading.Timer(seconds, self.start)
+        self._starter.start()
+
     def stop(self, mode: str = "immediate") -> None:
-        """Stop it; ``immediate`` is like a crash, ``fast`` breaks connections off in order."""
+        """Stop it; ``immediate`` is like a crash, ``fast`` breaks connections off in order.
+
+        A start that is on its way ends first: the server answers before ``pg_ctl`` has seen that it does.
+        """
+        if self._starter is not None:
+            self._starter.join()
         self._call("pg_ctl", "--pgdata", self.data, "--mode", mode, "--wait", "stop")
 
     def create(self, name: str = "", template: str = "template1") -> str:

@@ -158,7 +158,7 @@ def test_a_transaction_outlives_a_restart_of_the_server(server, mode):
         session.flush()
         if len(calls) == 1:
             server.stop(mode)
-            threading.Timer(1.0, server.start).start()
+            server.start_after(1.0)
         session.scalar(select(func.count()).select_from(schema.Model))
         return "done"
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,22 +55,18 @@ def test_a_run_outlives_restarts_of_the_server_and_ends_in_the_same_bytes(server
     workspace = Workspace.create(tmp_path / "board", database_url=server.create())
     upgrade(Database(workspace.database_url))
     boards.protocol(workspace, "far")
-    measured, calls, starters = boards.Line.run, itertools.count(), []
+    measured, calls, stops = boards.Line.run, itertools.count(), []
 
     def run_and_disturb(self, task, parameters):
         if next(calls) in {2, 7}:  # amid an evaluation, then amid another model's
-            for starter in starters:
-                starter.join()  # it may still be on its way, although the server answers
             server.stop("immediate")
-            starters.append(threading.Timer(1.5, server.start))
-            starters[-1].start()
+            server.start_after(1.5)
+            stops.append(time.monotonic())
         return measured(self, task, parameters)
 
     monkeypatch.setattr(boards.Line, "run", run_and_disturb)
     assert boards.evaluate(workspace) == 0
-    for starter in starters:
-        starter.join()
-    assert len(starters) == 2
+    assert len(stops) == 2
     assert boards.all_distances(workspace) == boards.all_distances(made_board)
     assert chunks(workspace) == chunks(made_board)
     assert changes(workspace) == changes(made_board)
