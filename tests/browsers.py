@@ -6,7 +6,7 @@ import contextlib
 import shutil
 from collections.abc import Iterator
 
-from conftest import skip_loudly
+from loudly import skip_loudly
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 

@@ -3,35 +3,29 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import os
-import tempfile
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from postgres import PrivateServer
+from loudly import skip_loudly
+from postgres import PrivateServer, private_server
 
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.session import Database
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 # The tests run side by side, on tiny networks: threads inside each would only wait for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
-
-
-def skip_loudly(reason: str) -> None:
-    """Skip, and say so among the warnings too; in CI a missing tool is an error."""
-    if os.environ.get("CI"):
-        pytest.fail(f"CI must have it: {reason}")
-    warnings.warn(UserWarning(f"SKIPPED: {reason}"), stacklevel=2)
-    pytest.skip(reason)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -77,21 +71,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PrivateServer]:
     """A private PostgreSQL server; not to be stopped."""
-    programs = PrivateServer.programs_here()
-    if programs is None:
-        skip_loudly("there is no PostgreSQL server (Debian's package postgresql)")
-    if importlib.util.find_spec("psycopg") is None:
-        skip_loudly("there is no driver of PostgreSQL (pip install 'curveboard[postgresql]')")
-    folder = tempfile.mkdtemp(prefix="curveboard-pg-")
-    try:
-        server = PrivateServer(programs, Path(folder))
-        server.start()
-        try:
-            yield server
-        finally:
-            server.stop()
-    finally:
-        os.spawnlp(os.P_NOWAIT, "rm", "rm", "-rf", folder)  # tens of thousands of files: nobody waits for them
+    with private_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[PrivateServer]:
+    """A PostgreSQL server that may be stopped, and is started again."""
+    with private_server(durable=True) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -179,6 +167,15 @@ def jax() -> ModuleType:
 def keras() -> ModuleType:
     """Keras, on the backend that KERAS_BACKEND names."""
     return _package("keras")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Headless Chromium; for a module alone, as no other event loop runs beside it."""
+    from browsers import started
+
+    with started() as browser:
+        yield browser
 
 
 @pytest.fixture

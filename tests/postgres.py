@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
 import os
 import shutil
 import subprocess
+import tempfile
 import threading
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+from loudly import skip_loudly
 from sqlalchemy import create_engine, make_url
 
 
@@ -80,3 +85,23 @@ class PrivateServer:
     def _call(self, program: str, *arguments: str | Path) -> None:
         command = [*self._as_user, str(self.programs / program), *map(str, arguments)]
         subprocess.run(command, check=True, capture_output=True, cwd=self.folder)
+
+
+@contextlib.contextmanager
+def private_server(*, durable: bool = False) -> Iterator[PrivateServer]:
+    """A running server in a folder of its own, which is removed in the end."""
+    programs = PrivateServer.programs_here()
+    if programs is None:
+        skip_loudly("there is no PostgreSQL server (Debian's package postgresql)")
+    if importlib.util.find_spec("psycopg") is None:
+        skip_loudly("there is no driver of PostgreSQL (pip install 'curveboard[postgresql]')")
+    folder = tempfile.mkdtemp(prefix="curveboard-pg-")
+    try:
+        server = PrivateServer(programs, Path(folder), durable=durable)
+        server.start()
+        try:
+            yield server
+        finally:
+            server.stop()
+    finally:
+        os.spawnlp(os.P_NOWAIT, "rm", "rm", "-rf", folder)  # tens of thousands of files: nobody waits for them

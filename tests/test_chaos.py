@@ -11,9 +11,7 @@ import os
 import random
 import signal
 import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -29,18 +27,6 @@ pytest.importorskip("ray", reason="Ray is not installed (the extra `ray`)")
 ROUNDS = int(os.environ.get("CURVEBOARD_CHAOS", "1"))
 EXECUTORS = (["-j", "2"], ["--on", "ray"])
 DISTURBANCES = ("worker", "node", "driver", "interrupt", "database")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    programs = PrivateServer.programs_here()
-    if programs is None:
-        pytest.skip("there is no PostgreSQL server (Debian's package postgresql)")
-    with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
-        made = PrivateServer(programs, Path(folder), durable=True)
-        made.start()
-        yield made
-        made.stop()
 
 
 def children(pid: int, name: str) -> list[int]:

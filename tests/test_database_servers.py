@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-import tempfile
 import threading
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
-from postgres import PrivateServer
 from sqlalchemy import func, make_url, select
 from sqlalchemy.exc import OperationalError
 
@@ -130,19 +127,6 @@ def test_the_command_copies_the_workspace(workspace, tmp_path, capsys):
 def test_the_servers_clock_is_asked(database):
     with database.read() as session:
         assert abs(server_time(session) - time.time()) < 5
-
-
-@pytest.fixture
-def server() -> Iterator[PrivateServer]:
-    """A server that may be stopped."""
-    programs = PrivateServer.programs_here()
-    if programs is None:
-        pytest.skip("there is no PostgreSQL server (Debian's package postgresql)")
-    with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
-        made = PrivateServer(programs, Path(folder), durable=True)
-        made.start()
-        yield made
-        made.stop()
 
 
 @pytest.mark.postgresql

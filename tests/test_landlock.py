@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import skip_loudly
+from loudly import skip_loudly
 
 from models_zoo.serving import landlock
 from models_zoo.serving.builders import Served

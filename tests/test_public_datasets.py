@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import skip_loudly
+from loudly import skip_loudly
 from PIL import Image
 from scipy.io import savemat
 

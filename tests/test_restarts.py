@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import boards
 import pytest
-from postgres import PrivateServer
 from sqlalchemy import func, select, update
 
 from benchmark.jobs import lease
@@ -19,19 +15,6 @@ from benchmark.workspace import Workspace
 from db.migrate import upgrade
 from db.schema import Change, Chunk, Evaluation, State
 from db.session import Database
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PrivateServer]:
-    """A server that may be stopped."""
-    programs = PrivateServer.programs_here()
-    if programs is None:
-        pytest.skip("there is no PostgreSQL server (Debian's package postgresql)")
-    with tempfile.TemporaryDirectory(prefix="curveboard-pg-") as folder:
-        made = PrivateServer(programs, Path(folder), durable=True)
-        made.start()
-        yield made
-        made.stop()
 
 
 def key(row: Chunk) -> tuple:

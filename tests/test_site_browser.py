@@ -6,7 +6,6 @@ import functools
 import http.server
 import re
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import synthetic
 from axe_playwright_python.sync_playwright import Axe
-from browsers import opened, started
+from browsers import opened
 from playwright.sync_api import Browser, Page
 from sites import BOARD, build, make_place
 
@@ -42,12 +41,6 @@ def pages_of(site: str) -> list[str]:
 def site(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Address of a built site on the disk."""
     return (make_place(tmp_path_factory.mktemp("browser")) / "public").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 def column(page: Page, head: str) -> list[str]:

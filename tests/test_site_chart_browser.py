@@ -7,13 +7,12 @@ import csv
 import itertools
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from browsers import Watched, opened, started
+from browsers import Watched, opened
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from sites import BOARD, make_place
@@ -21,12 +20,6 @@ from sites import BOARD, make_place
 pytestmark = pytest.mark.browser
 
 PAGE = f"{BOARD}/index.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

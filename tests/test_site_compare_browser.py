@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pytest
 import synthetic
 from axe_playwright_python.sync_playwright import Axe
-from browsers import opened, started
+from browsers import opened
 from playwright.sync_api import Browser, Page
 from sites import make_plain
 
@@ -22,12 +21,6 @@ pytestmark = pytest.mark.browser
 
 N = 80
 BOARD = f"boards/synthetic-{N}-standard"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

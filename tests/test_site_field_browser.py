@@ -5,12 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
 import synthetic
-from browsers import opened, started
+from browsers import opened
 from playwright.sync_api import Browser, Page
 from sites import build
 from sqlalchemy import select
@@ -28,12 +27,6 @@ pytestmark = pytest.mark.browser
 N = 40
 PAGE = f"boards/synthetic-{N}-standard/index.html"
 UNDATED = 3
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -1,14 +1,11 @@
 """The page of a grid in a browser: positions, comparisons, widths, and for those who cannot see it."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from conftest import skip_loudly
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 from weather import PAGE, weather_site
 
 pytestmark = pytest.mark.browser
@@ -17,17 +14,6 @@ pytestmark = pytest.mark.browser
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return weather_site(tmp_path_factory.mktemp("browser") / "board")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        skip_loudly("there is no chromium (Debian's package chromium)")
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def shown(page) -> list[str]:

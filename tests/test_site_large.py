@@ -6,14 +6,13 @@ It is read without its data; they come when its reader turns to it, and until th
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from browsers import Watched, opened, started
+from browsers import Watched, opened
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from sites import make_plain
@@ -25,12 +24,6 @@ from sitegen.render import fragment
 
 MODELS = 40
 BOARD = "boards/synthetic-30-standard/index.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browsers import opened, started
+from browsers import opened
 from playwright.sync_api import Browser
 from sites import BOARD, make_place
 
@@ -15,12 +14,6 @@ pytestmark = pytest.mark.browser
 
 MODEL = f"{BOARD}/models/dropout-e/index.html"
 OTHER = f"{BOARD}/models/pgd-adversarial-training-b/index.html"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

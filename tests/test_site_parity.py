@@ -9,14 +9,13 @@ What scripts draw in the place of something that the page has without them is he
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
 import synthetic
 from axe_playwright_python.sync_playwright import Axe
-from browsers import opened, started
+from browsers import opened
 from playwright.sync_api import Browser
 from sites import make_place, make_plain
 
@@ -48,12 +47,6 @@ TABLE = """() => {
     }
     return rows;
 }"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module", params=[(12, 60), (200, 30), None], ids=["12 models", "200 models", "every kind"])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 
 import pytest
 import synthetic
-from browsers import opened, started
+from browsers import opened
 from playwright.sync_api import Browser, Page
 from sites import build
 from sqlalchemy import select
@@ -25,12 +24,6 @@ ROWS = 130
 BOARD = "boards/synthetic-30-standard/index.html"
 CODE = "https://example.org/code"
 BY = "curveboard 1.0, torch 2.13.0, cpu"
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

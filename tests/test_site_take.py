@@ -4,23 +4,16 @@ from __future__ import annotations
 
 import csv
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from io import BytesIO, StringIO
 from pathlib import Path
 
 import pytest
-from browsers import opened, started
+from browsers import opened
 from PIL import Image
 from playwright.sync_api import Browser, Page
 from sites import BOARD, make_place
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 @pytest.fixture(scope="module")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 import synthetic
-from browsers import opened, started
+from browsers import opened
 from numpy.typing import NDArray
 from PIL import Image
 from playwright.sync_api import Browser
@@ -106,12 +105,6 @@ def site(tmp_path_factory: pytest.TempPathFactory, pictures: NDArray[np.uint8]) 
     database.engine.dispose()
     build(folder)
     return (folder / "public").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with started() as browser:
-        yield browser
 
 
 BOARD = "boards/synthetic-20-standard"
