@@ -1,8 +1,12 @@
 """Does one figure of the models tell another? Rank correlations over the rows of a board. No torch.
 
-`kendall`, `pearson` and `spearman` compare two figures over all rows, with bootstrap intervals; `grouped` and
-`conditional` ask the same where training settings are known (Jiang et al., ICLR 2020; Kim et al., NeurIPS 2023): a
-measure that merely tells methods apart says nothing within a method.
+`kendall`, `pearson` and `spearman` compare two figures over all rows, with intervals; `grouped` and `conditional`
+ask the same where training settings are known (Jiang et al., ICLR 2020; Kim et al., NeurIPS 2023): a measure that
+merely tells methods apart says nothing within a method.
+
+A bootstrap knows no spread where the rows show none: three rows in the same order by both figures gave an interval from
+1 to 1, though one order in three is as good. So no interval is narrower than Fisher's on the scale of artanh, with the
+variances of Bonett & Wright (Psychometrika 65, 2000) for ranks; where these have none, it is all of [−1, 1].
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri
 from scipy.stats import rankdata
 
 from benchmark.errors import InputError
@@ -32,7 +37,7 @@ class Correlation:
 
     Attributes:
         value: In [−1, 1]; NaN where it is not defined (fewer than three models, or a figure that never varies).
-        low: Lower end of the percentile bootstrap interval over models; NaN likewise.
+        low: Lower end of the interval over models, the wider of a percentile bootstrap and Fisher's; NaN likewise.
         high: Upper end.
         models: How many models have both figures.
     """
@@ -71,21 +76,27 @@ def kendall(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         found = agree / np.sqrt(untied_a * untied_b)
-    return Correlation(float(found[0]), *_ends(found[1:], confidence), n)
+    # One pair that changes sides moves τ by 4 / n(n − 1): a perfect order is known to half of that.
+    few = _Few(variance=lambda r: 0.437, lost=4, step=2 / (n * (n - 1)))
+    return few.correlation(float(found[0]), found[1:], n, confidence)
 
 
 def spearman(
     x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
 ) -> Correlation:
     """Spearman's rank correlation; see `kendall`."""
-    return _correlation(lambda a, b: _linear(rankdata(a), rankdata(b)), x, y, confidence, (seed, resamples))
+    n = len(_paired(x, y)[0])
+    step = 6 / max(n**3 - n, 1)  # half of what two neighbours that change places cost
+    few = _Few(variance=lambda r: 1 + r * r / 2, lost=3, step=step)
+    return _correlation(lambda a, b: _linear(rankdata(a), rankdata(b)), few, x, y, (confidence, seed, resamples))
 
 
 def pearson(
     x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
 ) -> Correlation:
     """Pearson's linear correlation; see `kendall`."""
-    return _correlation(_linear, x, y, confidence, (seed, resamples))
+    few = _Few(variance=lambda r: 1.0, lost=3, step=0.0)
+    return _correlation(_linear, few, x, y, (confidence, seed, resamples))
 
 
 def _linear(a: Floats, b: Floats) -> float:
@@ -96,28 +107,47 @@ def _linear(a: Floats, b: Floats) -> float:
 
 def _correlation(
     statistic: Callable[[Floats, Floats], float],
+    few: _Few,
     x: ArrayLike,
     y: ArrayLike,
-    confidence: float,
-    bootstrap: tuple[int, int],
+    options: tuple[float, int, int],
 ) -> Correlation:
     a, b = _paired(x, y)
     n = len(a)
     if n < FEWEST or np.ptp(a) == 0 or np.ptp(b) == 0:
         return Correlation(np.nan, np.nan, np.nan, n)
-    seed, resamples = bootstrap
+    confidence, seed, resamples = options
     drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
     found = np.array([statistic(a[i], b[i]) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0])
-    return Correlation(statistic(a, b), *_ends(found, confidence), n)
+    return few.correlation(statistic(a, b), found, n, confidence)
 
 
-def _ends(found: Floats, confidence: float) -> tuple[float, float]:
-    """Ends of the percentile interval; NaN where no resample has a value, as may happen with a few models."""
-    known = found[np.isfinite(found)]
-    if not len(known):
-        return np.nan, np.nan
-    low, high = np.quantile(known, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+@dataclass(frozen=True)
+class _Few:
+    """What n rows can know of a correlation r: artanh r has the standard error √(variance / (n − lost)).
+
+    Attributes:
+        variance: Of artanh r, times the rows that count; by r.
+        lost: Rows that do not count; with no more than these nothing is known.
+        step: How far a perfect correlation is put from 1.
+    """
+
+    variance: Callable[[float], float]
+    lost: int
+    step: float
+
+    def correlation(self, value: float, resampled: Floats, n: int, confidence: float) -> Correlation:
+        """A correlation over n rows; its interval is never surer than these can be, nor than its resamples."""
+        low, high = -1.0, 1.0
+        if n > self.lost:
+            known = np.clip(value, -1 + self.step, 1 - self.step)
+            half = ndtri((1 + confidence) / 2) * np.sqrt(self.variance(known) / (n - self.lost))
+            with np.errstate(divide="ignore"):  # a straight line is known exactly
+                middle = np.arctanh(known)
+            low, high = np.tanh(middle - half), np.tanh(middle + half)
+        drawn, share = resampled[np.isfinite(resampled)], (1 - confidence) / 2
+        first, last = np.quantile(drawn, [share, 1 - share]) if len(drawn) else (value, value)
+        return Correlation(value, float(min(low, first, value)), float(max(high, last, value)), n)
 
 
 def _paired(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:

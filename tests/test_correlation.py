@@ -1,7 +1,6 @@
 """Correlations between figures of models: against a published table, against scipy, and on tables worked by hand."""
 
 import csv
-import math
 from pathlib import Path
 
 import numpy as np
@@ -121,8 +120,33 @@ def test_models_of_different_grids_are_refused():
 
 
 @pytest.mark.parametrize("statistic", [kendall, spearman, pearson])
-def test_without_a_resample_that_varies_there_is_no_interval(statistic):
+def test_without_a_resample_that_varies_the_interval_is_wide(statistic):
     # With two resamples of three models some seed draws one model only, and no correlation is defined.
     found = [statistic([1.0, 2.0, 2.0], [1.0, 2.0, 3.0], resamples=2, seed=seed) for seed in range(40)]
-    assert any(math.isnan(c.low) and math.isnan(c.high) for c in found)
+    assert {(c.low, c.high) for c in found} == {(-1.0, 1.0)}
     assert all(c.value > 0 for c in found)
+
+
+@pytest.mark.parametrize("statistic", [kendall, spearman])
+@pytest.mark.parametrize("n", [3, 4])
+def test_a_few_models_prove_no_order(statistic, n):
+    # Of n! orders two are perfect: chance does as well once in 3 or 12 times.
+    found = statistic(np.arange(n), np.arange(n))
+    assert (found.value, found.high) == (pytest.approx(1), pytest.approx(1))
+    assert found.low < 0
+
+
+@pytest.mark.parametrize("statistic", [kendall, spearman, pearson])
+@pytest.mark.parametrize("n", [3, 4, 5, 6, 8, 12])
+def test_figures_that_have_nothing_to_do_with_each_other_are_seldom_said_to(statistic, n):
+    rng = np.random.default_rng(n)
+    found = [statistic(*rng.normal(size=(2, n)), resamples=20, seed=trial) for trial in range(300)]
+    claims = sum(c.low > 0 or c.high < 0 for c in found)
+    assert claims <= stats.binom.ppf(0.999, 300, 0.06)
+
+
+def test_a_perfect_order_of_five_is_one_but_barely():
+    # The exact test's p-value is 2 / 5! = .017.
+    up, down = kendall(np.arange(5), np.arange(5)), kendall(np.arange(5), -np.arange(5))
+    assert 0 < up.low < 0.3
+    assert (down.low, down.high) == (pytest.approx(-1), pytest.approx(-up.low))

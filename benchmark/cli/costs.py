@@ -43,6 +43,8 @@ def print_plan(place: Place, plan: Plan, timed: Mapping[str, Dataset] | None, de
     if not rows:
         return
     click.echo(f"{len(rows)} of {len(plan.wanted)} jobs are to run: {_total(costs)}.")
+    if timed is None and None in costs:
+        click.echo("? has not run yet; --plan times the models and says how long it will take.")
     bases = {cost.basis for cost in costs if cost is not None}
     if "stated" in bases:
         click.echo("≈ has not run yet: the passes that the measure states, as long as they take here and now.")

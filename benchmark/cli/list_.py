@@ -138,6 +138,7 @@ def _attacks(place: Place) -> list[dict[str, Any]]:
             "name": attack.name,
             "version": attack.version,
             "norms": " ".join(attack.norms),
+            "sees": attack.access,
             "by default": "yes" if attack.default else "no",
             "title": attack.title,
             "paper": attack.paper,

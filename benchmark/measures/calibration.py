@@ -77,7 +77,7 @@ class Calibration(Measure[CalibrationParameters]):
     """Expected calibration error with its bias, adaptive bins, and a temperature fitted on held-out images."""
 
     name = "calibration"
-    version = 2
+    version = 3
     title = "Calibration of the softmax confidence"
     paper = "Guo et al. 2017, arXiv:1706.04599"
     chunk = 500
@@ -113,15 +113,19 @@ class Calibration(Measure[CalibrationParameters]):
         spread = [ece(confidence[i], right[i]) for i in drawn]
         return Summary(
             scores=[
-                bootstrap_score(ECE, ece(confidence, right), spread),
+                bootstrap_score(ECE, ece(confidence, right), spread, n=len(labels)),
                 Score(BIAS.name, float(np.mean(by_chance)), unit=BIAS.unit),
                 bootstrap_score(
                     ADAPTIVE,
                     ece(confidence, right, adaptive=True),
                     [ece(confidence[i], right[i], adaptive=True) for i in drawn],
+                    n=len(labels),
                 ),
                 bootstrap_score(
-                    SCALED, ece(*confidences(scaled, labels)), [ece(*confidences(scaled[i], labels[i])) for i in drawn]
+                    SCALED,
+                    ece(*confidences(scaled, labels)),
+                    [ece(*confidences(scaled[i], labels[i])) for i in drawn],
+                    n=len(labels),
                 ),
                 Score(TEMPERATURE.name, float(np.mean(fitted))),
             ],

@@ -10,11 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.curve import proportion_interval, t_half_width
+from benchmark.curve import proportion_interval
 from benchmark.data.corruptions import COMMON
 from benchmark.data.suites import Sequences, Suite, get_suite
 from benchmark.errors import InputError
+from benchmark.intervals import bounded_mean_interval
 from benchmark.measures import Task
+from benchmark.measures.means import unseen
 from benchmark.results import Direction, Flag, GridAxis, Output, Score, Table
 
 if TYPE_CHECKING:
@@ -124,27 +126,21 @@ def proportions(correct: Floats) -> Table:
 
 
 def means(values: Floats, *, most: float = 1.0) -> Table:
-    """Means over the first axis, with Student's intervals in [0, most]; NaN in a missing cell."""
-    n = len(values)
+    """Means over the first axis of values in [0, most], with Gaffke's intervals; NaN in a missing cell."""
     mean = values.mean(axis=0)
-    if n < 2:
-        return Table(mean)
-    half = t_half_width(np.nan_to_num(values.std(axis=0, ddof=1)), n, confidence=CONFIDENCE)
-    low, high = np.maximum(mean - half, 0), np.minimum(mean + half, most)
-    return Table(mean, low, high, CONFIDENCE)
+    gone = np.isnan(mean)
+    low, high = bounded_mean_interval(np.moveaxis(np.nan_to_num(values), 0, -1), most, confidence=CONFIDENCE)
+    return Table(mean, np.where(gone, np.nan, low), np.where(gone, np.nan, high), CONFIDENCE)
 
 
 def mean_score(
     name: str, values: Floats, *, direction: Direction = "higher", unit: str = "share", most: float = 1.0
 ) -> list[Score]:
-    """The mean over samples with Student's interval; nothing if a value is missing."""
+    """The mean over samples of values in [0, most], with its interval; nothing if a value is missing."""
     if np.isnan(values).any() or not len(values):
         return []
-    table = means(values, most=most)
-    low = None if table.low is None else float(table.low)
-    high = None if table.high is None else float(table.high)
-    confidence = CONFIDENCE if low is not None else None
-    return [Score(name, float(table.values), low, high, confidence, unit, direction)]
+    low, high = bounded_mean_interval(values, most, confidence=CONFIDENCE)
+    return [Score(name, float(values.mean()), float(low), float(high), CONFIDENCE, unit, direction)]
 
 
 def worst_score(name: str, values: Floats, *, direction: Direction = "higher") -> list[Score]:
@@ -186,7 +182,13 @@ class Resamples:
 
 
 def ratio_score(
-    name: str, values: Floats, others: Floats | None, fixed: Sequence[float] | None, resamples: Resamples
+    name: str,
+    values: Floats,
+    others: Floats | None,
+    fixed: Sequence[float] | None,
+    resamples: Resamples,
+    *,
+    within: tuple[float, float] = (0.0, 1.0),
 ) -> list[Score]:
     """The mean over k columns of mean ÷ mean of the reference, with its paired bootstrap interval.
 
@@ -196,6 +198,7 @@ def ratio_score(
         others: The reference's values on the same samples, shape (n, k); None if its means are known alone.
         fixed: The reference's k means, where they are known alone.
         resamples: Of the samples.
+        within: The range of the values; what no sample shows, a few of those not seen may (`unseen`).
 
     Returns:
         The score; nothing if a value is missing or the reference has a mean of 0 or less.
@@ -209,5 +212,9 @@ def ratio_score(
         drawn = (resamples.means(values) / under).mean(axis=1)
     # A resample without any error of the reference has no ratio: few of them are left out, many leave no interval.
     defined = drawn[np.isfinite(drawn)]
-    low, high = resamples.interval(defined) if len(defined) >= 0.95 * len(drawn) else (None, None)
-    return [Score(name, ratio, low, high, None if low is None else CONFIDENCE, direction="lower")]
+    if len(defined) < 0.95 * len(drawn):
+        return [Score(name, ratio, direction="lower")]
+    low, high = resamples.interval(defined)
+    (least, most), share, scale = within, unseen(len(values)), float((1 / below).mean())
+    low = min(low, (share * least if least < 0 else (1 - share) * most) * scale)
+    return [Score(name, ratio, low, max(high, share * most * scale), CONFIDENCE, direction="lower")]

@@ -67,7 +67,7 @@ class CorruptionStrength(Measure[StrengthParameters]):
     """The smallest severity that was found to change the label, a sample and corruption."""
 
     name = "corruption_strength"
-    version = 1
+    version = 2
     title = "Corruption strength: smallest severity found to change the label (neither a worst case nor a norm)"
     chunk = 250
     at_most = "samples"

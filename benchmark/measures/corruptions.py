@@ -71,7 +71,7 @@ class Corruptions(Measure[CorruptionParameters]):
     """Accuracy under each corruption at each severity."""
 
     name = "corruptions"
-    version = 1
+    version = 2
     title = "Common corruptions: accuracy under each corruption at each severity"
     paper = "Hendrycks & Dietterich 2019, arXiv:1903.12261; Mu & Gilmer 2019, arXiv:1906.02337"
     chunk = 500
@@ -156,7 +156,7 @@ class Corruptions(Measure[CorruptionParameters]):
         return Result(arrays, flags=missing_flag(reasons))
 
     def summarise(self, inputs: Inputs, parameters: CorruptionParameters) -> Summary:
-        """Accuracies with Clopper–Pearson intervals, means with Student's, mCE with the paired bootstrap's."""
+        """Accuracies with Clopper–Pearson intervals, means with Gaffke's, mCE with the paired bootstrap's."""
         suite = grid_suite(parameters.suite, inputs.dataset)
         names, chosen = suite.axes[0].labels, standard(suite)
         rows = [names.index(name) for name in chosen]
@@ -224,13 +224,13 @@ class _Base:
             others, relative = self.errors[:, rows], self.errors[:, rows] - self.clean[:, None]
             return [
                 *ratio_score("mce", errors, others, None, resamples),
-                *ratio_score("relative_mce", errors - clean[:, None], relative, None, resamples),
+                *ratio_score("relative_mce", errors - clean[:, None], relative, None, resamples, within=(-1.0, 1.0)),
             ]
         known = [float(np.mean(self.reference.errors.get(names[row], np.nan))) for row in rows]
         found = ratio_score("mce", errors, None, known, resamples)
         if self.reference.clean is not None:
             less = [value - self.reference.clean for value in known]
-            found += ratio_score("relative_mce", errors - clean[:, None], None, less, resamples)
+            found += ratio_score("relative_mce", errors - clean[:, None], None, less, resamples, within=(-1.0, 1.0))
         return found
 
 

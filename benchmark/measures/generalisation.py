@@ -10,10 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.attacks import get_attack, run_attack
+from benchmark.curve import proportion_interval
 from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.curve import CurveParameters
-from benchmark.measures.means import CONFIDENCE, percentiles
+from benchmark.measures.means import CONFIDENCE
 from benchmark.measures.members import training_batch
 from benchmark.results import GridAxis, Output, Score, Summary, Table
 from benchmark.threat.budget import within
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from benchmark.data import Dataset
 
 POINTS: Final = 41
-RESAMPLES: Final = 500
 Floats = NDArray[np.float64]
 
 
@@ -43,7 +43,7 @@ class Gap(Measure[GapParameters]):
     """Robust accuracy on training minus test images, from one attack's distances on both."""
 
     name = "generalisation"
-    version = 1
+    version = 2
     title = "Robust generalisation gap"
     paper = "Kim et al. 2023, Fantastic Robustness Measures"
     Parameters = GapParameters
@@ -97,18 +97,15 @@ class Gap(Measure[GapParameters]):
         return Result({"train_distance": train.numpy()}, adversarials=own.adversarials, flags=own.flags)
 
     def summarise(self, inputs: Inputs, parameters: GapParameters) -> Summary:
-        """The gaps with bootstrap intervals over images."""
+        """The gaps with Newcombe's intervals for the difference of two proportions (his method 10)."""
         assert inputs.dataset is not None
         eps = self._eps(parameters, inputs.dataset)
         train = np.asarray(inputs.arrays["train_distance"])
         test = np.asarray(inputs.arrays[f"distance_{parameters.norm}"])
         reference = _reference(inputs.dataset, parameters.norm)
         levels = np.append(eps, reference)
-        robust = [np.stack([~within(d, e) for e in levels.tolist()]).astype(np.float64) for d in (train, test)]
-        rng = np.random.default_rng(0)
-        gaps = robust[0].mean(axis=1) - robust[1].mean(axis=1)
-        drawn = np.stack([_resampled(robust, rng) for _ in range(RESAMPLES)])
-        low, high = percentiles(drawn)
+        counts = [np.array([np.count_nonzero(~within(d, e)) for e in levels.tolist()]) for d in (train, test)]
+        gaps, low, high = gap_interval((counts[0], len(train)), (counts[1], len(test)))
         ends = float(low[-1]), float(high[-1])
         score = Score("reference", float(gaps[-1]), *ends, CONFIDENCE, unit="share", direction="lower")
         return Summary([score], {"gap": Table(gaps[:-1], low[:-1], high[:-1], CONFIDENCE)})
@@ -128,9 +125,25 @@ def _reference(dataset: Dataset, norm: str) -> float:
     return float(published[0]) if published else 0.0
 
 
-def _resampled(robust: Sequence[Floats], rng: np.random.Generator) -> Floats:
-    means = [part[:, rng.integers(0, part.shape[1], part.shape[1])].mean(axis=1) for part in robust]
-    return np.asarray(means[0] - means[1])
+def gap_interval(
+    train: tuple[NDArray[np.int64], int], test: tuple[NDArray[np.int64], int]
+) -> tuple[Floats, Floats, Floats]:
+    """Differences of two independent proportions, with intervals that hold where all or none are robust.
+
+    Newcombe 1998, Statistics in Medicine 17, method 10, here from Clopper and Pearson's ends.
+
+    Args:
+        train: How many training images are robust, shape (k,), and of how many.
+        test: Of the test images, likewise.
+
+    Returns:
+        The differences, and the low and high ends of their intervals, shape (k,) each.
+    """
+    (first, low, high), (second, other_low, other_high) = (
+        (count / n, *proportion_interval(count, n, confidence=CONFIDENCE)) for count, n in (train, test)
+    )
+    gap = first - second
+    return gap, gap - np.hypot(first - low, other_high - second), gap + np.hypot(high - first, second - other_low)
 
 
 MEASURE = Gap()

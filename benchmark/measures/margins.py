@@ -60,7 +60,7 @@ class Margins(Measure[MarginsParameters]):
         inverse = 1 / tenth**2 if tenth > 0 else float("nan")
         return [
             mean_score(MEAN, margin),
-            bootstrap_score(LOW, tenth, np.quantile(drawn, 0.1, axis=1)),
+            bootstrap_score(LOW, tenth, np.quantile(drawn, 0.1, axis=1), n=len(margin)),
             Score(INVERSE.name, inverse, direction=INVERSE.direction),
         ]
 

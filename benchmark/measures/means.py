@@ -1,4 +1,7 @@
-"""Scores with their intervals: Student's for the mean of a number a sample, the bootstrap's for anything else."""
+"""Scores with their intervals: Student's for the mean of a number a sample, the bootstrap's for anything else.
+
+A bootstrap knows no spread where the samples show none. Of a share it is never surer than `unseen` says.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.curve import t_half_width
+from benchmark.curve import proportion_interval, t_half_width
 from benchmark.results import Direction, Output, Score
 
 CONFIDENCE: Final = 0.95
@@ -48,7 +51,12 @@ def percentiles(resampled: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.f
     return low, high
 
 
-def bootstrap_score(output: Output, value: float, resampled: ArrayLike) -> Score:
+def unseen(n: int) -> float:
+    """The largest share that may have what none of n samples shows: the end of Clopper and Pearson's interval of 0."""
+    return float(proportion_interval(0, n, confidence=CONFIDENCE)[1])
+
+
+def bootstrap_score(output: Output, value: float, resampled: ArrayLike, *, n: int, least: float = 0.0) -> Score:
     """The value of a scalar output, with the percentile bootstrap's interval.
 
     The interval never leaves the value out: a statistic that chance alone makes larger, such as the ECE or the best
@@ -58,7 +66,13 @@ def bootstrap_score(output: Output, value: float, resampled: ArrayLike) -> Score
         output: The output.
         value: The statistic on the samples.
         resampled: The statistic of each resample, shape (resamples,).
+        n: How many samples there are; of two sets, how many the smaller has.
+        least: The least value of a statistic that is a share; the largest is 1.
     """
     low, high = (float(end) for end in percentiles(resampled))
-    ends = min(low, value), max(high, value)
-    return Score(output.name, value, *ends, CONFIDENCE, unit=output.unit, direction=output.direction)
+    if output.unit == "share":
+        most = (1 - least) * unseen(n)
+        low, high = min(low, 1 - most), max(high, least + most)
+    return Score(
+        output.name, value, min(low, value), max(high, value), CONFIDENCE, unit=output.unit, direction=output.direction
+    )

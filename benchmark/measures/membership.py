@@ -35,7 +35,7 @@ class Membership(Measure[BallParameters]):
     """How well a threshold on the true class's confidence tells training from test images."""
 
     name = "membership"
-    version = 1
+    version = 2
     title = "Membership inference by confidence"
     paper = "Song et al. 2019, arXiv:1905.10291"
     Parameters = BallParameters
@@ -69,7 +69,8 @@ class Membership(Measure[BallParameters]):
             train, test = inputs.arrays[f"train{suffix}"], inputs.arrays[f"test{suffix}"]
             rng = np.random.default_rng(0)
             spread = [advantage(rng.choice(train, len(train)), rng.choice(test, len(test))) for _ in range(200)]
-            scores.append(bootstrap_score(output, advantage(train, test), spread))
+            fewer = min(len(train), len(test))
+            scores.append(bootstrap_score(output, advantage(train, test), spread, n=fewer, least=0.5))
         return scores
 
 

@@ -55,7 +55,7 @@ class Ood(Measure[OodParameters]):
     """AUROC and FPR at 95 % TPR of the largest softmax probability."""
 
     name = "ood"
-    version = 2
+    version = 3
     title = "Out-of-distribution detection by confidence"
     paper = "Hendrycks & Gimpel 2017, arXiv:1610.02136"
     chunk = 500
@@ -87,7 +87,7 @@ class Ood(Measure[OodParameters]):
         scores = []
         for output, statistic in zip(_outputs(parameters.against), (auroc, fpr95), strict=True):
             spread = [statistic(rng.choice(inside, len(inside)), rng.choice(outside, len(outside))) for _ in range(300)]
-            scores.append(bootstrap_score(output, statistic(inside, outside), spread))
+            scores.append(bootstrap_score(output, statistic(inside, outside), spread, n=min(len(inside), len(outside))))
         return scores
 
 

@@ -66,7 +66,7 @@ class FlipRates(Measure[SequencesParameters]):
     """Flip rate and top-5 distance along sequences."""
 
     name = "sequences"
-    version = 1
+    version = 2
     title = "Sequences of perturbations: how often the predicted class flips from frame to frame"
     paper = "Hendrycks & Dietterich 2019, arXiv:1903.12261"
     chunk = 50
@@ -132,7 +132,7 @@ class FlipRates(Measure[SequencesParameters]):
         return Result(arrays)
 
     def summarise(self, inputs: Inputs, parameters: SequencesParameters) -> Summary:
-        """Means with Student's intervals, ratios with the paired bootstrap's."""
+        """Means with Gaffke's intervals, ratios with the paired bootstrap's."""
         rates, distances = inputs.arrays["flips"], inputs.arrays["t5d"]
         scores: list[Score] = [
             *mean_score("flip_rate", rates.mean(axis=1), direction="lower"),
@@ -144,7 +144,7 @@ class FlipRates(Measure[SequencesParameters]):
                 raise InputError(f"There is no result of the reference {parameters.reference!r} on these images.")
             other, resamples = inputs.references[parameters.reference], Resamples.of(len(rates))
             scores += ratio_score("flip_ratio", rates, other["flips"], None, resamples)
-            scores += ratio_score("t5d_ratio", distances, other["t5d"], None, resamples)
+            scores += ratio_score("t5d_ratio", distances, other["t5d"], None, resamples, within=(0.0, _MOST_T5D))
         return Summary(scores, {"flips": means(rates), "t5d": means(distances, most=_MOST_T5D)})
 
 

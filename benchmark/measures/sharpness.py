@@ -99,7 +99,7 @@ class Sharpness(Measure[SharpnessParameters]):
         drawn = [rng.integers(0, len(correct), len(correct)) for _ in range(200)]
         spread = [_largest(correct[i].mean(), noisy[i].mean(axis=0), parameters.fall) for i in drawn]
         return [
-            bootstrap_score(SIGMA, sigma, spread),
+            bootstrap_score(SIGMA, sigma, spread, n=len(correct)),
             Score(INVERSE.name, 1 / sigma**2 if sigma else float("inf"), direction=INVERSE.direction),
         ]
 

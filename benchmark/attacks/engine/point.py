@@ -44,14 +44,8 @@ _RIVALS: Final = 4
 _DONORS: Final = 16
 """Perturbations of other samples that each tries."""
 
-_ROUNDS: Final = 2
-"""Exchanges and random searches from the most promising point that every sample gets."""
-
-_MORE: Final = 2
-"""As many again, in the mean, which go to the most promising samples alone."""
-
-_PROMISING: Final = 0.25
-"""Share of the samples that are left that these are."""
+_HALVINGS: Final = 6
+"""How often the samples that are left are halved to the most promising, each half for twice as many rounds."""
 
 _FLIPS: Final = 200
 """Passes of each of them in linf, where they need no gradient."""
@@ -230,11 +224,11 @@ def _inside(point: _Point, pool: Tensor) -> float:
         point.ascend(rows)
         point.note(family)
     misled = _round(point, point.left(), settled=False)
-    for _ in range(_ROUNDS - 1):
-        _round(point, point.left())
-    few = math.ceil(_PROMISING * len(point.left()))
-    for _ in range(_MORE * len(point.left()) // max(1, few)):
-        _round(point, point.left(few))
+    left = len(point.left())
+    for k in range(_HALVINGS):
+        few = math.ceil(left / 2 ** (k + 1))
+        for _ in range(math.ceil(left / 2 / max(1, few))):
+            _round(point, point.left(few))
     return misled if point.gradients else 0.0
 
 
