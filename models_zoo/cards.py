@@ -100,6 +100,8 @@ class Entry:
         folder: Where files that lie beside the card are.
         authors: Their names.
         paper: Address or citation.
+        paper_title: The paper's title, for those who cite it.
+        paper_authors: Who wrote it: not always who made the model.
         repository: Address of the code that made it.
         year: Of publication.
         venue: Of publication.
@@ -128,6 +130,8 @@ class Entry:
     folder: Path
     authors: tuple[str, ...] = ()
     paper: str = ""
+    paper_title: str = ""
+    paper_authors: tuple[str, ...] = ()
     repository: str = ""
     year: int | None = None
     venue: str = ""
@@ -208,6 +212,8 @@ def parse_card(table: Mapping[str, Any], *, folder: Path, digests: bool = True) 
         folder=folder,
         authors=tuple(card.texts("authors")),
         paper=card.text("paper"),
+        paper_title=card.text("paper_title"),
+        paper_authors=tuple(card.texts("paper_authors")),
         repository=_address(card.text("repository"), "repository"),
         year=card.integer("year"),
         venue=card.text("venue"),
@@ -255,6 +261,8 @@ def card_table(entry: Entry) -> dict[str, Any]:
         title=entry.title,
         authors=entry.authors,
         paper=entry.paper,
+        paper_title=entry.paper_title,
+        paper_authors=entry.paper_authors,
         repository=entry.repository,
         year=entry.year,
         venue=entry.venue,

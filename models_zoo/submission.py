@@ -159,8 +159,10 @@ slug = "@SLUG@"
 # For people.
 title = "@SLUG@"
 authors = ["Your Name"]
-# An address or a citation; the year and the venue of the publication.
+# An address or a citation; its title and authors, for those who cite it; the year and the venue of the publication.
 paper = ""
+# paper_title = ""
+# paper_authors = [""]
 # Where the code that made it is: an address that begins with https://.
 repository = ""
 year = 2026

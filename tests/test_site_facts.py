@@ -476,6 +476,32 @@ def test_json_values_of_the_page_are_plain(populated: tuple[Database, Board]) ->
     assert "year = {2000}" in entries[0]  # of the number 0000.00000, whenever the model was made
 
 
+def test_bibtex_of_a_card_that_names_its_paper(populated: tuple[Database, Board]) -> None:
+    from sitegen.model.files import bibtex
+
+    row = facts_of(populated).row
+    told = {
+        "paper": "https://arxiv.org/abs/1706.06083",
+        "paper_title": "50 % of A_B {sic}",
+        "paper_authors": ["A", "B"],
+    }
+    named = replace(row, model=replace(row.model, title="A & B", card=row.model.card | told))
+    paper, model, evaluation = bibtex(named, board="board").split("@misc{")[1:]
+    assert r"  title = {{50 \% of A\_B \{sic\}}}," in paper.splitlines()
+    assert "  author = {A and B}," in paper.splitlines()
+    assert r"  title = {{A \& B}}," in model.splitlines()
+    assert r"  title = {{Robustness of A \& B}}," in evaluation.splitlines()
+
+
+def test_an_address_does_not_end_its_entry(populated: tuple[Database, Board]) -> None:
+    from sitegen.model.files import bibtex
+
+    row = facts_of(populated).row
+    card = row.model.card | {"paper": "https://a.b/c}, note={x"}
+    text = bibtex(replace(row, model=replace(row.model, card=card)), board="board")
+    assert "  url = {https://a.b/c%7D,%20note=%7Bx}," in text.splitlines()
+
+
 @pytest.mark.parametrize(
     ("paper", "year"),
     [

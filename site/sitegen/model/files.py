@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,9 @@ from sitegen.panels import panel_of
 from sitegen.records import Share
 from sitegen.threats import UNION
 
+SAFE: Final = "%/:?#[]@!$&'()*+,;=~"
+"""What an address may hold besides letters and digits; a brace would end a field of BibTeX."""
+
 if TYPE_CHECKING:
     from sitegen.model.sections import ModelPage, ThreatSection
 
@@ -26,23 +30,25 @@ if TYPE_CHECKING:
 def bibtex(row: Row, *, board: str) -> str:
     """BibTeX entries: of the paper behind the model, if it names one, of the model, and of this evaluation of it.
 
-    A card names who made the model and when, which need not be who wrote the paper: so the paper's entry has no
-    authors, and its year is that of its number on arXiv where it has one.
+    A card names who made the model and when, which need not be who wrote the paper: so the paper's entry has the
+    authors that the card gives the paper, and its year is that of its number on arXiv where it has one.
     """
     card, slug = row.model.card, row.model.slug
     paper = str(card.get("paper") or "")
     year, venue = str(card.get("year") or ""), str(card.get("venue") or "")
-    authors = " and ".join(map(str, card.get("authors") or []))
+    authors, writers = (" and ".join(map(str, card.get(name) or [])) for name in ("authors", "paper_authors"))
     finished = max((e.finished_at for e in row.done if e.finished_at), default=None)
-    source = {"url" if paper.startswith("http") else "title": paper}
+    title, address = str(card.get("paper_title") or ""), paper if paper.startswith("http") else ""
+    citation = "" if address else paper
+    source = {"title": title or citation, "author": writers, "url": address, "note": citation if title else ""}
     written = words.arxiv_year(paper)
     made = year if written or not paper else ""
     entries = {
         f"{slug}-paper": source | {"howpublished": venue, "year": written or year} if paper else {},
-        f"{slug}-model": {"title": "{" + row.model.title + "}", "author": authors, "year": made},
+        f"{slug}-model": {"title": row.model.title, "author": authors, "year": made},
         f"{slug}-evaluation": {
-            "title": "{Robustness of " + row.model.title + "}",
-            "author": "{Curveboard}",
+            "title": f"Robustness of {row.model.title}",
+            "author": "Curveboard",
             "year": str(finished.year) if finished else "",
             "note": f"{board}; model {row.model.digest[:16]}",
         },
@@ -51,8 +57,10 @@ def bibtex(row: Row, *, board: str) -> str:
 
 
 def bibtex_entry(key: str, fields: Mapping[str, str]) -> str:
-    """One entry of BibTeX; fields without a value are left out."""
-    told = {name: value if name == "url" else tex(value) for name, value in fields.items() if value}
+    """One entry of BibTeX from plain text; fields without a value are left out, and a title keeps its capitals."""
+    told = {name: quote(value, safe=SAFE) if name == "url" else tex(value) for name, value in fields.items() if value}
+    if "title" in told:
+        told["title"] = f"{{{told['title']}}}"
     lines = [f"  {name} = {{{value}}},\n" for name, value in told.items()]
     return f"@misc{{{key},\n{''.join(lines)}}}\n"
 
@@ -70,9 +78,9 @@ def latex(facts: RowFacts, clean: Share | None) -> str:
 
 
 def tex(text: str) -> str:
-    """Text for LaTeX; what begins with a brace is taken to be LaTeX already."""
+    """Text for LaTeX, which shows it as it is."""
     table = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
-    return "".join(table.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text) if "{" not in text[:1] else text
+    return "".join(table.get(c, f"\\{c}" if c in "&%$#_{}" else c) for c in text)
 
 
 def model_json(page: ModelPage) -> dict[str, Any]:
