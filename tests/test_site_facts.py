@@ -486,7 +486,7 @@ def test_bibtex_of_a_card_that_names_its_paper(populated: tuple[Database, Board]
         "paper_authors": ["A", "B"],
     }
     named = replace(row, model=replace(row.model, title="A & B", card=row.model.card | told))
-    paper, model, evaluation = bibtex(named, board="board").split("@misc{")[1:]
+    paper, model, evaluation = bibtex(named, dataset="digits", n=1).split("@misc{")[1:]
     assert r"  title = {{50 \% of A\_B \{sic\}}}," in paper.splitlines()
     assert "  author = {A and B}," in paper.splitlines()
     assert r"  title = {{A \& B}}," in model.splitlines()
@@ -498,7 +498,7 @@ def test_an_address_does_not_end_its_entry(populated: tuple[Database, Board]) ->
 
     row = facts_of(populated).row
     card = row.model.card | {"paper": "https://a.b/c}, note={x"}
-    text = bibtex(replace(row, model=replace(row.model, card=card)), board="board")
+    text = bibtex(replace(row, model=replace(row.model, card=card)), dataset="digits", n=1)
     assert "  url = {https://a.b/c%7D,%20note=%7Bx}," in text.splitlines()
 
 

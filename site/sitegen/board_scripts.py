@@ -98,10 +98,8 @@ def _model(view: BoardView, built: BuiltRow) -> dict[str, Any]:
 
 def citations(view: BoardView) -> dict[str, str]:
     """Of each row, and of the board under the empty name, the BibTeX entries."""
-    about = (
-        f"{view.board.dataset.name}, {view.board.n} images, {view.board.protocol.name} v{view.board.protocol.version}"
-    )
-    return {"": board_bibtex(view), **{built.slug: bibtex(built.row, board=about) for built in view.rows}}
+    dataset, n = view.board.dataset.name, view.board.n
+    return {"": board_bibtex(view), **{built.slug: bibtex(built.row, dataset=dataset, n=n) for built in view.rows}}
 
 
 def _trained_for(card: Mapping[str, Any]) -> str:

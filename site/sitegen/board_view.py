@@ -103,7 +103,7 @@ class BoardView:
 
 def board_title(board: Board) -> str:
     """The board's name for people."""
-    return f"{board.dataset.name} · {board.n} images · {board.protocol.name} v{board.protocol.version}"
+    return f"{board.dataset.name} · {words.images(board.n)} · {board.protocol.name} v{board.protocol.version}"
 
 
 def board_threats(board: Board) -> list[str]:

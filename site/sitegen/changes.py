@@ -10,7 +10,7 @@ from typing import Any
 from benchmark.board.verified import VERIFIED
 from db.queries import ChangeInfo
 from sitegen.threats import symbol
-from sitegen.words import number, percent
+from sitegen.words import images, number, percent
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _fall(before: float, after: float) -> str:
 
 
 def _name(board: Mapping[str, Any]) -> str:
-    return f"{board['protocol']} v{board['version']}, {board['n']} samples"
+    return f"{board['protocol']} v{board['version']}, {images(board['n'])}"
 
 
 def _moves(detail: Mapping[str, Any]) -> list[Move]:

@@ -89,9 +89,9 @@ def sentence(view: BoardView, threat: str) -> Sentence:
     unclear = any(not lead.clear for lead in strip)
     n = view.board.n
     if not clear:
-        told = f"No model is clearly best anywhere: the first ranks are within the sampling error of {n} images."
+        told = f"No model is clearly best anywhere: the first ranks are within the sampling error of {words.images(n)}."
     elif unclear:
-        told = f"Elsewhere the first rank is within the sampling error of {n} images."
+        told = f"Elsewhere the first rank is within the sampling error of {words.images(n)}."
     else:
         told = ""
     told = " ".join(filter(None, (told, _ahead(view, threat))))

@@ -76,6 +76,7 @@ def _environment(root: Path | None) -> Environment:
         number=words.number,
         duration=words.duration,
         count=words.count,
+        images=words.images,
         date=words.date,
         listed=words.listed,
         by_norm=by_norm,

@@ -172,6 +172,11 @@ def count(value: float) -> str:
     return f"{value / 1e6:.3g} million" if value >= 1e6 else f"{round(value):,}".replace(",", "\u202f")
 
 
+def images(number: int) -> str:
+    """So many images: ``1 image``, ``2 000 images``."""
+    return f"{count(number)} image{'s' if number != 1 else ''}"
+
+
 def date(moment: datetime | None) -> str:
     """A day: ``2026-03-01``."""
     return "–" if moment is None else moment.strftime("%Y-%m-%d")

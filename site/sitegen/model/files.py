@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sitegen.model.sections import ModelPage, ThreatSection
 
 
-def bibtex(row: Row, *, board: str) -> str:
+def bibtex(row: Row, *, dataset: str, n: int) -> str:
     """BibTeX entries: of the paper behind the model, if it names one, of the model, and of this evaluation of it.
 
     A card names who made the model and when, which need not be who wrote the paper: so the paper's entry has the
@@ -42,6 +42,7 @@ def bibtex(row: Row, *, board: str) -> str:
     citation = "" if address else paper
     source = {"title": title or citation, "author": writers, "url": address, "note": citation if title else ""}
     written = words.arxiv_year(paper)
+    board = f"{dataset}, {words.images(n)}, {row.protocol.name} v{row.protocol.version}"
     made = year if written or not paper else ""
     entries = {
         f"{slug}-paper": source | {"howpublished": venue, "year": written or year} if paper else {},

@@ -76,7 +76,7 @@ def model_page(
         evaluations=_evaluations(facts),
         circumstances=_circumstances(facts),
         history=[story(change) for change in changes],
-        bibtex=bibtex(row, board=f"{dataset.name}, {facts.n} images, {row.protocol.name} v{row.protocol.version}"),
+        bibtex=bibtex(row, dataset=dataset.name, n=facts.n),
         latex=latex(facts, clean),
         bundle=bundle,
         gone=gone,

@@ -3,7 +3,7 @@
 document.addEventListener("DOMContentLoaded", async () => {
   const tool = document.getElementById("comparetool");
   if (!tool || !CB.allModels()) return;
-  const { n, models, highlighted } = CB.allModels();
+  const { n, models, highlighted } = CB.allModels(), images = `${n.toLocaleString("en").replaceAll(",", "\u202f")} image${n === 1 ? "" : "s"}`;
   if (models.length < 2) return;
   const { el, pct, num } = CB;
   const $ = (id) => document.getElementById(id);
@@ -102,8 +102,8 @@ document.addEventListener("DOMContentLoaded", async () => {
       list.append(el("li", { "data-eps": x.at }, el("b", {}, ...name(ahead)), " overtakes ", ...name(behind), ` at ε = ${num(x.at)} `, el("span", { class: "ci" }, `${num(x.low)}–${num(x.high)}`), `, in ${pct(x.support, 0)} % of the resamples`));
       marks.push([x.position, [own[ahead], own[behind]], `${title(ahead)} overtakes ${title(behind)} at ε = ${num(x.at)}`]);
     }
-    $("cmpwords").replaceChildren(list.children.length ? list : el("p", {}, `No two of these models cross in this norm, as far as ${n} images can tell.`));
-    if (list.children.length) $("cmpwords").append(el("p", { class: "under muted" }, `Small: the interval that holds the place in 95 % of ${RESAMPLES} paired bootstrap resamples of the ${n} images. Leads that fewer than 95 % of them show are left out.`));
+    $("cmpwords").replaceChildren(list.children.length ? list : el("p", {}, `No two of these models cross in this norm, as far as ${images} can tell.`));
+    if (list.children.length) $("cmpwords").append(el("p", { class: "under muted" }, `Small: the interval that holds the place in 95 % of ${RESAMPLES} paired bootstrap resamples of the ${images}. Leads that fewer than 95 % of them show are left out.`));
     return marks;
   }
   function scores(data, own, counts) {
