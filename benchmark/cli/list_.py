@@ -27,6 +27,10 @@ KINDS = (
 )
 
 
+DETAILS = {"outputs"}
+"""What would fill lines of hundreds of characters: told with --json alone."""
+
+
 @click.command()
 @click.argument("kind", type=click.Choice(KINDS))
 @place_options
@@ -50,7 +54,8 @@ def command(place: Place, kind: str, as_json: bool) -> None:
     if as_json:
         echo_json(rows)
     else:
-        echo_table(rows, empty=f"There are no {kind}.")
+        short = [{name: value for name, value in row.items() if name not in DETAILS} for row in rows]
+        echo_table(short, empty=f"There are no {kind}.")
 
 
 def _in_workspace(place: Place, folder: str) -> list[Any]:
@@ -156,24 +161,26 @@ def _measures(place: Place) -> list[dict[str, Any]]:
         {
             "name": measure.name,
             "version": measure.version,
-            "outputs": _outputs(measure),
-            "parameters": " ".join(field.name for field in dataclasses.fields(measure.Parameters)),
+            "kinds": " ".join(sorted(set(outputs.values()))) or None,
             "title": measure.title,
+            "parameters": " ".join(field.name for field in dataclasses.fields(measure.Parameters)),
+            "outputs": outputs,
         }
         for measure in measures().values()
+        for outputs in [_outputs(measure)]
     ]
 
 
-def _outputs(measure: Measure[Any]) -> str | None:
-    """Its outputs with default parameters, each with its kind; None if it has none without others."""
+def _outputs(measure: Measure[Any]) -> dict[str, str]:
+    """Its outputs with default parameters, each with its kind; none if it has none without others."""
     from benchmark.data import get_dataset
     from benchmark.errors import BenchmarkError
 
     try:
         declared = measure.outputs(measure.Parameters(), get_dataset("digits"))
     except (BenchmarkError, TypeError):
-        return None
-    return " ".join(f"{output.name}:{output.kind}" for output in declared)
+        return {}
+    return {output.name: output.kind for output in declared}
 
 
 def _executors(place: Place) -> list[dict[str, Any]]:
