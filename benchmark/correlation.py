@@ -30,6 +30,9 @@ RESAMPLES: Final = 1000
 FEWEST: Final = 3
 """Rows below which a correlation means nothing."""
 
+TELLING: Final = 5
+"""Rows from which on an order of theirs may be told from chance."""
+
 
 @dataclass(frozen=True)
 class Correlation:

@@ -51,6 +51,16 @@ def test_the_numbers_that_are_offered_give_the_taus_that_are_shown(published):
     assert f">{tau:.2f}<".replace("-", "−") in text
 
 
+def test_a_few_models_are_said_to_be_too_few():
+    from benchmark.correlation import kendall
+    from sitegen.pages.correlations import _sentence
+
+    figure = SimpleNamespace(title="Robust accuracy")
+    few, more = ({"Margin": kendall(np.arange(n), np.arange(n))} for n in (4, 5))
+    assert _sentence(figure, few) == "4 models are too few to say: with fewer than 5 any order may be chance."
+    assert _sentence(figure, more).startswith("What tells the robust accuracy best: margin (τ = 1.00, 0.17 to 1.00)")
+
+
 def view_of(figures: dict[str, np.ndarray], cards=None) -> SimpleNamespace:
     """A board with scalars alone; those whose name holds ``@`` speak of a threat."""
     models = len(next(iter(figures.values())))

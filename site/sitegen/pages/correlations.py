@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmark.correlation import FEWEST, Correlation, conditional, grouped, kendall, pearson, spearman
+from benchmark.correlation import FEWEST, TELLING, Correlation, conditional, grouped, kendall, pearson, spearman
 from benchmark.results import Output
 from sitegen.board_view import BoardView
 from sitegen.findings import outputs_of
@@ -288,6 +288,9 @@ def _against(figure: Figure, target: Figure, tau: Correlation, settings: Sequenc
 def _sentence(target: Figure, found: Mapping[str, Correlation]) -> str:
     """Which measures tell the figure, as far as the interval says so."""
     sure = {t: c for t, c in found.items() if c.low > 0 or c.high < 0}
+    most = max((c.models for c in found.values()), default=0)
+    if most < TELLING:
+        return f"{most} models are too few to say: with fewer than {TELLING} any order may be chance."
     if not sure:
         return f"No measure tells the {_lower(target.title)} of these models: every interval holds 0."
     best = sorted(sure, key=lambda title: -abs(sure[title].value))[:3]
