@@ -56,25 +56,30 @@ def compare(
         raise InputError(f"The curves have {len(first)} and {len(second)} samples; give curves of the same images.")
     both = np.union1d(first.steps().eps, second.steps().eps)
     at = both if eps is None else check_eps(np.atleast_1d(np.asarray(eps, dtype=np.float64)))
-    value, half = paired_difference(first.distances, second.distances, at, confidence=confidence)
-    return Difference(at, value, np.maximum(value - half, -1), np.minimum(value + half, 1), confidence)
+    value, low, high = paired_difference(first.distances, second.distances, at, confidence=confidence)
+    return Difference(at, value, low, high, confidence)
 
 
-def paired_difference(a: Floats, b: Floats, eps: Floats, *, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """Difference of two robust accuracies on the same samples, and the half width of its interval.
+def paired_difference(a: Floats, b: Floats, eps: Floats, *, confidence: float = 0.95) -> tuple[Floats, Floats, Floats]:
+    """Difference of two robust accuracies on the same samples, and the ends of its interval in [−1, 1].
 
-    With p and q the shares of samples that only the first, only the second is robust on: the difference is p − q, its
-    variance (p + q − (p − q)²) / n, as in McNemar's test. Point by point, not for the whole curve at once.
+    With f and s of n samples on which only the first, only the second is robust the difference is (f − s) / n. The
+    interval is that of Bonett & Price (J. Educ. Behav. Stat. 37, 2012), which holds for few samples and where the two
+    never differ: p − q ± z √((p + q − (p − q)²) / (n + 2)), with p = (f + 1) / (n + 2) and q = (s + 1) / (n + 2). Point
+    by point, not for the whole curve at once.
 
     Args:
         a: Distances of the first, shape (n,).
         b: Distances of the second, shape (n,).
         eps: Where, shape (g,).
         confidence: Level, in (0, 1).
+
+    Returns:
+        The difference, its low and its high end, shape (g,) each.
     """
     n = len(a)
-    first = np.array([np.count_nonzero((a > e) & (b <= e)) for e in limit(eps)]) / n
-    second = np.array([np.count_nonzero((b > e) & (a <= e)) for e in limit(eps)]) / n
-    gap = first - second
-    z = float(stats.norm.ppf((1 + check_confidence(confidence)) / 2))
-    return gap, z * np.sqrt(np.maximum(first + second - gap**2, 0) / n)
+    first = np.array([np.count_nonzero((a > e) & (b <= e)) for e in limit(eps)])
+    second = np.array([np.count_nonzero((b > e) & (a <= e)) for e in limit(eps)])
+    gap, middle, both = (first - second) / n, (first - second) / (n + 2), (first + second + 2) / (n + 2)
+    half = float(stats.norm.ppf((1 + check_confidence(confidence)) / 2)) * np.sqrt((both - middle**2) / (n + 2))
+    return gap, np.clip(middle - half, -1, gap), np.clip(middle + half, gap, 1)

@@ -18,6 +18,30 @@ CELLS: Final = 2**25
 """Weights kept at most (float32: 128 MiB): of very many samples fewer draws are made."""
 
 
+def unseen(n: int, *, confidence: float) -> float:
+    """The largest share that may have what none of n samples shows: the end of Clopper and Pearson's interval of 0."""
+    return float(1 - ((1 - confidence) / 2) ** (1 / n))
+
+
+def widened(
+    low: float, high: float, value: float, n: int, *, least: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The interval of a mean over n samples of values in [least, 1], made no narrower than so few samples can know.
+
+    A bootstrap knows no spread where the samples show none; yet the share `unseen` may be at either end of the range.
+
+    Args:
+        low: Lower end of another interval, such as a bootstrap's.
+        high: Upper end.
+        value: The mean.
+        n: How many samples there are.
+        least: 0 for shares, −1 for differences of shares.
+        confidence: Level, in (0, 1).
+    """
+    share = unseen(n, confidence=confidence)
+    return min(low, value + share * (least - value)), max(high, value + share * (1 - value))
+
+
 def bounded_mean_interval(values: Floats, most: float, *, confidence: float) -> tuple[Floats, Floats]:
     """Interval of the mean of independent values in [0, most], for any number of them.
 

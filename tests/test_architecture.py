@@ -118,6 +118,7 @@ MAY_IMPORT = {
         "benchmark.correlation",
         "benchmark.curve",
         "benchmark.differences",
+        "benchmark.intervals",
         "benchmark.statistics",
         "benchmark.evidence.store",
         "benchmark.errors",

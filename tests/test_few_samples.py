@@ -7,10 +7,11 @@ import pytest
 from scipy import stats
 
 from benchmark.data import get_dataset
+from benchmark.differences import paired_difference
+from benchmark.intervals import unseen, widened
 from benchmark.measures import Inputs, get_measure
 from benchmark.measures.corruption_cells import Resamples, mean_score, means, ratio_score
 from benchmark.measures.generalisation import gap_interval
-from benchmark.measures.means import unseen
 from benchmark.measures.ood import auroc
 
 N = 5
@@ -25,7 +26,7 @@ def scores_of(name, n=N, **arrays):
 
 
 def test_what_none_of_n_shows_is_clopper_and_pearsons():
-    assert unseen(N) == pytest.approx(NONE_OF_FIVE)
+    assert unseen(N, confidence=0.95) == pytest.approx(NONE_OF_FIVE)
 
 
 def test_sets_that_are_told_apart_perfectly():
@@ -98,3 +99,26 @@ def test_the_interval_of_an_auroc_holds_the_truth(n, centre):
         hits += found.low <= truth <= found.high
     # A percentile bootstrap of ten falls a little short of its level; of one or four it missed every other time.
     assert hits >= 0.85 * 150
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 12, 30])
+def test_the_interval_of_a_paired_difference_holds_the_truth(n):
+    """Over all that may happen to n images: only the first is robust, only the second, both or neither."""
+    ends = {}
+    for f in range(n + 1):
+        for s in range(n + 1 - f):
+            a, b = np.full(n, 1.0), np.full(n, 1.0)
+            b[:f], a[f : f + s] = 0, 0
+            _, low, high = paired_difference(a, b, np.array([0.5]))
+            ends[f, s] = low[0], high[0]
+    for p, q in [(0, 0), (0.02, 0.02), (0.1, 0.05), (0.3, 0.1), (0.5, 0.5), (0.9, 0.05), (1, 0)]:
+        law = stats.multinomial(n, [p, q, max(1 - p - q, 0)])
+        held = sum(law.pmf([f, s, n - f - s]) for (f, s), (low, high) in ends.items() if low <= p - q <= high)
+        assert held >= 0.9
+
+
+def test_a_mean_of_a_few_equal_images_is_not_certain():
+    assert widened(1.0, 1.0, 1.0, N, least=0) == (pytest.approx(1 - NONE_OF_FIVE), 1)
+    low, high = widened(0.0, 0.0, 0.0, N, least=-1)
+    assert (low, high) == (pytest.approx(-NONE_OF_FIVE), pytest.approx(NONE_OF_FIVE))
+    assert widened(0.2, 0.8, 0.5, 1000, least=0) == (0.2, 0.8)

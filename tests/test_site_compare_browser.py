@@ -56,15 +56,15 @@ def test_six_models_have_fifteen_pairs_with_their_differences(browser: Browser, 
         wanted = []
         for i in range(6):
             for j in range(i + 1, 6):
-                gap, half = paired_difference(distances[i], distances[j], np.array([synthetic.EPS["linf"][0]]))
-                wanted.append(difference(float(gap[0]), float(half[0])))
+                ends = paired_difference(distances[i], distances[j], np.array([synthetic.EPS["linf"][0]]))
+                wanted.append(difference(*(float(end[0]) for end in ends)))
         assert cells == wanted
 
 
 def test_a_difference_is_written_with_its_sign() -> None:
     assert [signed(value) for value in (0.125, -0.125, 0.0, -0.0004, 1.0)] == ["+12.5", "−12.5", "0.0", "0.0", "+100.0"]
-    assert difference(0.95, 0.1) == "+95.0 (+85.0 to +100.0)"
-    assert difference(-0.95, 0.1) == "−95.0 (−100.0 to −85.0)"
+    assert difference(0.95, 0.85, 1.0) == "+95.0 (+85.0 to +100.0)"
+    assert difference(-0.95, -1.0, -0.85) == "−95.0 (−100.0 to −85.0)"
 
 
 def test_a_chosen_pair_is_drawn_and_its_samples_are_shown(browser: Browser, site: Path) -> None:

@@ -14,9 +14,8 @@ from benchmark.curve import proportion_interval
 from benchmark.data.corruptions import COMMON
 from benchmark.data.suites import Sequences, Suite, get_suite
 from benchmark.errors import InputError
-from benchmark.intervals import bounded_mean_interval
+from benchmark.intervals import bounded_mean_interval, unseen
 from benchmark.measures import Task
-from benchmark.measures.means import unseen
 from benchmark.results import Direction, Flag, GridAxis, Output, Score, Table
 
 if TYPE_CHECKING:
@@ -215,6 +214,6 @@ def ratio_score(
     if len(defined) < 0.95 * len(drawn):
         return [Score(name, ratio, direction="lower")]
     low, high = resamples.interval(defined)
-    (least, most), share, scale = within, unseen(len(values)), float((1 / below).mean())
+    (least, most), share, scale = within, unseen(len(values), confidence=CONFIDENCE), float((1 / below).mean())
     low = min(low, (share * least if least < 0 else (1 - share) * most) * scale)
     return [Score(name, ratio, low, max(high, share * most * scale), CONFIDENCE, direction="lower")]

@@ -1,6 +1,7 @@
 """Scores with their intervals: Student's for the mean of a number a sample, the bootstrap's for anything else.
 
-A bootstrap knows no spread where the samples show none. Of a share it is never surer than `unseen` says.
+A bootstrap knows no spread where the samples show none. Of a share it is never surer than `unseen` says
+(`benchmark.intervals`).
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.curve import proportion_interval, t_half_width
+from benchmark.curve import t_half_width
+from benchmark.intervals import unseen
 from benchmark.results import Direction, Output, Score
 
 CONFIDENCE: Final = 0.95
@@ -51,11 +53,6 @@ def percentiles(resampled: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.f
     return low, high
 
 
-def unseen(n: int) -> float:
-    """The largest share that may have what none of n samples shows: the end of Clopper and Pearson's interval of 0."""
-    return float(proportion_interval(0, n, confidence=CONFIDENCE)[1])
-
-
 def bootstrap_score(output: Output, value: float, resampled: ArrayLike, *, n: int, least: float = 0.0) -> Score:
     """The value of a scalar output, with the percentile bootstrap's interval.
 
@@ -71,7 +68,7 @@ def bootstrap_score(output: Output, value: float, resampled: ArrayLike, *, n: in
     """
     low, high = (float(end) for end in percentiles(resampled))
     if output.unit == "share":
-        most = (1 - least) * unseen(n)
+        most = (1 - least) * unseen(n, confidence=CONFIDENCE)
         low, high = min(low, 1 - most), max(high, least + most)
     return Score(
         output.name, value, min(low, value), max(high, value), CONFIDENCE, unit=output.unit, direction=output.direction

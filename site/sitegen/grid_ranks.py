@@ -9,6 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.intervals import widened
 from benchmark.results import Output
 from benchmark.statistics import ranks_of_counts
 from sitegen.grids import GridNumbers, existing, mean_of
@@ -127,8 +128,8 @@ def _bootstrapped(grids: Sequence[GridNumbers], sign: int, rows: Sequence[int], 
         behind = (resampled[first] - resampled[i]) / whole
         found.append(
             _Standing(
-                mean=_interval(totals[i] / whole, drawn[i] / whole),
-                behind=_interval((good[first] - good[i]) / whole, behind),
+                mean=_interval(totals[i] / whole, drawn[i] / whole, grids[0].samples, least=0),
+                behind=_interval((good[first] - good[i]) / whole, behind, grids[0].samples, least=-1),
                 rank=int(table.rank[i, 0]),
                 best=int(table.low[i, 0]),
                 last=int(table.high[i, 0]),
@@ -137,9 +138,9 @@ def _bootstrapped(grids: Sequence[GridNumbers], sign: int, rows: Sequence[int], 
     return found
 
 
-def _interval(value: float, drawn: Floats) -> Interval:
+def _interval(value: float, drawn: Floats, n: int, *, least: float) -> Interval:
     low, high = np.quantile(drawn, [TAIL, 1 - TAIL])
-    return Interval(float(value), float(low), float(high))
+    return Interval(float(value), *widened(float(low), float(high), float(value), n, least=least))
 
 
 def worst_position(grid: GridNumbers, output: Output) -> tuple[str, float] | None:

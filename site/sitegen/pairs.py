@@ -42,15 +42,15 @@ def pairs(rows: Sequence[BuiltRow], axis: Axis) -> list[Pair]:
     distances = [row.distances(axis.threat) for row in rows]
     found = []
     for i, j in combinations(range(len(rows)), 2):
-        gap, half = paired_difference(distances[i], distances[j], np.array(axis.published))
-        told = [difference(g, h) for g, h in zip(gap.tolist(), half.tolist(), strict=True)]
+        ends = paired_difference(distances[i], distances[j], np.array(axis.published))
+        told = [difference(*values) for values in zip(*(part.tolist() for part in ends), strict=True)]
         found.append(Pair(rows[i], rows[j], told, differing(distances[i], distances[j], axis.maximum)))
     return found
 
 
-def difference(gap: float, half: float) -> str:
-    """A difference of two shares in points with its interval, as far as there can be one: ``+12.0 (+8.1 to +15.9)``."""
-    return f"{signed(gap)} ({signed(max(gap - half, -1))} to {signed(min(gap + half, 1))})"
+def difference(gap: float, low: float, high: float) -> str:
+    """A difference of two shares in points with its interval: ``+12.0 (+8.1 to +15.9)``."""
+    return f"{signed(gap)} ({signed(low)} to {signed(high)})"
 
 
 def signed(share: float) -> str:

@@ -207,8 +207,8 @@ def _figures(view: BoardView, axis: Axis, chosen: Sequence[BuiltRow], shown: Seq
 def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) -> Chart:
     """How much more robust the first of two models is, with its band."""
     eps = axis.grid
-    gap, half = paired_difference(a, b, eps)
-    largest = float((np.abs(gap) + half).max(initial=0))
+    gap, low, high = paired_difference(a, b, eps)
+    largest = float(np.maximum(-low, high).max(initial=0))
     reach = next((step for step in REACHES if step >= largest), 1.0)
     tick = reach / 2
     return replace(
@@ -218,7 +218,7 @@ def difference_chart(first: str, second: str, a: Floats, b: Floats, axis: Axis) 
         y_label="difference in points",
         y_range=(-reach, reach),
         y_ticks=[(k * tick, f"{100 * k * tick:+.3g}".replace("-", "−") if k else "0") for k in range(-2, 3)],
-        areas=[Area("95 % interval, point by point, paired", eps, gap - half, gap + half, "s6")],
+        areas=[Area("95 % interval, point by point, paired", eps, low, high, "s6")],
         lines=[Line("", eps, gap, "s7 thick")],
         css="board",
     )

@@ -318,7 +318,7 @@ def _script(page: GridPage) -> bytes:
                 drawn = words16(np.rint(share * _WHOLE16))
             values = [None if math.isnan(v) else round(float(v), 6) for v in place.cells]
             shown[row.built.slug] = {
-                "mean": place.mean.value if place.mean else None, "cells": values, "drawn": drawn,
+                "mean": place.mean.value if place.mean else None, "cells": values, "drawn": drawn, "n": grid.samples,
             }  # fmt: skip
         sections.append({"anchor": table.section.anchor, "models": shown})
     share = ranked.grid.output.unit == "share"

@@ -5,7 +5,8 @@ window.CB.comparePairs = ({ badge, title }) => {
   const { n } = CB.allModels();
   const $ = (id) => document.getElementById(id);
 
-  // The difference of two models and half its interval at each position, from the samples' bins.
+  // The difference of two models and the ends of its interval at each position, from the samples' bins: as
+  // benchmark/differences.py.
   function differences(a, b, g) {
     const first = new Float64Array(g + 1), second = new Float64Array(g + 1);
     for (let s = 0; s < n; s++) {
@@ -14,13 +15,14 @@ window.CB.comparePairs = ({ badge, title }) => {
     }
     for (let i = 1; i < g; i++) { first[i] += first[i - 1]; second[i] += second[i - 1]; }
     return Array.from({ length: g }, (_, i) => {
-      const p = first[i] / n, q = second[i] / n, gap = p - q;
-      return [gap, 1.959963984540054 * Math.sqrt(Math.max(p + q - gap * gap, 0) / n)];
+      const f = first[i], s = second[i], gap = (f - s) / n, middle = (f - s) / (n + 2);
+      const half = 1.959963984540054 * Math.sqrt(((f + s + 2) / (n + 2) - middle * middle) / (n + 2));
+      return [gap, Math.max(Math.min(middle - half, gap), -1), Math.min(Math.max(middle + half, gap), 1)];
     });
   }
   // As sitegen/pairs.py.
   const signed = (share) => { const size = pct(Math.abs(share)); return Number(size) === 0 ? size : `${share > 0 ? "+" : "−"}${size}`; };
-  const told = ([gap, half]) => `${signed(gap)} (${signed(Math.max(gap - half, -1))} to ${signed(Math.min(gap + half, 1))})`;
+  const told = ([gap, low, high]) => `${signed(gap)} (${signed(low)} to ${signed(high)})`;
 
   // Every pair in a line; choose(i, j) when one is clicked.
   function table(data, bins, chosen, choose) {
@@ -37,14 +39,14 @@ window.CB.comparePairs = ({ badge, title }) => {
   }
   function chart(data, [i, j], bins, common) {
     const { grid, g } = data, xMax = grid[g - 1], values = differences(bins[i], bins[j], g);
-    const largest = Math.max(...values.map(([v, h]) => Math.abs(v) + h));
+    const largest = Math.max(...values.map(([, low, high]) => Math.max(-low, high)));
     const reach = [0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8, 1].find((step) => step >= largest) ?? 1;
     const y = (v) => (reach - v) / (2 * reach);
     const at = (k) => Math.round(grid[k] / xMax * CB.W), down = (v) => Math.round(Math.min(Math.max(y(v), 0), 1) * CB.H);
-    let d = `M${at(0)} ${down(values[0][0] + values[0][1])}`;
-    for (let k = 1; k < g; k++) d += `H${at(k)}V${down(values[k][0] + values[k][1])}`;
-    d += `V${down(values[g - 1][0] - values[g - 1][1])}`;
-    for (let k = g - 2; k >= 0; k--) d += `V${down(values[k][0] - values[k][1])}H${at(k)}`;
+    let d = `M${at(0)} ${down(values[0][2])}`;
+    for (let k = 1; k < g; k++) d += `H${at(k)}V${down(values[k][2])}`;
+    d += `V${down(values[g - 1][1])}`;
+    for (let k = g - 2; k >= 0; k--) d += `V${down(values[k][1])}H${at(k)}`;
     $("cmpgaptitle").textContent = `${title(i)} minus ${title(j)}`;
     CB.draw($("cmpgap"), {
       ...common, label: `Difference of robust accuracies in ${data.symbol}`, yLabel: "difference in points", areas: [{ cls: "s6", d: `${d}Z` }],
