@@ -30,9 +30,6 @@ RESAMPLES: Final = 1000
 FEWEST: Final = 3
 """Rows below which a correlation means nothing."""
 
-TELLING: Final = 5
-"""Rows from which on an order of theirs may be told from chance."""
-
 
 @dataclass(frozen=True)
 class Correlation:
@@ -49,6 +46,43 @@ class Correlation:
     low: float
     high: float
     models: int
+
+
+@dataclass(frozen=True)
+class _Few:
+    """What n rows can know of a correlation r: artanh r has the standard error √(variance / (n − lost)).
+
+    Attributes:
+        variance: Of artanh r, times the rows that count; by r.
+        lost: Rows that do not count; with no more than these nothing is known.
+        step: How far a perfect correlation of n rows is put from 1: half of the smallest step there is.
+    """
+
+    variance: Callable[[float], float]
+    lost: int
+    step: Callable[[int], float]
+
+    def correlation(self, value: float, resampled: Floats, n: int, confidence: float) -> Correlation:
+        """A correlation over n rows; its interval is never surer than these can be, nor than its resamples."""
+        low, high = -1.0, 1.0
+        if n > self.lost:
+            most = 1 - self.step(n)
+            known = np.clip(value, -most, most)
+            half = ndtri((1 + confidence) / 2) * np.sqrt(self.variance(known) / (n - self.lost))
+            with np.errstate(divide="ignore"):  # a straight line is known exactly
+                middle = np.arctanh(known)
+            low, high = np.tanh(middle - half), np.tanh(middle + half)
+        drawn, share = resampled[np.isfinite(resampled)], (1 - confidence) / 2
+        first, last = np.quantile(drawn, [share, 1 - share]) if len(drawn) else (value, value)
+        return Correlation(value, float(min(low, first, value)), float(max(high, last, value)), n)
+
+
+_KENDALL: Final = _Few(variance=lambda r: 0.437, lost=4, step=lambda n: 2 / (n * (n - 1)))
+_SPEARMAN: Final = _Few(variance=lambda r: 1 + r * r / 2, lost=3, step=lambda n: 6 / (n**3 - n))
+_PEARSON: Final = _Few(variance=lambda r: 1.0, lost=3, step=lambda n: 0.0)
+
+TELLING: Final = _KENDALL.lost + 1
+"""Rows from which on an order of theirs may be told from chance."""
 
 
 def kendall(
@@ -79,33 +113,31 @@ def kendall(
     )
     with np.errstate(invalid="ignore", divide="ignore"):
         found = agree / np.sqrt(untied_a * untied_b)
-    # One pair that changes sides moves τ by 4 / n(n − 1): a perfect order is known to half of that.
-    few = _Few(variance=lambda r: 0.437, lost=4, step=2 / (n * (n - 1)))
-    return few.correlation(float(found[0]), found[1:], n, confidence)
+    return _KENDALL.correlation(float(found[0]), found[1:], n, confidence)
 
 
 def spearman(
     x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
 ) -> Correlation:
     """Spearman's rank correlation; see `kendall`."""
-    n = len(_paired(x, y)[0])
-    step = 6 / max(n**3 - n, 1)  # half of what two neighbours that change places cost
-    few = _Few(variance=lambda r: 1 + r * r / 2, lost=3, step=step)
-    return _correlation(lambda a, b: _linear(rankdata(a), rankdata(b)), few, x, y, (confidence, seed, resamples))
+    return _correlation(_of_ranks, _SPEARMAN, x, y, (confidence, seed, resamples))
 
 
 def pearson(
     x: ArrayLike, y: ArrayLike, *, confidence: float = 0.95, seed: int = 0, resamples: int = RESAMPLES
 ) -> Correlation:
     """Pearson's linear correlation; see `kendall`."""
-    few = _Few(variance=lambda r: 1.0, lost=3, step=0.0)
-    return _correlation(_linear, few, x, y, (confidence, seed, resamples))
+    return _correlation(_linear, _PEARSON, x, y, (confidence, seed, resamples))
 
 
 def _linear(a: Floats, b: Floats) -> float:
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale > 0 else np.nan
+
+
+def _of_ranks(a: Floats, b: Floats) -> float:
+    return _linear(rankdata(a), rankdata(b))
 
 
 def _correlation(
@@ -123,34 +155,6 @@ def _correlation(
     drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
     found = np.array([statistic(a[i], b[i]) for i in drawn if np.ptp(a[i]) > 0 and np.ptp(b[i]) > 0])
     return few.correlation(statistic(a, b), found, n, confidence)
-
-
-@dataclass(frozen=True)
-class _Few:
-    """What n rows can know of a correlation r: artanh r has the standard error √(variance / (n − lost)).
-
-    Attributes:
-        variance: Of artanh r, times the rows that count; by r.
-        lost: Rows that do not count; with no more than these nothing is known.
-        step: How far a perfect correlation is put from 1.
-    """
-
-    variance: Callable[[float], float]
-    lost: int
-    step: float
-
-    def correlation(self, value: float, resampled: Floats, n: int, confidence: float) -> Correlation:
-        """A correlation over n rows; its interval is never surer than these can be, nor than its resamples."""
-        low, high = -1.0, 1.0
-        if n > self.lost:
-            known = np.clip(value, -1 + self.step, 1 - self.step)
-            half = ndtri((1 + confidence) / 2) * np.sqrt(self.variance(known) / (n - self.lost))
-            with np.errstate(divide="ignore"):  # a straight line is known exactly
-                middle = np.arctanh(known)
-            low, high = np.tanh(middle - half), np.tanh(middle + half)
-        drawn, share = resampled[np.isfinite(resampled)], (1 - confidence) / 2
-        first, last = np.quantile(drawn, [share, 1 - share]) if len(drawn) else (value, value)
-        return Correlation(value, float(min(low, first, value)), float(max(high, last, value)), n)
 
 
 def _paired(x: ArrayLike, y: ArrayLike) -> tuple[Floats, Floats]:

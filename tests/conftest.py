@@ -155,7 +155,6 @@ def _package(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError:
         skip_loudly(f"{name} is not installed (pip install 'curveboard[{name}]')")
-        raise
 
 
 @pytest.fixture(scope="module")

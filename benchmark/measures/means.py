@@ -38,21 +38,6 @@ def mean_score(output: Output, values: NDArray[np.float64]) -> Score:
     return Score(output.name, mean, low, high, CONFIDENCE, unit=output.unit, direction=output.direction)
 
 
-def percentiles(resampled: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The ends of the percentile bootstrap's interval.
-
-    Args:
-        resampled: The statistic of each resample, shape (resamples, …).
-
-    Returns:
-        Low and high ends, shape (…) each.
-    """
-    low, high = np.quantile(
-        np.asarray(resampled, dtype=np.float64), [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=0
-    )
-    return low, high
-
-
 def bootstrap_score(output: Output, value: float, resampled: ArrayLike, *, n: int, least: float = 0.0) -> Score:
     """The value of a scalar output, with the percentile bootstrap's interval.
 
@@ -66,10 +51,10 @@ def bootstrap_score(output: Output, value: float, resampled: ArrayLike, *, n: in
         n: How many samples there are; of two sets, how many the smaller has.
         least: The least value of a statistic that is a share; the largest is 1.
     """
-    low, high = (float(end) for end in percentiles(resampled))
+    ends = (1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2
+    low, high = np.quantile(np.asarray(resampled, dtype=np.float64), ends).tolist()
     if output.unit == "share":
         most = (1 - least) * unseen(n, confidence=CONFIDENCE)
         low, high = min(low, 1 - most), max(high, least + most)
-    return Score(
-        output.name, value, min(low, value), max(high, value), CONFIDENCE, unit=output.unit, direction=output.direction
-    )
+    low, high = min(low, value), max(high, value)
+    return Score(output.name, value, low, high, CONFIDENCE, unit=output.unit, direction=output.direction)

@@ -48,7 +48,7 @@ _HALVINGS: Final = 6
 """How often the samples that are left are halved to the most promising, each half for twice as many rounds."""
 
 _FLIPS: Final = 200
-"""Passes of each of them in linf, where they need no gradient."""
+"""Passes of each random search in linf, which needs no gradient."""
 
 _STEPS: Final = 20
 """Steps of each ascent."""
@@ -225,8 +225,8 @@ def _inside(point: _Point, pool: Tensor) -> float:
         point.note(family)
     misled = _round(point, point.left(), settled=False)
     left = len(point.left())
-    for k in range(_HALVINGS):
-        few = math.ceil(left / 2 ** (k + 1))
+    for k in range(1, _HALVINGS + 1):
+        few = math.ceil(left / 2**k)
         for _ in range(math.ceil(left / 2 / max(1, few))):
             _round(point, point.left(few))
     return misled if point.gradients else 0.0

@@ -318,11 +318,12 @@ def _script(page: GridPage) -> bytes:
                 drawn = words16(np.rint(share * _WHOLE16))
             values = [None if math.isnan(v) else round(float(v), 6) for v in place.cells]
             shown[row.built.slug] = {
-                "mean": place.mean.value if place.mean else None, "cells": values, "drawn": drawn, "n": grid.samples,
+                "mean": place.mean.value if place.mean else None, "cells": values, "drawn": drawn,
             }  # fmt: skip
         sections.append({"anchor": table.section.anchor, "models": shown})
     share = ranked.grid.output.unit == "share"
-    return push("grid", {"share": share, "direction": ranked.grid.output.direction, "sections": sections})
+    n = ranked.numbers[0].samples if ranked.numbers else 0
+    return push("grid", {"share": share, "direction": ranked.grid.output.direction, "n": n, "sections": sections})
 
 
 PAGE = Page("grids", _make)

@@ -30,7 +30,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const first = resamples(a.drawn), second = resamples(b.drawn);
     const gaps = first.map((v, i) => v - second[i]).sort((x, y) => x - y), gap = a.mean - b.mean;
     // No narrower than so few images can know: as benchmark/intervals.py.
-    const unseen = 1 - 0.025 ** (1 / a.n), low = gap - unseen * (1 + gap), high = gap + unseen * (1 - gap);
+    const unseen = 1 - 0.025 ** (1 / data.n), low = gap - unseen * (1 + gap), high = gap + unseen * (1 - gap);
     return `${signed(Math.min(quantile(gaps, 0.025), low))} to ${signed(Math.max(quantile(gaps, 0.975), high))}`;
   };
 
