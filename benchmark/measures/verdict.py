@@ -52,7 +52,7 @@ class Verdict(Measure[VerdictParameters]):
     """Robust accuracy at one budget."""
 
     name = "verdict"
-    version = 4
+    version = 5
     title = "Verdict: robust accuracy at one perturbation budget"
     paper = "this project"
     chunk = 250

@@ -29,7 +29,7 @@ FLAGS: Final[Mapping[str, str]] = {
     "follow gradients are blind there.",
     "non-finite-gradients": "Some gradients were infinite or not a number. Attacks that follow gradients are blind "
     "there: the distances may be too large.",
-    "gradients-mislead": "A random search among the corners of the ball found nearer examples than gradients led to: "
+    "gradients-mislead": "A random search, which follows no gradient, found nearer examples than gradients led to: "
     "they may be masked, and still nearer examples may exist.",
     "rejects": "The model may reject an image instead of naming a class. A clean image that it rejects counts as an "
     "error; a perturbed one is no success of the attacker. So its curve is not an ordinary model's: what withstands ε "

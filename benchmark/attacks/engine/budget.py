@@ -37,8 +37,10 @@ class Budget:
         left: No further round is made for so few samples (at most a tenth of all): passes of few images cost more.
         donors: Perturbations of other samples that each sample tries in a round.
         kicks: Descents from the kicked best in a round.
+        moves: Random displacements in a round, each with a descent (l2, l1).
+        trials: Passes of each of them.
         flips: Passes of the random search for a corner in a round (linf).
-        restarts: Most long ones afterwards, where the short ones help.
+        restarts: Most further ones afterwards, where gradients mislead.
         polish: Linearisations of the final polish.
         checked: Most samples on which the gradient-free search and the single step are run as checks.
         random: Steps of the gradient-free search.
@@ -60,6 +62,8 @@ class Budget:
     left: int
     donors: int
     kicks: int
+    moves: int
+    trials: int
     flips: int
     restarts: int
     polish: int
@@ -72,7 +76,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=5,
         neighbours=1,
         shrink=30,
-        search=40,
+        search=32,
         noisy=1,
         settle=10,
         rivals=2,
@@ -84,9 +88,11 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         rounds=1,
         left=16,
         donors=16,
-        kicks=4,
+        kicks=3,
+        moves=1,
+        trials=60,
         flips=30,
-        restarts=1,
+        restarts=4,
         polish=2,
         checked=5,
         random=100,
@@ -95,7 +101,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=5,
         neighbours=1,
         shrink=50,
-        search=45,
+        search=32,
         noisy=3,
         settle=10,
         rivals=2,
@@ -107,9 +113,11 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         rounds=10,
         left=16,
         donors=24,
-        kicks=6,
+        kicks=4,
+        moves=2,
+        trials=100,
         flips=50,
-        restarts=4,
+        restarts=16,
         polish=3,
         checked=10,
         random=200,
@@ -118,7 +126,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         linearise=10,
         neighbours=8,
         shrink=100,
-        search=250,
+        search=100,
         noisy=7,
         settle=30,
         rivals=3,
@@ -130,9 +138,11 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         rounds=30,
         left=0,
         donors=48,
-        kicks=18,
+        kicks=12,
+        moves=6,
+        trials=150,
         flips=100,
-        restarts=8,
+        restarts=40,
         polish=9,
         checked=50,
         random=1000,
@@ -140,12 +150,12 @@ BUDGETS: Final[dict[Effort, Budget]] = {
 }
 
 _STATED: Final[dict[Effort, dict[Norm, tuple[float, float, float]]]] = {
-    "quick": {"linf": (360, 260, 350), "l2": (370, 290, 390), "l1": (370, 290, 390), "l0": (260, 126, 150)},
-    "standard": {"linf": (600, 420, 570), "l2": (700, 570, 730), "l1": (700, 570, 730), "l0": (1850, 620, 800)},
+    "quick": {"linf": (370, 260, 620), "l2": (360, 240, 440), "l1": (360, 240, 440), "l0": (260, 126, 150)},
+    "standard": {"linf": (570, 390, 970), "l2": (740, 450, 860), "l1": (740, 450, 860), "l0": (1850, 620, 800)},
     "thorough": {
-        "linf": (3300, 2400, 3400),
-        "l2": (6900, 6200, 7800),
-        "l1": (6900, 6200, 7800),
+        "linf": (3400, 2300, 5000),
+        "l2": (6200, 3700, 7400),
+        "l1": (6200, 3700, 7400),
         "l0": (6200, 1620, 2000),
     },
 }
@@ -173,7 +183,7 @@ PRIMAL_DUAL: Final[dict[Norm, tuple[tuple[float, float], tuple[float, float]]]] 
 NOISE: Final = (0.5, 0.1, 0.5, 0.2, 1.0)
 """Largest noise, in units of the box, that the searches from noisy images add to the clean one, in turn."""
 
-KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.34), "l2": (4.5, 0.8), "l1": (4.5, 1.0)}
+KICK: Final[dict[Norm, tuple[float, float]]] = {"linf": (1.2, 0.5), "l2": (4.5, 0.75), "l1": (4.5, 1.0)}
 """Length of the noise that a kick adds, in units of the perturbation's (both in l2, whatever the norm), and the share
 of the budget's kicks that are made: in linf they gain a tenth as much, in l2 a round does more beside them."""
 
@@ -183,6 +193,9 @@ WORTHWHILE: Final = 2e-3
 FEWEST_CHECKED: Final = 3
 """Samples on which the checks are run at least; else at most a fifth of them, so that few samples stay cheap."""
 
+SHORTER: Final = 0.95
+"""Norm of what is displaced, in units of the distance that is known (l2, l1)."""
+
 INSIDE: Final = 0.99
 """Radius of the ball whose corners are tried, in units of the distance that is known."""
 
@@ -190,7 +203,14 @@ FOLLOWED: Final = 20
 """Shrinking steps from each corner."""
 
 LONGER: Final = 8
-"""How many times longer the random searches are where gradients mislead."""
+"""How many times longer the random searches are that tell whether gradients mislead."""
+
+AGAIN: Final = 2
+"""How many times longer those are that follow where they do: gradients after every hundred flips gain a sixth more than
+after every four hundred."""
+
+PATIENCE: Final = 4
+"""So many of them in turn may gain a sample nothing before it leaves."""
 
 PROMISING: Final = 0.1
 """Share of samples that the first round's random search must have helped for long ones to be made."""

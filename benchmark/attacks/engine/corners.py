@@ -14,6 +14,7 @@ from typing import Final
 import torch
 from torch import Tensor
 
+from benchmark.attacks.engine.climbing import climb
 from benchmark.attacks.engine.gradient_free import patches
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
@@ -48,17 +49,12 @@ def random_corner(
         steps: Forward passes, one more than patches tried.
         generator: Source of the patches.
     """
-    signs, score = corner_of(rows.delta), None
-    for k in range(steps):
-        proposal = signs
-        if score is not None:
-            share = _SHARE / 2 ** sum(k > part * steps for part in _HALVED)
-            flipped = torch.randint(0, 2, (len(signs), 1), generator=generator, device=signs.device) * 2.0 - 1
-            proposal = torch.where(patches(rows, share, generator), flipped, signs)
-        rows.delta = proposal * radius[:, None]
-        margin = oracle.margins(rows.images(), rows.y)
-        rows.offer(margin, norm)
-        better = torch.ones_like(margin, dtype=torch.bool) if score is None else margin > score
-        score = margin if score is None else torch.where(better, margin, score)
-        signs = torch.where(better[:, None], proposal, signs)
-    rows.delta = signs * radius[:, None]
+    reach = radius[:, None]
+
+    def flipped(corner: Tensor, done: float) -> Tensor:
+        share = _SHARE / 2 ** sum(done > part for part in _HALVED)
+        sign = torch.randint(0, 2, (len(corner), 1), generator=generator, device=corner.device) * 2.0 - 1
+        return torch.where(patches(rows, share, generator), sign * reach, corner)
+
+    rows.delta = corner_of(rows.delta) * reach
+    climb(oracle, rows, norm, steps=steps, propose=flipped)

@@ -58,14 +58,23 @@ def random_search(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, generat
         current = torch.where(better[:, None], rows.delta, current)
 
 
-def patches(rows: Rows, share: float, generator: torch.Generator) -> Tensor:
-    """For each row one random rectangle of the image, all channels, of about a share of its area; bool, (m, d)."""
+def patches(rows: Rows, share: float, generator: torch.Generator, *, around: Tensor | None = None) -> Tensor:
+    """For each row one random rectangle of the image, all channels, of about a share of its area; bool, (m, d).
+
+    With ``around``, weights of shape (m, d), its middle is a pixel drawn by them, as far as the image's edge lets it.
+    """
     height, width = rows.shape[-2:] if len(rows.shape) > 1 else (1, rows.shape[-1])
     m, device = len(rows.x), rows.x.device
     side = share**0.5
     tall, wide = max(1, round(height * side)), max(1, round(width * side))
-    top = torch.randint(0, height - tall + 1, (m, 1), generator=generator, device=device)
-    left = torch.randint(0, width - wide + 1, (m, 1), generator=generator, device=device)
+    if around is None:
+        top = torch.randint(0, height - tall + 1, (m, 1), generator=generator, device=device)
+        left = torch.randint(0, width - wide + 1, (m, 1), generator=generator, device=device)
+    else:
+        weights = around.view(m, -1, height * width).sum(dim=1).add_(torch.finfo(around.dtype).tiny)
+        middle = torch.multinomial(weights, 1, generator=generator)
+        top = (middle // width - tall // 2).clamp_(0, height - tall)
+        left = (middle % width - wide // 2).clamp_(0, width - wide)
     row, column = torch.arange(height, device=device), torch.arange(width, device=device)
     down = (row >= top) & (row < top + tall)
     across = (column >= left) & (column < left + wide)

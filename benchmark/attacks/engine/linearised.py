@@ -19,6 +19,9 @@ from benchmark.threat.rowwise import as_array, as_tensor, dots
 _MEMORY = 0.6
 """Weight of the earlier steps' gradients."""
 
+REGION = (0.3, 0.01)
+"""How far a coordinate may move at the first and the last step of a descent, as a share of the largest change."""
+
 _SHARES = (1.0, 0.5, 0.2, 0.05)
 """How far towards the jump an example that is already adversarial is moved, tried in this order."""
 
@@ -46,7 +49,7 @@ def linearise(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int) -> None:
     rows.offer(oracle.margins(rows.images(), rows.y), norm)
 
 
-def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple[float, float] = (0.3, 0.01)) -> None:
+def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple[float, float] = REGION) -> None:
     """Follow linearisations inside a shrinking trust region; the nearest examples are kept in the rows.
 
     Args:

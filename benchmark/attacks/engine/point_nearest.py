@@ -13,14 +13,14 @@ from typing import Final
 
 from benchmark.attacks.engine.budget import BUDGETS
 from benchmark.attacks.engine.linearised import descend, linearise
-from benchmark.attacks.engine.stages import aim, donated, kicked, searches
+from benchmark.attacks.engine.stages import aim, displaced, donated, kicked, searches
 from benchmark.attacks.engine.state import Search
 
 BUDGET: Final = replace(
     BUDGETS["quick"], linearise=3, search=30, noisy=1, settle=10, targets=4, aim=8, finished=2, descent=12, donors=24
 )
 _ROUNDS: Final = 3
-"""Exchanges, each with a kick."""
+"""Exchanges, each with a displacement and a kick."""
 
 
 def search_until(search: Search) -> None:
@@ -45,5 +45,7 @@ def _stages(search: Search) -> Iterator[None]:
     for _ in range(_ROUNDS):
         yield
         search.run("exchange", donated(search, search.found(), BUDGET), finish)
+        yield
+        displaced(search, search.found(), BUDGET)
         yield
         search.run("kick", kicked(search, search.found()), finish)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmark import flags
 from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.budget import (
+    AGAIN,
     BLIND,
     BUDGETS,
     EOT_REPEATS,
@@ -25,6 +26,7 @@ from benchmark.attacks.engine.budget import (
     KICK,
     LONGER,
     MISLED,
+    PATIENCE,
     PROBED,
     PROMISING,
     TRIED,
@@ -49,7 +51,16 @@ from benchmark.attacks.engine.shrinking import shrink
 from benchmark.attacks.engine.sparse import NORMS as SPARSE
 from benchmark.attacks.engine.sparse import Fewest
 from benchmark.attacks.engine.sparse_search import fewest_changes
-from benchmark.attacks.engine.stages import aim, donated, kicked, neighbours, search_blindly, searches
+from benchmark.attacks.engine.stages import (
+    aim,
+    displaced,
+    donated,
+    kicked,
+    neighbours,
+    race,
+    search_blindly,
+    searches,
+)
 from benchmark.attacks.engine.state import Search, origins
 from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
@@ -143,7 +154,7 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
 def _from_clean(search: Search, budget: Budget) -> None:
     """For l2 and l1: short searches of several kinds; the nearest rows go on."""
     rows = (searches(search, budget) + aim(search, budget)).nearest(budget.finished)
-    search.run("descent", rows, partial(descend, steps=budget.descent))
+    race(search, "descent", rows, steps=budget.descent, kept=max(1, budget.finished // 2))
 
 
 def _check(search: Search, budget: Budget) -> Checks:
@@ -178,10 +189,11 @@ def _improve(search: Search, budget: Budget) -> float:
 
     A round descends from the best, from the perturbations of other samples, and from the best after a random kick:
     iterated local search (Lourenço, Martin & Stützle 2003, arXiv:math/0102188), which ends far nearer than as many
-    independent searches. In linf it also goes on from corners.
+    independent searches. In linf it also goes on from corners, in l2 and l1 from displaced parts of the best.
 
     Returns:
-        Share of the samples that a short random search brought 3 % nearer, or long ones 0.2 %, whichever is larger.
+        Share of the samples that a random search brought 3 % nearer in the first round, or, in linf, long ones 0.2 %
+        afterwards, whichever is larger. In linf with the gradient steps that follow it, in l2 and l1 by itself.
     """
     active = search.found()
     finish = partial(descend, steps=budget.descent)
@@ -193,24 +205,28 @@ def _improve(search: Search, budget: Budget) -> float:
             step, rate = (0.3, 0.003), (0.03, 0.0005)
             search.run("shrinking", rows, partial(shrink, steps=budget.refine, step=step, rate=rate))
         search.run("descent", rows, finish)
-        search.run("exchange", donated(search, active, budget), finish)
+        race(search, "exchange", donated(search, active, budget), steps=budget.descent, kept=1)
         if search.norm == "linf":
             _corners(search, active, 0)
             gains = _corners(search, active, budget.flips)
             if not k:
                 promise, misled = share_of(gains < 1 - WORTHWHILE), share_of(gains < STRONGER)
+        else:
+            moved = [displaced(search, active, budget) for _ in range(budget.moves)]
+            if not k:
+                misled = share_of(torch.stack(moved).amin(dim=0) < STRONGER)
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
             search.run("kick", kicked(search, active), finish)
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
         if len(active) <= min(budget.left, len(search.found()) // 10):
             break
     if search.norm != "linf":
-        return 0.0
+        return misled
     return max(misled, _where_gradients_mislead(search, budget, promising=promise > PROMISING))
 
 
 def _where_gradients_mislead(search: Search, budget: Budget, *, promising: bool) -> float:
-    """Long random searches from the best corner, then gradients, for whom that helps; a few samples try first.
+    """Random searches from the best corner, then gradients, for whom that helps; a few samples try long ones first.
 
     Where short ones promised nothing, even fewer try: short ones may miss what long ones find (on TRADES' network they
     bring 7 % of 100 samples nearer, long ones 28 %). Fewer than `PROBED` samples are then let be, for their cost.
@@ -227,9 +243,11 @@ def _where_gradients_mislead(search: Search, budget: Budget, *, promising: bool)
     tried = everyone[::TRIED]
     if share_of(_corners(search, tried, LONGER * budget.flips) < 1 - MISLED) <= flags.MANY:
         return 0.0
-    active = everyone
+    active, idle = everyone, torch.zeros_like(everyone)
     for _ in range(budget.restarts):
-        active = active[_corners(search, active, LONGER * budget.flips) < 1 - WORTHWHILE]
+        gained = _corners(search, active, AGAIN * budget.flips) < 1 - WORTHWHILE
+        idle = torch.where(gained, 0, idle + 1)
+        active, idle = active[idle < PATIENCE], idle[idle < PATIENCE]
         if not len(active):
             break
     return share_of(search.best.distance[everyone] < start * (1 - MISLED))
@@ -250,7 +268,7 @@ def _corners(search: Search, sample: Tensor, steps: int) -> Tensor:
 
 ATTACK = Attack(
     name="engine",
-    version=4,
+    version=5,
     title="Curve engine: diverse minimum-norm searches, per-sample minimum, polished",
     paper="this project",
     run=engine,

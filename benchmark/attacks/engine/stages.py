@@ -10,10 +10,11 @@ from itertools import cycle, islice
 import torch
 from torch import Tensor
 
-from benchmark.attacks.engine.budget import KICK, LARGEST_POOL, NOISE, PRIMAL_DUAL, Budget
+from benchmark.attacks.engine.budget import KICK, LARGEST_POOL, NOISE, PRIMAL_DUAL, SHORTER, Budget
+from benchmark.attacks.engine.displaced import displace
 from benchmark.attacks.engine.exchange import donate
 from benchmark.attacks.engine.gradient_free import random_search
-from benchmark.attacks.engine.linearised import descend, linearise
+from benchmark.attacks.engine.linearised import REGION, descend, linearise
 from benchmark.attacks.engine.primal_dual import primal_dual
 from benchmark.attacks.engine.rows import Rows
 from benchmark.attacks.engine.shrinking import shrink
@@ -77,16 +78,51 @@ def searches(search: Search, budget: Budget) -> Rows:
 
 
 def aim(search: Search, budget: Budget) -> Rows:
-    """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
+    """Short descents from the clean image towards the likeliest other classes; the two nearest rows.
+
+    Two classes at a time, the likeliest first, until two of them bring no sample nearer than it was.
+    """
     targets = search.ranked()[:, : budget.targets].unbind(dim=1)
-    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
     kept = search.rows(search.left()[:0])
-    for i in range(0, len(targets) if len(search.left()) else 0, at_once):
-        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
+    for i in range(0, len(targets) if len(search.left()) else 0, 2):
+        before = search.best.distance.clone()
+        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + 2]])
         linearise(search.oracle, rows, search.norm, steps=2)
         rows = search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
         kept = (kept + rows).nearest(2)
+        if not bool((search.best.distance < before).any()):
+            break
     return kept
+
+
+def race(search: Search, family: str, rows: Rows, *, steps: int, kept: int) -> None:
+    """Descend from each row for a third of the steps, and for the rest from each sample's ``kept`` nearest alone.
+
+    How near a descent will end is mostly seen by then: of the gain of two of the others' perturbations nine tenths are
+    those of the one that is nearer after five steps of twenty.
+    """
+    first = max(1, steps // 3)
+    wide, narrow = REGION
+    middle = wide * (narrow / wide) ** (first / max(1, steps - 1))
+    rows = search.run(family, rows, partial(descend, steps=first, region=(wide, middle)))
+    search.run(family, rows.nearest(kept), partial(descend, steps=steps - first, region=(middle, narrow)))
+
+
+def displaced(search: Search, sample: Tensor, budget: Budget) -> Tensor:
+    """Move parts of the samples' best perturbations at random, made slightly shorter, and descend from there.
+
+    Returns:
+        What the moves alone, without a gradient, made of the distances: each ÷ what it was, shape (m,).
+    """
+    before = search.best.distance[sample].clone()
+    rows = search.resume(sample)
+    radius = rows.distance * SHORTER
+    rows.distance.fill_(torch.inf)  # the descent is to go on from what was moved
+    moves = partial(displace, radius=radius, steps=budget.trials, generator=search.generator)
+    search.run("displaced", rows, moves)
+    gains = search.best.distance[sample] / before
+    search.run("displaced", rows, partial(descend, steps=budget.descent))
+    return gains
 
 
 def donated(search: Search, sample: Tensor, budget: Budget) -> Rows:

@@ -27,6 +27,8 @@ FAMILIES: Final = (
     "kick",
     "corner",
     "ascent",
+    "displaced",
+    "displaced",
 )
 
 
