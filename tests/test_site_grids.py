@@ -18,7 +18,9 @@ from db.schema import Evaluation, Model
 from db.session import Database
 from sitegen.grid_against import _worth
 from sitegen.grid_ranks import over, ranking, worst_position
+from sitegen.grid_view import Section
 from sitegen.grids import GridNumbers, grid_numbers, load_grids, save_grids
+from sitegen.pages.grids import GridPage, _table
 from sitegen.panels import grid as panel
 
 LABELS = np.array([0, 1, 2, 3] * 50)
@@ -206,6 +208,17 @@ def test_without_answers_there_are_ranks_and_no_intervals():
     assert (places[1].behind.value, places[1].behind.low) == (pytest.approx(10 / N), None)
 
 
+@pytest.mark.parametrize("stored", [True, False])
+def test_a_page_promises_intervals_where_it_has_some(stored):
+    grids = [numbers(10, stored=stored), numbers(20, stored=stored)]
+    (section,) = [Section("all", "all", (0, 1), ranking(grids, declared(), (0, 1)))]
+    rows = [SimpleNamespace(title=name) for name in "ab"]
+    shared = SimpleNamespace(output=declared())
+    ranked = SimpleNamespace(grid=shared, rows=rows, numbers=grids)
+    page = SimpleNamespace(tables=[_table(ranked, section, {})])  # type: ignore[arg-type]
+    assert GridPage.surveyed.fget(page) is stored  # type: ignore[attr-defined]
+
+
 def test_what_is_kept_comes_back(tmp_path):
     grids = {"a": numbers(30), "b": numbers(40, stored=False)}
     save_grids(tmp_path, grids)
@@ -242,6 +255,8 @@ def test_a_page_for_the_grid_with_a_table_for_each_position(published):
     assert "measured on 30 images, the others on 40" in text
     assert "weather was not measured" in text
     assert "Kendall’s τ" in text
+    assert "paired bootstrap over images" in text
+    assert "are not stored" not in text
     assert 'href="grid-weather-accuracy-in-weather.html"' in (published / "index.html").read_text()
 
 

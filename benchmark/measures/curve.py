@@ -11,6 +11,7 @@ import numpy as np
 from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
+from benchmark.measures.nearest import distance_outputs, distance_scores
 from benchmark.results import Output, Score, Work
 from benchmark.threat import Norm, get_norm
 
@@ -64,37 +65,12 @@ class Curve(Measure[CurveParameters]):
 
     def outputs(self, parameters: CurveParameters, dataset: Dataset) -> Sequence[Output]:
         """Each sample's distance, and what the distances come to."""
-        norm = parameters.norm
-        return (
-            Output(
-                "distance",
-                "upper",
-                "Distance",
-                "Smallest distance at which the attack found an adversarial example.",
-                unit="distance",
-                direction="higher",
-                threat=norm,
-                array=f"distance_{norm}",
-            ),
-            Output("found", "scalar", "Found", "Share of images with an adversarial example.", "share", threat=norm),
-            Output(
-                "median_distance",
-                "scalar",
-                "Median distance",
-                "Median distance of all images, 0 where misclassified.",
-                "distance",
-                "higher",
-                threat=norm,
-            ),
-            Output(
-                "mean_distance",
-                "scalar",
-                "Mean distance",
-                "Mean distance of the images with an adversarial example, 0 where misclassified.",
-                "distance",
-                "higher",
-                threat=norm,
-            ),
+        return distance_outputs(
+            parameters.norm,
+            distance="Smallest distance at which the attack found an adversarial example.",
+            found="Share of images with an adversarial example.",
+            median="Median distance of all images, 0 where misclassified.",
+            mean="Mean distance of the images with an adversarial example, 0 where misclassified.",
         )
 
     def work(self, parameters: CurveParameters, dataset: Dataset) -> Work | None:
@@ -125,15 +101,7 @@ class Curve(Measure[CurveParameters]):
 
     def summarise(self, inputs: Inputs, parameters: CurveParameters) -> list[Score]:
         """Share found, median distance, and mean distance of the samples with an example (0 where misclassified)."""
-        distances = np.asarray(inputs.arrays[f"distance_{parameters.norm}"], dtype=np.float64)
-        found = np.isfinite(distances)
-        scores = [
-            Score("found", float(found.mean()), unit="share"),
-            Score("median_distance", float(np.quantile(distances, 0.5, method="lower")), unit="distance"),
-        ]
-        if found.any():
-            scores.append(Score("mean_distance", float(distances[found].mean()), unit="distance", direction="higher"))
-        return scores
+        return distance_scores(inputs.arrays[f"distance_{parameters.norm}"])
 
 
 MEASURE = Curve()

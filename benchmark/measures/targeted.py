@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import torch
 
 from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
@@ -14,6 +13,7 @@ from benchmark.attacks.targeted import CHOICES
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
 from benchmark.measures.aims import attack_all, number_of_classes, random_targets
+from benchmark.measures.nearest import distance_outputs, distance_scores
 from benchmark.rejection import rejects, without_rejection
 from benchmark.results import Output, Score
 from benchmark.threat import Norm
@@ -84,37 +84,12 @@ class Targeted(Measure[TargetedParameters]):
 
     def outputs(self, parameters: TargetedParameters, dataset: Dataset) -> Sequence[Output]:
         """Each sample's distance to its target, and what the distances come to."""
-        threat = Threat(parameters.norm, parameters.goal).key
-        return (
-            Output(
-                "distance",
-                "upper",
-                "Distance",
-                "Smallest distance at which the attack had the model say the target; 0 where it says it unasked.",
-                unit="distance",
-                direction="higher",
-                threat=threat,
-                array=f"distance_{threat}",
-            ),
-            Output("found", "scalar", "Found", "Share of images that reached their target.", "share", threat=threat),
-            Output(
-                "median_distance",
-                "scalar",
-                "Median distance",
-                "Median distance of all images to their target.",
-                "distance",
-                "higher",
-                threat=threat,
-            ),
-            Output(
-                "mean_distance",
-                "scalar",
-                "Mean distance",
-                "Mean distance of the images that reached their target.",
-                "distance",
-                "higher",
-                threat=threat,
-            ),
+        return distance_outputs(
+            Threat(parameters.norm, parameters.goal).key,
+            distance="Smallest distance at which the attack had the model say the target; 0 where it says it unasked.",
+            found="Share of images that reached their target.",
+            median="Median distance of all images to their target.",
+            mean="Mean distance of the images that reached their target.",
         )
 
     def run(self, task: Task, parameters: TargetedParameters) -> Result:
@@ -153,20 +128,7 @@ class Targeted(Measure[TargetedParameters]):
 
     def summarise(self, inputs: Inputs, parameters: TargetedParameters) -> list[Score]:
         """Share found, median distance, and mean distance of the samples that reached their target."""
-        distances = np.asarray(inputs.arrays[f"distance_{Threat(parameters.norm, parameters.goal).key}"])
-        found = np.isfinite(distances)
-        scores = [
-            Score("found", float(found.mean()), unit="share"),
-            Score(
-                "median_distance",
-                float(np.quantile(distances, 0.5, method="lower")),
-                unit="distance",
-                direction="higher",
-            ),
-        ]
-        if found.any():
-            scores.append(Score("mean_distance", float(distances[found].mean()), unit="distance", direction="higher"))
-        return scores
+        return distance_scores(inputs.arrays[f"distance_{Threat(parameters.norm, parameters.goal).key}"])
 
 
 MEASURE = Targeted()

@@ -84,6 +84,11 @@ class GridPage:
     hidden: int
     sheet: SuiteSheet | None
 
+    @property
+    def surveyed(self) -> bool:
+        """Whether any mean has an interval: answers to single images may not be stored."""
+        return any(row.mean_interval for table in self.tables for row in table.rows)
+
 
 @dataclass(frozen=True)
 class Standing:
