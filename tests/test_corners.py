@@ -101,7 +101,7 @@ class Samples:
     ("n", "gaining", "promising", "asked"),
     [
         # short searches saw nothing, long ones do; then all, and for longer those whom they help
-        (100, 3, False, [(10, LONGER), (25, LONGER), *[(100, AGAIN)] * PATIENCE, *[(30, AGAIN)] * (16 - PATIENCE)]),
+        (100, 3, False, [(10, LONGER), (25, LONGER), *[(100, AGAIN)] * PATIENCE, *[(30, AGAIN)] * (40 - PATIENCE)]),
         (100, 0, False, [(10, LONGER)]),  # the price where gradients do not mislead
         (100, 0, True, [(25, LONGER)]),
         (9, 3, False, []),  # too few to pay for

@@ -117,7 +117,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         moves=2,
         trials=100,
         flips=50,
-        restarts=16,
+        restarts=40,
         polish=3,
         checked=10,
         random=200,
@@ -142,7 +142,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         moves=6,
         trials=150,
         flips=100,
-        restarts=40,
+        restarts=80,
         polish=9,
         checked=50,
         random=1000,
@@ -209,7 +209,7 @@ AGAIN: Final = 2
 """How many times longer those are that follow where they do: gradients after every hundred flips gain a sixth more than
 after every four hundred."""
 
-PATIENCE: Final = 4
+PATIENCE: Final = 16
 """So many of them in turn may gain a sample nothing before it leaves."""
 
 PROMISING: Final = 0.1
