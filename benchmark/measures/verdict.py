@@ -107,7 +107,7 @@ class Verdict(Measure[VerdictParameters]):
         if parameters.norm == "linf":
             return Work(forward=1020, backward=230, steps=2420, operations=56)
         if parameters.norm in ("l2", "l1"):
-            return Work(forward=265, backward=195, steps=200, operations=105)
+            return Work(forward=430, backward=215, steps=420, operations=105)
         return None
 
     def run(self, task: Task, parameters: VerdictParameters) -> Result:

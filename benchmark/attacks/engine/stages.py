@@ -78,20 +78,15 @@ def searches(search: Search, budget: Budget) -> Rows:
 
 
 def aim(search: Search, budget: Budget) -> Rows:
-    """Short descents from the clean image towards the likeliest other classes; the two nearest rows.
-
-    Two classes at a time, the likeliest first, until two of them bring no sample nearer than it was.
-    """
+    """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
     targets = search.ranked()[:, : budget.targets].unbind(dim=1)
+    at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
     kept = search.rows(search.left()[:0])
-    for i in range(0, len(targets) if len(search.left()) else 0, 2):
-        before = search.best.distance.clone()
-        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + 2]])
+    for i in range(0, len(targets) if len(search.left()) else 0, at_once):
+        rows = reduce(operator.add, [search.clean(target) for target in targets[i : i + at_once]])
         linearise(search.oracle, rows, search.norm, steps=2)
         rows = search.run("aimed", rows, partial(descend, steps=budget.aim, region=(0.3, 0.03)))
         kept = (kept + rows).nearest(2)
-        if not bool((search.best.distance < before).any()):
-            break
     return kept
 
 
