@@ -89,7 +89,7 @@ BUDGETS: Final[dict[Effort, Budget]] = {
         left=16,
         donors=16,
         kicks=3,
-        moves=1,
+        moves=2,
         trials=60,
         flips=30,
         restarts=4,
@@ -150,8 +150,8 @@ BUDGETS: Final[dict[Effort, Budget]] = {
 }
 
 _STATED: Final[dict[Effort, dict[Norm, tuple[float, float, float]]]] = {
-    "quick": {"linf": (370, 260, 620), "l2": (360, 240, 440), "l1": (360, 240, 440), "l0": (260, 126, 150)},
-    "standard": {"linf": (570, 390, 970), "l2": (740, 450, 860), "l1": (740, 450, 860), "l0": (1850, 620, 800)},
+    "quick": {"linf": (370, 260, 620), "l2": (440, 260, 520), "l1": (440, 260, 520), "l0": (260, 126, 150)},
+    "standard": {"linf": (570, 390, 970), "l2": (760, 490, 880), "l1": (760, 490, 880), "l0": (1850, 620, 800)},
     "thorough": {
         "linf": (3400, 2300, 5000),
         "l2": (6200, 3700, 7400),
