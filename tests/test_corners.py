@@ -91,7 +91,7 @@ class Samples:
         return torch.arange(len(self.best.distance))
 
     def corners(self, sample, steps):
-        self.asked.append((len(sample), steps // BUDGETS["standard"].flips))
+        self.asked.append((len(sample), steps / BUDGETS["standard"].flips))
         ratio = torch.where(sample % 10 < self.gaining, 0.99, 1.0)
         self.best.distance[sample] *= ratio
         return ratio

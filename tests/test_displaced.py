@@ -78,6 +78,20 @@ def test_what_is_displaced_keeps_its_norm_and_makes_no_gradient_pass(norm, shape
     assert (after >= before).all()
 
 
+def test_a_vector_is_displaced_along_itself_and_not_onto_another_sample():
+    class Darker(nn.Module):
+        def forward(self, x):
+            lead = -x.sum(1) - 1e3
+            return torch.stack([torch.zeros_like(lead), lead], 1)
+
+    rows = Rows(torch.arange(2), torch.full((2, 7), 0.5), torch.zeros(2, dtype=torch.int64))
+    rows.delta = torch.tensor([[0.2], [-0.2]]) * torch.arange(1.0, 8) / 7
+    generator = torch.Generator().manual_seed(0)
+    displace(Oracle(Darker(), batch_size=2), rows, "l2", radius=torch.full((2,), 0.3), steps=80, generator=generator)
+    assert (rows.delta[0] >= 0).all()
+    assert (rows.delta[1] <= 0).all()
+
+
 def sized(delta, radius, norm):
     return delta * (radius / norms_of(delta, norm))[:, None]
 

@@ -17,6 +17,7 @@ from benchmark.attacks.engine.climbing import climb
 from benchmark.attacks.engine.gradient_free import patches
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
+from benchmark.attacks.engine.shrinking import geometric
 from benchmark.threat import Norm, norms_of
 
 _SHARE: Final = (0.15, 0.005)
@@ -37,7 +38,7 @@ def displace(oracle: Oracle, rows: Rows, norm: Norm, *, radius: Tensor, steps: i
         steps: Forward passes, one more than patches tried.
         generator: Source of the patches and of how they move.
     """
-    height, width = rows.shape[-2:] if len(rows.shape) > 1 else (1, rows.shape[-1])
+    height, width = rows.plane
     reach = max(1, round(min(height, width) / _REACH))
     span = range(-reach, reach + 1)
     steps_away = [(down, across) for down in span for across in span if down or across]
@@ -47,10 +48,9 @@ def displace(oracle: Oracle, rows: Rows, norm: Norm, *, radius: Tensor, steps: i
 
     def moved(delta: Tensor, done: float) -> Tensor:
         inside = (rows.x + delta).clamp_(0, 1).sub_(rows.x)
-        share = _SHARE[0] * (_SHARE[1] / _SHARE[0]) ** done
-        patch = patches(rows, share, generator, around=inside.abs())
+        patch = patches(rows, geometric(_SHARE, done), generator, around=inside.abs())
         down, across = steps_away[int(torch.randint(len(steps_away), (), generator=generator, device=delta.device))]
-        away = inside.view(-1, *rows.shape).roll((down, across), (-2, -1)).flatten(1)
+        away = inside.view(len(inside), -1, height, width).roll((down, across), (-2, -1)).flatten(1)
         return sized(torch.where(patch, away, inside))
 
     rows.delta = sized(rows.delta)

@@ -63,7 +63,7 @@ def patches(rows: Rows, share: float, generator: torch.Generator, *, around: Ten
 
     With ``around``, weights of shape (m, d), its middle is a pixel drawn by them, as far as the image's edge lets it.
     """
-    height, width = rows.shape[-2:] if len(rows.shape) > 1 else (1, rows.shape[-1])
+    height, width = rows.plane
     m, device = len(rows.x), rows.x.device
     side = share**0.5
     tall, wide = max(1, round(height * side)), max(1, round(width * side))

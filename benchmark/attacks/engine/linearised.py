@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
+from benchmark.attacks.engine.shrinking import geometric
 from benchmark.threat import Norm, cheapest_point
 from benchmark.threat.rowwise import as_array, as_tensor, dots
 
@@ -70,7 +71,7 @@ def descend(oracle: Oracle, rows: Rows, norm: Norm, *, steps: int, region: tuple
         margin, gradient = oracle.gradients(images, rows.y, rows.target)
         size = rows.offer(margin, norm)
         average = gradient.clone() if average is None else average.lerp_(gradient, 1 - _MEMORY)
-        around = reach * (region[0] * (region[1] / region[0]) ** (k / max(1, steps - 1)))
+        around = reach * geometric(region, k / max(1, steps - 1))
         low, high = rows.delta - around, rows.delta + around
         torch.maximum(low, floor, out=low)
         torch.minimum(high, ceiling, out=high)

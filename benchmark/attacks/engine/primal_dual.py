@@ -17,6 +17,7 @@ from torch.nn.functional import relu
 
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Rows
+from benchmark.attacks.engine.shrinking import geometric
 from benchmark.threat import Norm
 
 _BETA_1, _BETA_2 = 0.9, 0.999
@@ -68,7 +69,7 @@ def primal_dual(
             gradient.addcmul_(rows.delta, ((1 - weight) / (known * size.clamp(min=1e-12)))[:, None])
         else:
             gradient = gradient * pull[:, None]
-        rate = step[0] * (step[1] / step[0]) ** (k / steps)
+        rate = geometric(step, k / steps)
         mean.lerp_(gradient, 1 - _BETA_1)
         square.mul_(_BETA_2).addcmul_(gradient, gradient, value=1 - _BETA_2)
         metric = square.sqrt().mul_(1 / math.sqrt(1 - _BETA_2 ** (k + 1))).add_(1e-8)

@@ -47,6 +47,11 @@ class Rows:
         self.best = self.delta.clone()
         self.distance = torch.full((len(sample),), torch.inf, device=images.device)
 
+    @property
+    def plane(self) -> tuple[int, int]:
+        """Height and width of one image; of a vector (d,) one row of pixels."""
+        return (self.shape[-2], self.shape[-1]) if len(self.shape) > 1 else (1, self.shape[-1])
+
     def nearest(self, count: int) -> Rows:
         """Of each sample's rows the ``count`` that have come nearest, going on from their best examples."""
         by_distance = self.distance.argsort(stable=True)

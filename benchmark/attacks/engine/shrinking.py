@@ -29,6 +29,13 @@ def cosine(ends: tuple[float, float], k: int, steps: int) -> float:
     return last + (first - last) * 0.5 * (1 + math.cos(math.pi * k / max(1, steps - 1)))
 
 
+def geometric(ends: tuple[float, float], done: float) -> float:
+    """The value of a geometric schedule from the first to the second of ``ends`` when a part of it is done."""
+    first, last = ends
+    value: float = first * (last / first) ** done  # a float's power may be complex, says mypy
+    return value
+
+
 def shrink(
     oracle: Oracle,
     rows: Rows,

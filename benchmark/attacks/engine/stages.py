@@ -17,7 +17,7 @@ from benchmark.attacks.engine.gradient_free import random_search
 from benchmark.attacks.engine.linearised import REGION, descend, linearise
 from benchmark.attacks.engine.primal_dual import primal_dual
 from benchmark.attacks.engine.rows import Rows
-from benchmark.attacks.engine.shrinking import shrink
+from benchmark.attacks.engine.shrinking import geometric, shrink
 from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
 from benchmark.attacks.engine.state import Search
 from benchmark.threat import norms_of
@@ -98,7 +98,7 @@ def race(search: Search, family: str, rows: Rows, *, steps: int, kept: int) -> N
     """
     first = max(1, steps // 3)
     wide, narrow = REGION
-    middle = wide * (narrow / wide) ** (first / max(1, steps - 1))
+    middle = geometric(REGION, first / max(1, steps - 1))
     rows = search.run(family, rows, partial(descend, steps=first, region=(wide, middle)))
     search.run(family, rows.nearest(kept), partial(descend, steps=steps - first, region=(middle, narrow)))
 
