@@ -12,8 +12,8 @@ import numpy as np
 from perf import Benchmark, Options
 from perf.asked import PEERS
 from perf.contestant import ROUNDING
-from perf.process import ContestantError, cached_call
-from perf.tables import table
+from perf.process import run_all
+from perf.tables import failed, table
 
 MODELS: Final = ("advertorch-mnist-lenet-clean", "advertorch-mnist-lenet-adv")
 QUERIES: Final = 1000
@@ -39,16 +39,9 @@ _DUELS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Run every contestant on every model and norm, one process after the other."""
-    results, failures = [], []
-    for task in tasks(options):
-        resume = options.resume and task["contestant"] in PEERS
-        try:
-            results.append({**task, **cached_call("perf.asked", task, folder, resume=resume)})
-        except ContestantError as error:
-            failures.append({**task, "error": str(error)})
-    if not results:
-        raise ContestantError(f"Every contestant failed; the first said: {failures[0]['error'] if failures else '-'}")
-    return {"results": results, "failures": failures}
+    return run_all(
+        "perf.asked", tasks(options), folder, keep=lambda task: options.resume and task["contestant"] in PEERS
+    )
 
 
 def tasks(options: Options) -> Iterator[dict[str, Any]]:
@@ -85,13 +78,8 @@ def report(result: dict[str, Any]) -> str:
             rivals = [r for (m, n, c, _), r in by.items() if (m, n, c) == (model, norm, own)]
             ratios += [[model, norm, own, name, _ratio(_distances(rival), d, one)] for rival in rivals]
     head = ["model", "norm", "attack", "mean distance", "found", "broken at ε", "queries"]
-    text = "\n\n".join(
-        [_INTRODUCTION, table(head, rows), _RATIOS, table(["model", "norm", "ours", "peer", "ours ÷ peer"], ratios)]
-    )
-    failed = [
-        f"{f['contestant']} on {f['model']}, {f['norm']}: {f['error'].splitlines()[-1]}" for f in result["failures"]
-    ]
-    return text + ("\n\nFailed: " + "; ".join(failed) if failed else "")
+    parts = [_INTRODUCTION, table(head, rows), _RATIOS, table(["model", "norm", "ours", "peer", "ours ÷ peer"], ratios)]
+    return "\n\n".join([*parts, *failed(result["failures"])])
 
 
 def _distances(result: dict[str, Any]) -> Any:

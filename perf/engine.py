@@ -17,8 +17,8 @@ from perf import Benchmark, Options
 from perf.contestant import AUTOATTACK, OURS, ROUNDING
 from perf.models import CIFAR_EPS, RESNET
 from perf.peers import PEERS, peers
-from perf.process import ContestantError, cached_call
-from perf.tables import table
+from perf.process import run_all
+from perf.tables import failed, table
 
 NORMS = ("linf", "l2", "l1")
 
@@ -32,16 +32,9 @@ Floats = NDArray[np.float64]
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Run every contestant on every model and norm, one process after the other."""
-    results, failures = [], []
-    for task in tasks(options):
-        resume = options.resume and task["contestant"] != OURS  # a peer's code is pinned, ours is what changes
-        try:
-            results.append({**task, **cached_call("perf.contestant", task, folder, resume=resume)})
-        except ContestantError as error:
-            failures.append({**task, "error": str(error)})
-    if not results:
-        raise ContestantError(f"Every contestant failed; the first said: {failures[0]['error'] if failures else '-'}")
-    return {"results": results, "failures": failures}
+    return run_all(
+        "perf.contestant", tasks(options), folder, keep=lambda task: options.resume and task["contestant"] != OURS
+    )
 
 
 def tasks(options: Options) -> Iterator[dict[str, Any]]:
@@ -76,7 +69,7 @@ def _contestants(norm: str, options: Options) -> list[str]:
     names = options.peers
     if names is None and options.quick:
         names = ("pdpgd", "ddn", "fmn")
-    with_autoattack = names is None or AUTOATTACK in names
+    with_autoattack = norm in NORMS and (names is None or AUTOATTACK in names)
     wanted = None if names is None else tuple(name for name in names if name != AUTOATTACK)
     found = [peer.name for peer in peers(norm, wanted)]  # type: ignore[arg-type]
     return ([AUTOATTACK] if with_autoattack else []) + found
@@ -160,22 +153,21 @@ def distances(result: dict[str, Any]) -> Floats:
 
 def report(result: dict[str, Any]) -> str:
     """The summary, AutoAttack's table, one table a model and norm, and how to read them."""
+    return "\n\n".join([_INTRODUCTION, *comparison(result)])
+
+
+def comparison(result: dict[str, Any]) -> list[str]:
+    """The parts of the report that any set of contestants has."""
     fought = duels(result["results"])
     complete = [duel for duel in fought if duel.ours and duel.peers]
-    parts = [_INTRODUCTION]
-    if complete:
-        parts += ["### Summary", _summary(complete)]
+    parts = ["### Summary", _summary(complete)] if complete else []
     against = [duel for duel in fought if duel.ours and duel.autoattack]
     if against:
         parts += ["### Robust accuracy without AutoAttack", _AUTOATTACK, _autoattack_table(against)]
     for duel in fought:
         n = len(next(iter([*duel.ours, *duel.peers.values()]))["distances"]) if duel.ours or duel.peers else 0
         parts += [f"### {duel.model}, {duel.norm}, {n} images", _duel_table(duel)] if n else []
-    parts += ["### Settings", _settings(fought)]
-    if result["failures"]:
-        rows = [[f["contestant"], f["model"], f["norm"], f["error"].splitlines()[-1]] for f in result["failures"]]
-        parts += ["### Failed", table(["contestant", "model", "norm", "error"], rows)]
-    return "\n\n".join(parts)
+    return [*parts, "### Settings", _settings(fought), *failed(result["failures"])]
 
 
 _INTRODUCTION = """\

@@ -152,6 +152,24 @@ def _paper(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
     return _pgd_grid(model, x, y, norm)
 
 
+def _sigma_zero(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
+    from adv_lib.attacks import sigma_zero
+
+    return sigma_zero(model, x, y, num_steps=1000)
+
+
+def _fmn_l0(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
+    from adv_lib.attacks import fmn
+
+    return fmn(model, x, y, norm=0, steps=1000)
+
+
+def _vfga(model: nn.Module, x: Tensor, y: Tensor, norm: Norm) -> Any:
+    from adv_lib.attacks import vfga
+
+    return vfga(model, x, y, targeted=False)
+
+
 def _largest_eps(x: Tensor, norm: Norm) -> float:
     """Where a search over eps ends; 28 × 28: linf 0.5, l2 5.6, l1 39; 3 × 32 × 32: linf 0.5, l2 11, l1 154."""
     size = x[0].numel()
@@ -171,6 +189,9 @@ PEERS: Final = (
     Peer("foolbox-ead", "foolbox", "5 × 200 steps", _ead(5, 200, initial_const=1e-1, decision_rule="L1"), ("l1",)),
     Peer("foolbox-pgd", "foolbox", "20 budgets × 40 steps", _pgd_grid),
     Peer("robustness-curves", "foolbox", "C&W, EAD 10 × 1000 steps; PGD", _paper, ("l2", "l1"), default=False),
+    Peer("sigma-zero", "adv-lib", "1000 steps", _sigma_zero, ("l0",)),
+    Peer("fmn-l0", "adv-lib", "1000 steps", _fmn_l0, ("l0",)),
+    Peer("vfga", "adv-lib", "until it succeeds, 10 samples a step", _vfga, ("l0",)),
 )
 
 

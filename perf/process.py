@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -66,3 +67,31 @@ def cached_call(module: str, argument: dict[str, Any], folder: Path, *, resume: 
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result))
     return result
+
+
+def run_all(
+    module: str, tasks: Iterable[dict[str, Any]], folder: Path, *, keep: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """`cached_call` for one task after the other; what fails leaves the others their turn.
+
+    Args:
+        module: As of `call`.
+        tasks: Arguments, as of `cached_call`.
+        folder: Where results are kept.
+        keep: Which tasks' kept results are taken instead of running.
+
+    Returns:
+        ``results`` and ``failures``: each task with what it measured, or with its ``error``.
+
+    Raises:
+        ContestantError: If every one fails.
+    """
+    results, failures = [], []
+    for task in tasks:
+        try:
+            results.append({**task, **cached_call(module, task, folder, resume=keep(task))})
+        except ContestantError as error:
+            failures.append({**task, "error": str(error)})
+    if not results:
+        raise ContestantError(f"Every contestant failed; the first said: {failures[0]['error'] if failures else '-'}")
+    return {"results": results, "failures": failures}

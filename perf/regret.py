@@ -13,8 +13,8 @@ from perf import Benchmark, Options
 from perf.contestant import OURS
 from perf.engine import Floats, distances
 from perf.peers import peers
-from perf.process import ContestantError, cached_call
-from perf.tables import table
+from perf.process import run_all
+from perf.tables import failed, table
 
 CASES: Final = (
     ("wong2018-mnist-linf0.1", "l2"),
@@ -28,16 +28,12 @@ THOROUGH: Final = (0, 1, 2)
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Run the peers, our seeds of both efforts, and our first seed image by image."""
-    results, failures = [], []
-    for task in tasks(options):
-        resume = options.resume and (task["contestant"] != OURS or task.get("effort") == "thorough")
-        try:
-            results.append({**task, **cached_call("perf.contestant", task, folder, resume=resume)})
-        except ContestantError as error:
-            failures.append({**task, "error": str(error)})
-    if not results:
-        raise ContestantError(f"Every contestant failed; the first said: {failures[0]['error'] if failures else '-'}")
-    return {"results": results, "failures": failures}
+    return run_all(
+        "perf.contestant",
+        tasks(options),
+        folder,
+        keep=lambda task: options.resume and (task["contestant"] != OURS or task.get("effort") == "thorough"),
+    )
 
 
 def tasks(options: Options) -> Iterator[dict[str, Any]]:
@@ -139,10 +135,7 @@ def report(result: dict[str, Any]) -> str:
         )
     head = ["model", "norm", "images", "best of all", "standard", "thorough", "passes", "one by one ÷ together"]
     parts = [_INTRODUCTION, table(head, rows)]
-    if result["failures"]:
-        failed = [[f["contestant"], f["model"], f["norm"], f["error"].splitlines()[-1]] for f in result["failures"]]
-        parts += ["### Failed", table(["contestant", "model", "norm", "error"], failed)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *failed(result["failures"])])
 
 
 def _span(values: list[float]) -> str:

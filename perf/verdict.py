@@ -13,8 +13,8 @@ from perf import Benchmark, Options
 from perf.contestant import AUTOATTACK, ROUNDING, VERDICT
 from perf.engine import distances
 from perf.models import CIFAR_EPS, RESNET, dataset_of
-from perf.process import ContestantError, cached_call
-from perf.tables import table
+from perf.process import run_all
+from perf.tables import failed, table
 
 BUDGETS: Final[dict[str, dict[str, float]]] = {
     "wong2018-mnist-linf0.1": {"linf": 0.1, "l2": 1.0, "l1": 2.5},
@@ -30,16 +30,9 @@ SMALL: Final = ("wong2018-mnist-linf0.1", "croce2020-mmr-universal-mnist")
 
 def run(options: Options, folder: Path) -> dict[str, Any]:
     """Run AutoAttack and the verdict on every model and norm, one process after the other."""
-    results, failures = [], []
-    for task in tasks(options):
-        resume = options.resume and task["contestant"] == AUTOATTACK
-        try:
-            results.append({**task, **cached_call("perf.contestant", task, folder, resume=resume)})
-        except ContestantError as error:
-            failures.append({**task, "error": str(error)})
-    if not results:
-        raise ContestantError(f"Every contestant failed; the first said: {failures[0]['error'] if failures else '-'}")
-    return {"results": results, "failures": failures}
+    return run_all(
+        "perf.contestant", tasks(options), folder, keep=lambda task: options.resume and task["contestant"] == AUTOATTACK
+    )
 
 
 def tasks(options: Options) -> Iterator[dict[str, Any]]:
@@ -92,10 +85,7 @@ def report(result: dict[str, Any]) -> str:
         )
     head = ["model", "norm", "ε", "images", "robust", "AutoAttack's", "broken by it alone", "by ours alone"]
     parts = [_INTRODUCTION, table([*head, "forward", "backward", "seconds"], rows)]
-    if result["failures"]:
-        failed = [[f["contestant"], f["model"], f["norm"], f["error"].splitlines()[-1]] for f in result["failures"]]
-        parts += ["### Failed", table(["contestant", "model", "norm", "error"], failed)]
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, *failed(result["failures"])])
 
 
 def _passes(ours: dict[str, Any], theirs: dict[str, Any], kind: str) -> str:

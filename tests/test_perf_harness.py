@@ -19,7 +19,7 @@ from perf.engine import MODELS, duels, report, tasks
 from perf.meter import Clock, Meter
 from perf.models import RESNET, Workload, load
 from perf.peers import PEERS, Peer, peers
-from perf.process import ContestantError, cached_call, call
+from perf.process import ContestantError, cached_call, call, run_all
 from perf.tables import table
 
 
@@ -108,6 +108,33 @@ def test_every_norm_has_peers_and_every_peer_states_its_settings() -> None:
         assert len(peers(norm)) >= 5  # type: ignore[arg-type]
     assert all(peer.settings and peer.library for peer in PEERS)
     assert len({peer.name for peer in PEERS}) == len(PEERS)
+
+
+def test_the_l0_benchmark_runs_the_peers_of_l0_and_no_autoattack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("perf.process.call", lambda module, task, **_: result(OURS, [1.0]) | task)
+    got = get_benchmark("sparse").run(Options(models=("m",), seeds=(0,)), tmp_path)["results"]
+    assert [one["contestant"] for one in got] == ["sigma-zero", "fmn-l0", "vfga", OURS]
+    assert {one["norm"] for one in got} == {"l0"}
+    assert "| m | l0 | 1.000 |" in get_benchmark("sparse").report({"results": got, "failures": []})
+
+
+def test_one_contestant_that_fails_leaves_the_others_their_turn(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(module: str, task: dict[str, Any], **_: Any) -> dict[str, Any]:
+        if task["contestant"] == "bad":
+            raise ContestantError("no memory")
+        return {"distances": [1.0]}
+
+    monkeypatch.setattr("perf.process.call", run)
+    todo = [{"contestant": name, "threads": 1} for name in ("bad", "good")]
+    got = run_all("m", todo, tmp_path, keep=lambda task: False)
+    assert [one["contestant"] for one in got["results"]] == ["good"]
+    assert got["failures"] == [{**todo[0], "error": "no memory"}]
+    with pytest.raises(ContestantError, match="Every contestant failed; the first said: no memory"):
+        run_all("m", todo[:1], tmp_path, keep=lambda task: False)
 
 
 def test_the_resnet_needs_its_images() -> None:
