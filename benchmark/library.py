@@ -91,7 +91,7 @@ def robustness_curve(
             progress=progress,
             path=None if resume is None else Path(resume),
             key=lambda: key_of(
-                given, norm=norm, seed=seed, effort=effort, attack=[attack, chosen.version], chunk=min(size, n)
+                given, norm=norm, seed=seed, effort=effort, attack=[attack, chosen.version_in(norm)], chunk=min(size, n)
             ),
         )
 

@@ -56,6 +56,10 @@ class Work:
     operations: float = 0.0
     most_seconds: float = 0.0
 
+    def times(self, count: int) -> Work:
+        """The work of so many runs, one after the other."""
+        return Work(**{name: count * value for name, value in asdict(self).items()} | {"operations": self.operations})
+
 
 @dataclass(frozen=True)
 class GridAxis:

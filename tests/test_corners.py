@@ -12,7 +12,7 @@ from benchmark.attacks.engine import search as search_module
 from benchmark.attacks.engine.budget import AGAIN, BUDGETS, LONGER, PATIENCE
 from benchmark.attacks.engine.corners import corner_of, random_corner
 from benchmark.attacks.engine.oracle import Oracle
-from benchmark.attacks.engine.reliability import Checks, Outputs, reliability_flags
+from benchmark.attacks.engine.reliability import Checks, Outputs, reliability_flags, share_of_several
 from benchmark.attacks.engine.rows import Rows
 from benchmark.library import robustness_curve
 
@@ -113,3 +113,9 @@ def test_long_searches_are_tried_by_a_few_though_short_ones_promise_nothing(monk
     misled = search_module._where_gradients_mislead(samples, BUDGETS["standard"], promising=promising)
     assert misled == pytest.approx(0.3 if len(asked) > 1 else 0)
     assert samples.asked == asked
+
+
+def test_one_sample_says_nothing_of_a_model():
+    assert share_of_several(torch.tensor([True])) == 0
+    assert share_of_several(torch.tensor([True, False, True, False])) == 0.5
+    assert share_of_several(torch.zeros(0, dtype=torch.bool)) == 0

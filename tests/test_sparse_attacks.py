@@ -9,9 +9,13 @@ from boards import board_ledger
 from torch import nn
 
 from benchmark.attacks import get_attack, run_attack
+from benchmark.attacks.engine.oracle import Oracle
+from benchmark.attacks.engine.sparse import Fewest, give_back
 from benchmark.cli import run
+from benchmark.data import get_dataset
 from benchmark.verification import verify
 from benchmark.workspace import Workspace
+from models_zoo import load_model
 
 SHAPE = (2, 3, 3)
 N = 10
@@ -33,16 +37,18 @@ def sample(seed=1):
 
 def fewest(model, x, y, norm):
     """For each other class the largest gains first, of values or of pixels, until the label is overtaken."""
+    return min(fewest_to(model, x, y, other, norm) for other in set(range(3)) - {y})
+
+
+def fewest_to(model, x, y, other, norm):
+    """The same for one other class."""
     weight, image = model.weight.detach().double(), x.flatten().double()
-    counts = []
-    for other in set(range(3)) - {y}:
-        w = weight[other] - weight[y]
-        gains = torch.where(w > 0, w * (1 - image), -w * image)
-        gains = gains if norm == "l0" else gains.view(SHAPE[0], -1).sum(0)
-        reached = (w @ image) + gains.sort(descending=True).values.cumsum(0)
-        over = (reached > 1e-4).nonzero()
-        counts.append(int(over[0]) + 1 if len(over) else np.inf)
-    return min(counts)
+    w = weight[other] - weight[y]
+    gains = torch.where(w > 0, w * (1 - image), -w * image)
+    gains = gains if norm == "l0" else gains.view(SHAPE[0], -1).sum(0)
+    reached = (w @ image) + gains.sort(descending=True).values.cumsum(0)
+    over = (reached > 1e-4).nonzero()
+    return int(over[0]) + 1 if len(over) else np.inf
 
 
 SHARE_EXACT = {"engine": 0.99, "sigma-zero": 0.7, "fmn-l0": 0.5, "pixel-greedy": 0.9}
@@ -100,6 +106,35 @@ def test_the_engine_is_no_worse_than_any_family_alone_and_better_than_the_best_o
     alone = [found_by(name) for name in SHARE_EXACT if name != "engine"]
     assert ours.mean() <= np.min(alone, axis=0).mean()
     assert all(ours.mean() < one.mean() for one in alone)
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("seeded_cache")
+@pytest.mark.parametrize("slug", ["advertorch-mnist-lenet-adv", "wong2018-mnist-linf0.1"])
+def test_fewer_places_are_changed_than_by_the_nearest_example_in_l1(slug):
+    """It changes few already: on these networks half as many as the families of l0 do."""
+    (x, y), pool, model = get_dataset("mnist").load(10), get_dataset("mnist").pool(200), load_model(slug)
+    near, few = (run_attack(get_attack("engine"), model, x, y, norm=n, effort="quick", pool=pool) for n in ("l1", "l0"))
+    changed = [verify(model, x, y, one.adversarials).distances["l0"].numpy() for one in (near, few)]
+    assert (changed[1] <= changed[0]).all(), changed
+
+
+@pytest.mark.parametrize("norm", ["l0", "l0_pixels"])
+def test_given_back_is_all_that_two_classes_of_a_linear_model_can_do_without(norm):
+    """Where gains add up, to undo the least of them one by one leaves the fewest."""
+    model, x = Linear(), sample()
+    with torch.no_grad():
+        model.weight[2] = -1e3  # never the answer
+    y = model(x).argmax(1)
+    weight = (model.weight[1] - model.weight[0]) * torch.where(y == 0, 1, -1)[:, None]
+    far = (weight > 0).float().view_as(x)
+    oracle = Oracle(model.requires_grad_(False), batch_size=64)
+    known = Fewest(oracle, x, y, norm)
+    give_back(known, far, looked_at=18)
+    exact = np.array([fewest_to(model, x[i], int(y[i]), 1 - int(y[i]), norm) for i in range(N)])
+    some = np.isfinite(exact)
+    assert some.sum() >= 5
+    np.testing.assert_array_equal(known.count.numpy()[some], exact[some])
 
 
 @pytest.mark.parametrize("norm", ["l0", "l0_pixels"])

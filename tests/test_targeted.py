@@ -8,6 +8,7 @@ from test_attacks import linear_problem
 from torch import nn
 
 from benchmark.attacks import get_attack, run_attack
+from benchmark.data import get_dataset
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Task
 from benchmark.measures.target_matrix import MEASURE as MATRIX
@@ -15,6 +16,7 @@ from benchmark.measures.target_matrix import TargetMatrixParameters
 from benchmark.measures.targeted import MEASURE as TARGETED
 from benchmark.measures.targeted import TargetedParameters
 from benchmark.verification import verify
+from models_zoo import load_model
 
 CLASSES = 3
 
@@ -132,6 +134,19 @@ def test_the_easiest_and_the_hardest_are_the_smallest_and_the_largest_of_all_tar
         finite = np.isfinite(reduced)
         np.testing.assert_array_equal(np.isfinite(found), finite)
         np.testing.assert_allclose(found[finite], reduced[finite], rtol=0.05, atol=1e-6)
+
+
+@pytest.mark.shared
+@pytest.mark.usefixtures("seeded_cache")
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_the_easiest_of_all_targets_is_as_near_as_the_engine_comes_untargeted(norm):
+    """They are the same distance: what is nearest of another class is nearest of that class."""
+    (x, y), pool = get_dataset("mnist").load(6), get_dataset("mnist").pool(200)
+    model = load_model("wong2018-mnist-linf0.1")
+    result = TARGETED.run(Task(model, model, x, y, pool=pool), TargetedParameters(norm, "easiest", effort="quick"))
+    aimed = verify(model, x, y, result.adversarials, targets=result.targets).distances[norm]
+    free = run_attack(get_attack("engine"), model, x, y, norm=norm, effort="quick", pool=pool).adversarials
+    assert aimed.mean() <= 1.03 * verify(model, x, y, free).distances[norm].mean()
 
 
 def test_targets_are_as_chosen_and_never_the_label():

@@ -84,7 +84,7 @@ class Attack:
 
     Attributes:
         name: The name in protocols, on the command line and on the board.
-        version: Raised whenever the results can change; part of the evaluation's key.
+        version: Raised whenever the results can change; part of the evaluation's key (see `version_in`).
         title: What it is, in one line.
         paper: Its source, for instance ``"Croce & Hein 2020, arXiv:1907.02044"``.
         run: The function.
@@ -94,6 +94,7 @@ class Attack:
         work: What it computes of one sample in a norm at an effort, about, or None; for `evaluate --plan`.
         uncounted: Why ``work`` cannot say that, if it cannot.
         default: Whether protocols that ask for all attacks run it. An attack that is only there to compare says False.
+        newer: Later versions in norms where alone it has changed since: the others' results stand.
     """
 
     name: str
@@ -107,6 +108,11 @@ class Attack:
     default: bool = True
     work: Callable[[Norm, Effort], Work | None] | None = None
     uncounted: str = ""
+    newer: Mapping[Norm, int] = field(default_factory=dict)
+
+    def version_in(self, norm: Norm) -> int:
+        """The version of what it does in a norm."""
+        return self.newer.get(norm, self.version)
 
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.

@@ -189,7 +189,7 @@ def started(
     if not len(attacked):
         return best, attacked
     others = x if pool is None else pool
-    near = nearest_other(images, labels, others, oracle.predicted(others), norm, count=1)[:, 0]
+    near = nearest_other(images, others, oracle.met_by(oracle.predicted(others), labels), norm, count=1)[:, 0]
     known = (near >= 0).nonzero().squeeze(1)
     rest = (near < 0).nonzero().squeeze(1)
     starts = [Rows(known, images, labels, start=others[near[known]])]

@@ -142,6 +142,7 @@ def _attacks(place: Place) -> list[dict[str, Any]]:
         {
             "name": attack.name,
             "version": attack.version,
+            "newer in": " ".join(f"{norm}:{version}" for norm, version in attack.newer.items()),
             "norms": " ".join(attack.norms),
             "sees": attack.access,
             "by default": "yes" if attack.default else "no",

@@ -13,7 +13,7 @@ from benchmark.attacks import Effort, get_attack, run_attack
 from benchmark.errors import UnsupportedModelError
 from benchmark.measures import Task
 from benchmark.rejection import rejects
-from benchmark.results import Flag
+from benchmark.results import Flag, Work
 from benchmark.threat import Norm
 from benchmark.threat.goals import TARGETED
 from benchmark.verification import verify
@@ -34,6 +34,13 @@ def random_targets(y: Tensor, first: int, classes: int) -> Tensor:
         1 + int(np.random.default_rng([0, first + i]).integers(classes - 1)) for i in range(len(y))
     ]  # one generator a sample, so that chunks do not matter
     return (y + torch.tensor(offsets, dtype=torch.int64, device=y.device)) % classes
+
+
+def stated_work(attack: str, norm: Norm, effort: Effort, *, targets: int) -> Work | None:
+    """What an attack states to compute of a sample, towards so many targets."""
+    stated = get_attack(attack).work
+    work = None if stated is None else stated(norm, effort)
+    return None if work is None else work.times(targets)
 
 
 @dataclass(frozen=True, eq=False)

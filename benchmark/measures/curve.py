@@ -52,7 +52,7 @@ class Curve(Measure[CurveParameters]):
         """Its attack's: a better attack is a new evaluation. `InputError` where the attack has no such norm."""
         attack = get_attack(parameters.attack)
         attack.check(parameters.norm)
-        return attack.version
+        return attack.version_in(parameters.norm)
 
     def method(self, parameters: CurveParameters) -> Method:
         """The attack's title and paper."""

@@ -50,7 +50,7 @@ class Gap(Measure[GapParameters]):
 
     def attack_version(self, parameters: GapParameters) -> int:
         """The attack's version."""
-        return get_attack(parameters.attack).version
+        return get_attack(parameters.attack).version_in(parameters.norm)
 
     def needs(self, parameters: GapParameters) -> Needs:
         """The training split, as many images of it as of the slice."""

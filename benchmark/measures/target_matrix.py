@@ -11,9 +11,9 @@ import numpy as np
 from benchmark.attacks import EFFORTS, Effort, get_attack
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
-from benchmark.measures.aims import attack_all
-from benchmark.results import GridAxis, Output, Summary, Table
-from benchmark.threat import Norm
+from benchmark.measures.aims import attack_all, stated_work
+from benchmark.results import GridAxis, Output, Summary, Table, Work
+from benchmark.threat import Norm, symbol
 from benchmark.threat.goals import TARGETED
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class TargetMatrix(Measure[TargetMatrixParameters]):
 
     def attack_version(self, parameters: TargetMatrixParameters) -> int:
         """The attack's version."""
-        return get_attack(parameters.attack).version
+        return get_attack(parameters.attack).version_in(parameters.norm)
 
     def method(self, parameters: TargetMatrixParameters) -> Method:
         """The attack's title and paper."""
@@ -70,6 +70,10 @@ class TargetMatrix(Measure[TargetMatrixParameters]):
     def needs(self, parameters: TargetMatrixParameters) -> Needs:
         """Gradients, and images to start from."""
         return Needs(gradients=True, pool=True)
+
+    def work(self, parameters: TargetMatrixParameters, dataset: Dataset) -> Work | None:
+        """The attack's, towards each other class."""
+        return stated_work(parameters.attack, parameters.norm, parameters.effort, targets=dataset.n_classes - 1)
 
     def outputs(self, parameters: TargetMatrixParameters, dataset: Dataset) -> Sequence[Output]:
         """The matrix."""
@@ -83,7 +87,7 @@ class TargetMatrix(Measure[TargetMatrixParameters]):
             Output(
                 "median_distance",
                 "grid",
-                f"Median distance from class to class, {parameters.norm}",
+                f"Median distance from class to class, {symbol(parameters.norm)}",
                 "Median over the images of a class of the smallest distance found to a target; none where there is no "
                 "image, infinite where most never reached it.",
                 "distance",

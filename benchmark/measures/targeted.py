@@ -12,10 +12,10 @@ from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
 from benchmark.attacks.targeted import CHOICES
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
-from benchmark.measures.aims import attack_all, number_of_classes, random_targets
+from benchmark.measures.aims import attack_all, number_of_classes, random_targets, stated_work
 from benchmark.measures.nearest import distance_outputs, distance_scores
 from benchmark.rejection import rejects, without_rejection
-from benchmark.results import Output, Score
+from benchmark.results import Output, Score, Work
 from benchmark.threat import Norm
 from benchmark.threat.goals import TARGETED, Threat
 
@@ -71,7 +71,7 @@ class Targeted(Measure[TargetedParameters]):
 
     def attack_version(self, parameters: TargetedParameters) -> int:
         """The attack's version: a better attack is a new evaluation."""
-        return get_attack(parameters.attack).version
+        return get_attack(parameters.attack).version_in(parameters.norm)
 
     def method(self, parameters: TargetedParameters) -> Method:
         """The attack's title and paper."""
@@ -81,6 +81,11 @@ class Targeted(Measure[TargetedParameters]):
     def needs(self, parameters: TargetedParameters) -> Needs:
         """Gradients, and images to start from."""
         return Needs(gradients=True, pool=True)
+
+    def work(self, parameters: TargetedParameters, dataset: Dataset) -> Work | None:
+        """The attack's, towards one class or towards each other one."""
+        targets = dataset.n_classes - 1 if parameters.choice in {"easiest", "hardest"} else 1
+        return stated_work(parameters.attack, parameters.norm, parameters.effort, targets=targets)
 
     def outputs(self, parameters: TargetedParameters, dataset: Dataset) -> Sequence[Output]:
         """Each sample's distance to its target, and what the distances come to."""

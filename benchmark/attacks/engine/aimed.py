@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -16,6 +18,20 @@ class AimedOracle(Oracle):
     lead that verification asks for, so that every family of the engine searches for the target as it stands.
     A logit that rejects is one of the others.
     """
+
+    attainable: ClassVar[bool] = False
+
+    def met_by(self, predicted: Tensor, y: Tensor) -> Tensor:
+        """Which images are given which samples' targets, bool, shape (n, m)."""
+        return predicted[None, :] == y[:, None]
+
+    def ranked(self, x: Tensor, y: Tensor) -> Tensor:
+        """Nothing to choose from, shape (n, 0): the goal is one class, and every gradient leads there."""
+        return y[:, None][:, :0]
+
+    def attacked(self, x: Tensor, margin: Tensor) -> Tensor:
+        """Indices of the images that are not given their target, by their margins (n,)."""
+        return (margin <= 0).nonzero().squeeze(1)
 
     def _margin(self, calls: list[Tensor], y: Tensor) -> tuple[Tensor, Tensor]:
         logits, wanted = torch.stack(calls).mean(dim=0), y[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import ClassVar, Final
 
 import torch
 from torch import Tensor, nn
@@ -129,6 +129,9 @@ class Oracle:
         non_finite: Gradients met so far with NaN or infinite entries.
     """
 
+    attainable: ClassVar[bool] = True
+    """Whether every sample has an example at some distance, so that to find none says something about the model."""
+
     def __init__(
         self,
         model: nn.Module,
@@ -153,6 +156,15 @@ class Oracle:
     def predicted(self, x: Tensor) -> Tensor:
         """The class of each image, shape (n,); -1 where it is rejected."""
         return predicted(self._outputs(x), reject=self.reject)
+
+    def met_by(self, predicted: Tensor, y: Tensor) -> Tensor:
+        """Which images, by the classes that they are given (m,), meet the goal of which samples; bool, shape (n, m)."""
+        return (predicted[None, :] != y[:, None]) & (predicted[None, :] >= 0)
+
+    def ranked(self, x: Tensor, y: Tensor) -> Tensor:
+        """The classes that may meet each sample's goal, likeliest first, shape (n, k - 1)."""
+        logits = self.logits(x).scatter(1, y[:, None], -torch.inf)
+        return logits.argsort(dim=1, descending=True)[:, :-1]
 
     def attacked(self, x: Tensor, margin: Tensor) -> Tensor:
         """Indices of the images to attack, by their margins (n,): those that the model gives their label."""

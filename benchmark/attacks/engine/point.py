@@ -24,7 +24,7 @@ from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import random_corner
 from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
 from benchmark.attacks.engine.point_nearest import search_until
-from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags, share_of
+from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags, share_of, share_of_several
 from benchmark.attacks.engine.rows import Rows
 from benchmark.attacks.engine.shrinking import cosine
 from benchmark.attacks.engine.stages import search_blindly
@@ -67,9 +67,6 @@ _CHECKED: Final = (0.1, 2, 10)
 
 _RISE: Final = 0.02
 """Of the clean lead: how much farther than gradients a random search must come on a sample where they mislead."""
-
-_FEWEST: Final = 2
-"""Samples on which they must: one shows nothing."""
 
 
 class _Point:
@@ -255,7 +252,7 @@ def _round(point: _Point, sample: Tensor, *, settled: bool = True) -> float:
     point.note("corner")
     rise = (point.margin[left] - before) / point.search.scale[left]
     farther = (rise > _RISE) | (point.margin[left] > 0)
-    return share_of(farther) if int(farther.sum()) >= _FEWEST else 0.0
+    return share_of_several(farther)
 
 
 def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
@@ -266,14 +263,14 @@ def _starts(point: _Point, pool: Tensor) -> Iterator[tuple[str, Rows]]:
     left = point.left()
     if len(left):
         pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-        predicted = point.search.oracle.predicted(pool)
-        near = nearest_other(point.search.x[left], point.search.y[left], pool, predicted, "linf", count=1)[:, 0]
-        left, near = left[near >= 0], near[near >= 0]
-        yield "neighbour", point.rows(left, pool[near].flatten(1) - point.search.x[left].flatten(1))
+        x, oracle = point.search.x[left], point.search.oracle
+        met = oracle.met_by(oracle.predicted(pool), point.search.y[left])
+        near = nearest_other(x, pool, met, "linf", count=1)[:, 0]
+        known = near >= 0
+        yield "neighbour", point.rows(left[known], pool[near[known]].flatten(1) - x[known].flatten(1))
     left = point.left()
     if len(left):
-        logits = point.search.oracle.logits(point.search.x[left]).scatter(1, point.search.y[left, None], -torch.inf)
-        ranked = logits.argsort(dim=1, descending=True)[:, : min(_RIVALS, logits.shape[1] - 1)]
+        ranked = point.search.oracle.ranked(point.search.x[left], point.search.y[left])[:, :_RIVALS]
         yield "aimed", reduce(operator.add, [point.rows(left, target=target) for target in ranked.unbind(dim=1)])
 
 

@@ -67,6 +67,11 @@ def share_of(these: Tensor) -> float:
     return float(these.float().mean()) if len(these) else 0.0
 
 
+def share_of_several(these: Tensor) -> float:
+    """The same, but 0 where a single one is: that says nothing of a model."""
+    return share_of(these) if int(these.sum()) > 1 else 0.0
+
+
 def look_at_outputs(model: nn.Module, x: Tensor, *, most: int = 64) -> Outputs:
     """Call the model (in eval mode) on a few images.
 

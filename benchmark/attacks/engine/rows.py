@@ -141,11 +141,13 @@ class Best:
             norm,
         )
 
-    def images(self, x: Tensor, sample: Tensor) -> Tensor:
-        """All images (n, ...), with the examples in the place of the samples that they are of, shape (m,)."""
+    def images(self, x: Tensor, sample: Tensor | None = None) -> Tensor:
+        """All images (n, ...), with the examples in the place of the samples (m,) that they are of; of all if None."""
         found = torch.isfinite(self.distance)
         images = x.clone()
-        images[sample[found]] = (self.x + self.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
+        images[found if sample is None else sample[found]] = (
+            (self.x + self.delta).clamp_(0, 1).view(-1, *x.shape[1:])[found]
+        )
         return images
 
     def absorb(self, other: Best) -> None:

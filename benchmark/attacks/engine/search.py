@@ -7,7 +7,7 @@ finishes every example by a polish that can only shorten it. Method and figures:
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial, reduce
 
 import torch
@@ -20,6 +20,7 @@ from benchmark.attacks.engine.budget import (
     BLIND,
     BUDGETS,
     EOT_REPEATS,
+    FAR,
     FEWEST_CHECKED,
     FOLLOWED,
     INSIDE,
@@ -45,6 +46,7 @@ from benchmark.attacks.engine.reliability import (
     look_at_outputs,
     reliability_flags,
     share_of,
+    share_of_several,
 )
 from benchmark.attacks.engine.rows import Rows
 from benchmark.attacks.engine.shrinking import shrink
@@ -72,50 +74,117 @@ def engine(
     model: nn.Module, x: Tensor, y: Tensor, *, norm: Norm, effort: Effort, seed: int, pool: Tensor | None
 ) -> AttackResult:
     """The registered attack; see `benchmark.attacks.AttackFunction`."""
+    return nearest_examples(Oracle, model, x, y, y, norm=norm, effort=effort, seed=seed, pool=pool)
+
+
+def nearest_examples(
+    kind: type[Oracle],
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    goal: Tensor,
+    *,
+    norm: Norm,
+    effort: Effort,
+    seed: int,
+    pool: Tensor | None,
+) -> AttackResult:
+    """Look for the nearest image that meets each sample's goal.
+
+    Args:
+        kind: What a goal is: to leave a class (`Oracle`), or to be given one (`AimedOracle`).
+        model: Images -> logits.
+        x: Images, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        goal: The class to leave, or to be given, shape (n,).
+        norm: The norm to be small.
+        effort: How much to spend.
+        seed: Of what is drawn.
+        pool: Images to start from; ``x`` if there is none.
+    """
     with frozen(model) as classifier, same_draws(x.device, seed):
         outputs = look_at_outputs(classifier, x)
-        oracle = Oracle(
+        oracle = kind(
             classifier,
             batch_size=find_batch_size(classifier, x),
             repeats=EOT_REPEATS if outputs.randomised else 1,
             probabilities=outputs.probabilities,
             noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
         )
-        margin = oracle.margins(x, y)
+        margin = oracle.margins(x, goal)
         attacked = oracle.attacked(x, margin)
         if not len(attacked):
             return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
-        if norm in SPARSE:
-            fewest = Fewest(oracle, x[attacked], y[attacked], norm)
-            generator = torch.Generator(x.device).manual_seed(seed)
-            with faster_convolutions(classifier, x):
-                seen = fewest_changes(
-                    fewest,
-                    x if pool is None else pool,
-                    effort=effort,
-                    generator=generator,
-                    gradients=outputs.gradients,
-                )
-            candidates = x.clone()
-            candidates[attacked] = fewest.best
-            return AttackResult(candidates, reliability_flags(outputs, seen))
-        scale = margin[attacked].neg().clamp_(min=1e-12)
-
-        def search_with(seed: int) -> tuple[Search, Checks]:
-            generator = torch.Generator(x.device).manual_seed(seed)
-            search = Search(oracle, x[attacked], y[attacked], norm=norm, scale=scale, generator=generator)
-            run = _run if outputs.gradients else _run_blindly
-            return search, run(search, x if pool is None else pool, BUDGETS[effort])
-
+        samples = _Samples(
+            oracle,
+            x[attacked],
+            goal[attacked],
+            margin[attacked].neg().clamp_(min=1e-12),
+            x if pool is None else pool,
+            effort,
+            outputs.gradients,
+        )
         with faster_convolutions(classifier, x):
-            search, checks = search_with(seed)
-            if effort == "thorough":
-                other, _ = search_with(seed + 1)
-                checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
-                search.best.absorb(other.best)
+            if norm in SPARSE:
+                fewest, checks = _fewest(samples, norm, seed)
+                candidates = x.clone()
+                candidates[attacked] = fewest.best
+                return AttackResult(candidates, reliability_flags(outputs, checks))
+            search, checks = _nearest(samples, norm, seed)
     candidates, fallback = search.best.images(x, attacked), search.start.images(x, attacked)
     origin = origins(search.best, attacked, len(x))
     return AttackResult(candidates, reliability_flags(outputs, checks), origin, fallback)
+
+
+@dataclass(frozen=True, eq=False)
+class _Samples:
+    """The samples that do not meet their goals yet, and what all searches for them share."""
+
+    oracle: Oracle
+    x: Tensor
+    goal: Tensor
+    scale: Tensor
+    pool: Tensor
+    effort: Effort
+    gradients: bool
+
+    def generator(self, seed: int) -> torch.Generator:
+        return torch.Generator(self.x.device).manual_seed(seed)
+
+    def searched(self, norm: Norm, seed: int) -> tuple[Search, Checks]:
+        """One search for the nearest examples, and what it saw of the model."""
+        generator = self.generator(seed)
+        search = Search(self.oracle, self.x, self.goal, norm=norm, scale=self.scale, generator=generator)
+        return search, (_run if self.gradients else _run_blindly)(search, self.pool, BUDGETS[self.effort])
+
+
+def _nearest(samples: _Samples, norm: Norm, seed: int) -> tuple[Search, Checks]:
+    """By distances that are lengths; under `thorough` by two searches, which are compared."""
+    search, checks = samples.searched(norm, seed)
+    if samples.effort == "thorough":
+        other, _ = samples.searched(norm, seed + 1)
+        checks = replace(checks, seeds=(search.best.distance.clone(), other.best.distance))
+        search.best.absorb(other.best)
+    return search, checks
+
+
+def _fewest(samples: _Samples, norm: Norm, seed: int) -> tuple[Fewest, Checks]:
+    """By the number of changes, from what is nearest in l1; checks are of that search."""
+    start, checks = None, Checks(attacked=len(samples.x))
+    if samples.gradients:
+        search, checks = samples.searched("l1", seed)
+        # Blind searches change many places by little: whole images of other classes are the better start then.
+        start = None if zero_gradients_are_many(checks.zero_gradients) else search.best.images(samples.x)
+    fewest = Fewest(samples.oracle, samples.x, samples.goal, norm, start=start)
+    fewest_changes(
+        fewest,
+        samples.pool,
+        effort=samples.effort,
+        generator=samples.generator(seed),
+        gradients=samples.gradients,
+    )
+    unbroken = int(torch.isinf(fewest.count).sum()) if samples.oracle.attainable else 0
+    return fewest, replace(checks, unbroken=unbroken)
 
 
 def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
@@ -134,7 +203,8 @@ def _run(search: Search, pool: Tensor, budget: Budget) -> Checks:
 def _run_blindly(search: Search, pool: Tensor, budget: Budget) -> Checks:
     """For a model without gradients: random search alone, from the boundary on the way to other images."""
     search_blindly(search, pool, budget.neighbours, steps=BLIND * budget.random)
-    return Checks(unbroken=len(search.x) - len(search.found()), attacked=len(search.x))
+    unbroken = len(search.x) - len(search.found()) if search.oracle.attainable else 0
+    return Checks(unbroken=unbroken, attacked=len(search.x))
 
 
 def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
@@ -143,12 +213,21 @@ def _two_phases(search: Search, near: Rows, budget: Budget) -> None:
     search.run("shrinking", near, rough)
     known = search.known()
     starts = [(search.clean(), known), (search.clean(), 3 * known)]
-    starts += [(search.clean(rival), 1.5 * known) for rival in search.ranked()[:, 1 : budget.rivals].unbind(dim=1)]
+    starts += [
+        (search.clean(rival), 1.5 * known)
+        for rival in search.oracle.ranked(search.x, search.y)[:, 1 : budget.rivals].unbind(dim=1)
+    ]
     rows = reduce(operator.add, [start[0] for start in starts])
     search.run("shrinking", rows, partial(rough, radius=torch.cat([start[1] for start in starts])))
-    nearest = (near + rows).nearest(1) + aim(search, budget).nearest(1)
-    search.run("shrinking", nearest, partial(shrink, steps=budget.refine, step=(0.2, 0.005), rate=(0.03, 0.001)))
-    search.run("descent", nearest.nearest(1), partial(descend, steps=budget.descent // 2))
+    aimed = aim(search, budget)
+    if len(aimed.sample):
+        nearest, longer = (near + rows).nearest(1) + aimed.nearest(1), 1
+    else:  # there is one class to reach, perhaps a far one
+        nearest, longer = (near + rows).nearest(2), FAR
+    finer = partial(shrink, steps=longer * budget.refine, step=(0.2, 0.005), rate=(0.03, 0.001))
+    search.run("shrinking", nearest, finer)
+    count, steps = min(longer, 2), longer * budget.descent // 2
+    search.run("descent", nearest.nearest(count), partial(descend, steps=steps))
 
 
 def _from_clean(search: Search, budget: Budget) -> None:
@@ -179,7 +258,7 @@ def _check(search: Search, budget: Budget) -> Checks:
         gradient_free=free.distance,
         zero_gradients=zero,
         non_finite_gradients=search.oracle.non_finite,
-        unbroken=len(search.x) - len(found),
+        unbroken=len(search.x) - len(found) if search.oracle.attainable else 0,
         attacked=len(search.x),
     )
 
@@ -210,11 +289,11 @@ def _improve(search: Search, budget: Budget) -> float:
             _corners(search, active, 0)
             gains = _corners(search, active, budget.flips)
             if not k:
-                promise, misled = share_of(gains < 1 - WORTHWHILE), share_of(gains < STRONGER)
+                promise, misled = share_of(gains < 1 - WORTHWHILE), share_of_several(gains < STRONGER)
         else:
             moved = [displaced(search, active, budget) for _ in range(budget.moves)]
             if not k:
-                misled = share_of(torch.stack(moved).amin(dim=0) < STRONGER)
+                misled = share_of_several(torch.stack(moved).amin(dim=0) < STRONGER)
         for _ in range(round(KICK[search.norm][1] * budget.kicks)):
             search.run("kick", kicked(search, active), finish)
         active = active[search.best.distance[active] < before * (1 - WORTHWHILE)]
@@ -250,7 +329,7 @@ def _where_gradients_mislead(search: Search, budget: Budget, *, promising: bool)
         active, idle = active[idle < PATIENCE], idle[idle < PATIENCE]
         if not len(active):
             break
-    return share_of(search.best.distance[everyone] < start * (1 - MISLED))
+    return share_of_several(search.best.distance[everyone] < start * (1 - MISLED))
 
 
 def _corners(search: Search, sample: Tensor, steps: int) -> Tensor:
@@ -274,4 +353,5 @@ ATTACK = Attack(
     run=engine,
     norms=(*KICK, *SPARSE),
     work=stated_work,
+    newer=dict.fromkeys(SPARSE, 6),
 )

@@ -42,10 +42,12 @@ class Fewest:
         count: Changed places, shape (n,), ``inf`` where there is none.
     """
 
-    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, norm: Norm) -> None:
+    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, norm: Norm, *, start: Tensor | None = None) -> None:
         self.oracle, self.x, self.y, self.norm = oracle, x, y, norm
         self.best = x.clone()
         self.count = torch.full((len(x),), torch.inf, device=x.device)
+        if start is not None:
+            self.offer(start, oracle.margins(start, y))
 
     @property
     def places(self) -> int:
@@ -83,6 +85,10 @@ class Fewest:
             undone = torch.zeros_like(size, dtype=torch.bool).scatter_(1, order[:, k : k + 1], value=True)
             tried = torch.where(self.values(undone), self.x, self.best)
             self.offer(tried, self.oracle.margins(tried, self.y))
+
+    def pushed(self) -> Tensor:
+        """The examples with every change made as large as the box allows: then fewer may be enough."""
+        return torch.where(self.best > self.x, 1.0, torch.where(self.best < self.x, 0.0, self.x))
 
 
 def smooth(fewest: Fewest, *, steps: int) -> None:
@@ -155,6 +161,47 @@ def greedy(fewest: Fewest, start: Tensor, most: Tensor, *, looked_at: int) -> No
         current[open_], margin[open_] = image, reached
         changed[open_, place] = True
     fewest.offer(current, margin)
+
+
+def give_back(fewest: Fewest, start: Tensor, *, looked_at: int) -> None:
+    """Undo one change after the other while the class stays changed: of several, the one that really loses least.
+
+    The other way round than `greedy`; it sees what `Fewest.take_back`, which goes by size, does not.
+
+    Args:
+        fewest: What is known.
+        start: Adversarial images, shape of ``x``.
+        looked_at: Changes whose loss is tried at each step, the least by the gradient first.
+    """
+    current = start.clone()
+    margin = fewest.oracle.margins(current, fewest.y)
+    fewest.offer(current, margin)
+    going = (margin > 0).nonzero().squeeze(1)
+    while len(going):
+        image, reached = _undone(fewest, going, current[going], looked_at)
+        current[going], margin[going] = image, reached
+        fewest.offer(current, margin)
+        going = going[reached > 0]
+
+
+def _undone(fewest: Fewest, rows: Tensor, current: Tensor, looked_at: int) -> tuple[Tensor, Tensor]:
+    """Images (m, c, h, w) less the change whose loss leaves the largest margin, and these margins (m,)."""
+    x, y = fewest.x[rows], fewest.y[rows]
+    different = current != x
+    changed = (different if fewest.norm == "l0" else different.any(dim=1)).flatten(1)
+    _, gradient = fewest.oracle.gradients(current, y)
+    worth = gradient.view_as(current) * (current - x)
+    worth = (worth if fewest.norm == "l0" else worth.sum(dim=1)).flatten(1).masked_fill(~changed, torch.inf)
+    ranked = worth.topk(min(looked_at, int(changed.sum(dim=1).max())), dim=1, largest=False).indices
+    best = torch.full((len(current),), -torch.inf, device=current.device)
+    image = current.clone()
+    for candidate in ranked.unbind(dim=1):
+        undone = changed & torch.zeros_like(changed).scatter_(1, candidate[:, None], value=True)
+        tried = torch.where(fewest.values(undone), x, current)
+        margin = fewest.oracle.margins(tried, y).where(undone.any(dim=1), -torch.inf)
+        better = margin > best
+        best, image = torch.where(better, margin, best), torch.where(better.view(-1, 1, 1, 1), tried, image)
+    return image, best
 
 
 def _step(fewest: Fewest, current: Tensor, y: Tensor, changed: Tensor, looked_at: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,4 +1,8 @@
-"""The engine in ℓ₀: the three families, then rounds in which samples exchange changes and give up some of their own."""
+"""The engine in ℓ₀: from its examples in ℓ₁, by two families more and rounds of exchange and giving up.
+
+What is nearest in ℓ₁ changes few places, and each by part of the box: made as large as the box allows, fewer are
+enough. On networks trained against ℓ∞ attacks that is where the rest begins (``docs/attackers.md``).
+"""
 
 from __future__ import annotations
 
@@ -11,14 +15,13 @@ from torch import Tensor
 from benchmark.attacks import Effort
 from benchmark.attacks.engine.budget import LARGEST_POOL
 from benchmark.attacks.engine.oracle import Oracle
-from benchmark.attacks.engine.reliability import Checks, share_of
-from benchmark.attacks.engine.sparse import Fewest, greedy, project, smooth
+from benchmark.attacks.engine.sparse import Fewest, give_back, greedy, smooth
 from benchmark.attacks.engine.starts import far_images, nearest_other
 
 
 @dataclass(frozen=True)
 class _Budget:
-    """Steps of each gradient family, places a greedy step tries, rounds, and others' changes tried in a round."""
+    """Steps of σ-zero, places a greedy step tries, rounds, and others' changes tried in a round."""
 
     steps: int
     looked_at: int
@@ -27,8 +30,8 @@ class _Budget:
 
 
 _BUDGETS: Final[dict[Effort, _Budget]] = {
-    "quick": _Budget(steps=60, looked_at=6, rounds=1, donors=8),
-    "standard": _Budget(steps=300, looked_at=16, rounds=12, donors=16),
+    "quick": _Budget(steps=30, looked_at=6, rounds=1, donors=8),
+    "standard": _Budget(steps=100, looked_at=16, rounds=12, donors=16),
     "thorough": _Budget(steps=800, looked_at=48, rounds=16, donors=48),
 }
 
@@ -41,7 +44,7 @@ _GIVEN_UP: Final = 0.4
 
 def fewest_changes(
     fewest: Fewest, pool: Tensor, *, effort: Effort, generator: torch.Generator, gradients: bool
-) -> Checks:
+) -> None:
     """Look for the fewest changes; what is found is in `Fewest.best`.
 
     Args:
@@ -50,16 +53,12 @@ def fewest_changes(
         effort: How much to spend.
         generator: Source of all draws.
         gradients: Whether the model's outputs have any; else changes of the nearest other images are taken back.
-
-    Returns:
-        What was seen of the model.
     """
-    budget, zero = _BUDGETS[effort], 0.0
+    budget = _BUDGETS[effort]
     if gradients:
-        zero = share_of((fewest.oracle.gradients(fewest.x, fewest.y)[1] == 0).all(dim=1))
-        smooth(fewest, steps=budget.steps)
+        give_back(fewest, fewest.pushed(), looked_at=budget.looked_at)
         fewest.take_back()
-        project(fewest, steps=budget.steps)
+        smooth(fewest, steps=budget.steps)
         fewest.take_back()
         most = (fewest.count - 1).clamp(max=max(1, _MOST * fewest.places))
         greedy(fewest, fewest.x, most, looked_at=budget.looked_at)
@@ -71,20 +70,14 @@ def fewest_changes(
             most = torch.where(torch.isfinite(fewest.count), fewest.count - 1, 0.0)
             greedy(fewest, start, most, looked_at=budget.looked_at)
             fewest.take_back()
-    return Checks(
-        zero_gradients=zero,
-        non_finite_gradients=fewest.oracle.non_finite,
-        unbroken=int(torch.isinf(fewest.count).sum()),
-        attacked=len(fewest.x),
-    )
 
 
 def _from_other_images(fewest: Fewest, pool: Tensor, generator: torch.Generator) -> None:
     """Whole images of other classes, near and far: their changes are many, and mostly needless."""
     oracle: Oracle = fewest.oracle
     pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-    predicted = oracle.predicted(pool)
-    near = nearest_other(fewest.x, fewest.y, pool, predicted, fewest.norm, count=1)[:, 0]
+    met = oracle.met_by(oracle.predicted(pool), fewest.y)
+    near = nearest_other(fewest.x, pool, met, fewest.norm, count=1)[:, 0]
     others = torch.where((near >= 0).view(-1, 1, 1, 1), pool[near.clamp(min=0)], fewest.x)
     for images in (others, *far_images(fewest.x, generator)):
         fewest.offer(images, oracle.margins(images, fewest.y))

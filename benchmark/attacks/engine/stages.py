@@ -24,10 +24,10 @@ from benchmark.threat import norms_of
 
 
 def neighbours(search: Search, pool: Tensor, count: int) -> Rows:
-    """Go to the boundary on the way to the nearest images of another class; to far images if there are none."""
+    """Go to the boundary on the way to the nearest images that meet the goal; to far images if there are none."""
     pool = pool[:: max(1, len(pool) // LARGEST_POOL)]
-    predicted = search.oracle.predicted(pool)
-    near = nearest_other(search.x, search.y, pool, predicted, search.norm, count=count + (search.norm == "linf"))
+    met = search.oracle.met_by(search.oracle.predicted(pool), search.y)
+    near = nearest_other(search.x, pool, met, search.norm, count=count + (search.norm == "linf"))
     sample, which = (near >= 0).nonzero(as_tuple=True)
     rows = Rows(sample, search.x, search.y, start=pool[near[sample, which]])
     search.run("neighbour", rows, bisect)
@@ -79,7 +79,7 @@ def searches(search: Search, budget: Budget) -> Rows:
 
 def aim(search: Search, budget: Budget) -> Rows:
     """Short descents from the clean image towards each of the likeliest other classes; the two nearest rows."""
-    targets = search.ranked()[:, : budget.targets].unbind(dim=1)
+    targets = search.oracle.ranked(search.x, search.y)[:, : budget.targets].unbind(dim=1)
     at_once = max(1, search.oracle.batch_size // len(search.x))  # as many as fill a batch, to bound the memory
     kept = search.rows(search.left()[:0])
     for i in range(0, len(targets) if len(search.left()) else 0, at_once):

@@ -10,22 +10,20 @@ from benchmark.attacks.engine.rows import Rows
 from benchmark.threat import Norm, get_norm
 
 
-def nearest_other(x: Tensor, y: Tensor, pool: Tensor, predicted: Tensor, norm: Norm, *, count: int) -> Tensor:
-    """The nearest images of the pool that the model gives another class than the label.
+def nearest_other(x: Tensor, pool: Tensor, met: Tensor, norm: Norm, *, count: int) -> Tensor:
+    """The nearest images of the pool that meet each sample's goal: that are given another class, or its target.
 
     Args:
         x: Images, shape (n, c, h, w).
-        y: Labels, shape (n,).
         pool: Images, shape (m, c, h, w).
-        predicted: The model's class of each image of the pool, shape (m,); -1 where it rejects it.
+        met: Whether they meet it (`Oracle.met_by`), bool, shape (n, m).
         norm: The norm of the distance.
         count: How many; fewer where the pool has no more.
 
     Returns:
         Indices into the pool, nearest first, shape (n, count), -1 where there is none.
     """
-    distance = get_norm(norm).pairwise(x, pool)
-    distance.masked_fill_((predicted[None, :] == y[:, None]) | (predicted[None, :] < 0), torch.inf)
+    distance = get_norm(norm).pairwise(x, pool).masked_fill_(~met, torch.inf)
     near = distance.topk(min(count, len(pool)), dim=1, largest=False)
     return near.indices.masked_fill(torch.isinf(near.values), -1)
 

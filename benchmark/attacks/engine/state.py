@@ -28,7 +28,6 @@ FAMILIES: Final = (
     "corner",
     "ascent",
     "displaced",
-    "displaced",
 )
 
 
@@ -47,7 +46,7 @@ class Search:
     Attributes:
         oracle: The model.
         x: Images, shape (n, c, h, w).
-        y: Labels, shape (n,).
+        y: Labels, shape (n,); targets, if the oracle is aimed.
         norm: The norm to be small.
         scale: How far the label leads on each clean image, shape (n,).
         best: The nearest examples so far.
@@ -95,11 +94,6 @@ class Search:
         """One row for each sample that is not done, from the clean image, perhaps aimed at a target class, (n,)."""
         left = self.left()
         return Rows(left, self.x, self.y, target=None if target is None else target[left])
-
-    def ranked(self) -> Tensor:
-        """The other classes of each sample, likeliest first, shape (n, k - 1)."""
-        logits = self.oracle.logits(self.x).scatter(1, self.y[:, None], -torch.inf)
-        return logits.argsort(dim=1, descending=True)[:, :-1]
 
     def resume(self, sample: Tensor) -> Rows:
         """One row for each of some samples, from its best example."""
