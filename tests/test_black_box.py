@@ -1,14 +1,18 @@
 """Attacks without gradients: exact distances of linear models, what they may ask, and how often."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from test_attacks import exact_distance, linear_problem
+from torch.nn.functional import normalize
 
 from benchmark.attacks import Attack, get_attack, run_attack
 from benchmark.attacks.access import limited
-from benchmark.attacks.decisions import Decisions, normal
+from benchmark.attacks.decisions import Decisions, normal, spread, to_boundary
 from benchmark.attacks.estimation import PROBES
+from benchmark.attacks.geoda import _nearer
 from benchmark.attacks.nes import GaussianOracle
 from benchmark.attacks.spsa import SignOracle
 from benchmark.attacks.zoo import CoordinateOracle
@@ -17,6 +21,7 @@ from benchmark.errors import AccessError, InputError, UnsupportedModelError
 from benchmark.jobs.job import make_job
 from benchmark.measures.curve import MEASURE as CURVE
 from benchmark.measures.curve import CurveParameters
+from benchmark.threat import get_norm
 from benchmark.verification import verify
 from models_zoo import get_entry
 
@@ -74,6 +79,29 @@ def test_labels_alone_show_the_normal_of_a_plane():
     found = normal(asked, on.view(3, 1, 4, 5), torch.full((3,), 0.1), 2000, torch.Generator().manual_seed(0))
     assert torch.cosine_similarity(found, weight[None]).min() > 0.98
     assert asked.asked == 2000
+
+
+@pytest.mark.parametrize("side", [8, 28, 64])
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("walked", [False, True], ids=["to_boundary", "geoda"])
+def test_noise_falls_on_both_sides_of_the_boundary_that_was_found(walked, norm, side):
+    """Else every answer is the same, and the estimate of the normal is chance."""
+    torch.manual_seed(0)
+    d = side * side
+    weight, x = torch.randn(d), torch.full((6, 1, side, side), 0.5)
+
+    def labels(images):
+        return ((images.flatten(1) - 0.5) @ weight > 0.2 * weight.norm()).long()
+
+    asked = Decisions(labels, torch.zeros(6, dtype=torch.int64))
+    far = (x + 0.4 * weight.sign().view(side, side) + 0.05 * torch.randn(x.shape)).clamp(0, 1)
+    near = to_boundary(asked, x, far, norm)
+    if walked:
+        near = _nearer(asked, x, near.flatten(1), normalize(weight[None], dim=1), norm=norm, hope=0.5).view_as(x)
+    size = get_norm(norm).distance(x, near).float()
+    noise = normalize(torch.randn(6, 200, d), dim=2) * spread(size, norm, d)[:, None, None]
+    share = asked.wrong((near.flatten(1)[:, None] + noise).view(6, 200, 1, side, side)).float().mean(dim=1)
+    assert ((share > 0.05) & (share < 0.95)).all(), share
 
 
 class Counted(torch.nn.Module):
@@ -152,6 +180,17 @@ def test_a_gradient_is_refused_to_who_sees_scores_or_decisions(access):
     curious = type(engine)(**{**engine.__dict__, "access": access, "name": "curious"})
     with pytest.raises(AccessError, match="curious"):
         run_attack(curious, model, x, y, norm="l2", effort="quick")
+
+
+def test_a_version_of_one_norm_alone_leaves_the_others_results(monkeypatch):
+    def jobs():
+        entry, digits = get_entry("digits-standard"), get_dataset("digits")
+        return [make_job(CURVE, CurveParameters(norm), entry, digits, n=3).attack_version for norm in ("linf", "l0")]
+
+    before = jobs()
+    better = dataclasses.replace(get_attack("engine"), newer={"l0": 99})
+    monkeypatch.setattr("benchmark.measures.curve.get_attack", lambda name: better)
+    assert jobs() == [before[0], 99]
 
 
 @pytest.mark.parametrize(("attack", "norm"), [("square", "l2"), ("geoda", "l1"), ("targeted", "linf")])

@@ -12,7 +12,7 @@ from torch.nn.functional import normalize
 from benchmark.attacks import AttackResult, Effort, spent
 from benchmark.attacks.engine.budget import EOT_REPEATS
 from benchmark.modes import same_draws
-from benchmark.threat import Norm, get_norm
+from benchmark.threat import Norm, get_norm, norms_of
 
 QUERIES: Final[dict[Effort, int]] = {"quick": 2_500, "standard": 10_000, "thorough": 40_000}
 """Images that the model is shown for each sample, at most, besides those of the pool."""
@@ -21,12 +21,30 @@ BATCH: Final = 512
 _AT_ONCE: Final = 2**24
 """Values of noise held at once."""
 
-HALVINGS: Final = 10
+HALVINGS: Final = (10, 24)
+"""Bisections of the way to the boundary, at least and at most; in between, until `at_boundary`."""
+
 _ASKED: Final = 5
 """Times that images at the boundary are shown, to see whether the model repeats itself."""
 
 _LARGE: Final = 16
 """Side from which on noise is drawn at half the size, too."""
+
+
+def spread(size: Tensor, norm: Norm, values: int) -> Tensor:
+    """The l2 norm of the noise that is tried at the boundary, at a distance ``size`` (n,) from the clean images."""
+    each = size / (values if norm == "linf" else 2 * values**0.5)
+    return each.clamp(min=1e-4).mul(values**0.5)
+
+
+def at_boundary(low: Tensor, high: Tensor, norm: Norm, values: int) -> bool:
+    """Whether images at distances ``high`` (n,) are so near a boundary beyond ``low`` that noise falls on both sides.
+
+    Else most answers are the same, and the normal that they show is chance. Across the boundary noise reaches 1/√d of
+    its l2 norm; a step of length 1 in linf moves all d values, and is √d long.
+    """
+    reach = spread(high, norm, values) / values**0.5
+    return bool(((high - low) * (values**0.5 if norm == "linf" else 1) <= reach).all())
 
 
 class Decisions:
@@ -90,17 +108,21 @@ def starts(decisions: Decisions, x: Tensor, pool: Tensor, *, norm: Norm, seed: i
     return start, found
 
 
-def to_boundary(decisions: Decisions, x: Tensor, far: Tensor, norm: Norm, *, halvings: int = HALVINGS) -> Tensor:
+def to_boundary(decisions: Decisions, x: Tensor, far: Tensor, norm: Norm) -> Tensor:
     """Bisect from adversarial images (n, c, h, w) to the boundary: along the line; in linf by a shrinking ball."""
-    delta = (far - x).flatten(1)
-    largest = delta.abs().amax(dim=1) if norm == "linf" else torch.ones(len(x), device=x.device)
-    low, high = torch.zeros_like(largest), largest
+    delta, values = (far - x).flatten(1), x[0].numel()
+    high = norms_of(delta, norm)
+    whole, low = high.clamp(min=1e-30), torch.zeros_like(high)
 
-    def at(part: Tensor) -> Tensor:
-        moved = delta.clamp(-part[:, None], part[:, None]) if norm == "linf" else delta * part[:, None]
+    def at(distance: Tensor) -> Tensor:
+        limit = distance[:, None]
+        moved = delta.clamp(-limit, limit) if norm == "linf" else delta * (limit / whole[:, None])
         return (x.flatten(1) + moved).clamp_(0, 1).view_as(x)
 
-    for _ in range(halvings):
+    least, most = HALVINGS
+    for turn in range(most):
+        if turn >= least and at_boundary(low, high, norm, values):
+            break
         middle = (low + high) / 2
         holds = decisions.one(at(middle))
         high, low = torch.where(holds, middle, high), torch.where(holds, low, middle)
@@ -201,16 +223,14 @@ def by_decisions(
         start, found = starts(decisions, x[attacked], others, norm=norm, seed=seed)
         rows, start = attacked[found], start[found]
         adversarials[rows] = start
-        if len(rows) and decisions.asked + HALVINGS + _ASKED < budget:
+        way = HALVINGS[1]
+        if len(rows) and decisions.asked + way + _ASKED < budget:
             decisions = Decisions(model, y[rows], asked=decisions.asked)
             near = to_boundary(decisions, x[rows], start, norm)
             decisions.votes = votes_of(decisions, near)
             if decisions.votes > 1:
-                near = (
-                    start
-                    if decisions.asked + HALVINGS * decisions.votes > budget
-                    else (to_boundary(decisions, x[rows], start, norm))
-                )
+                far = decisions.asked + way * decisions.votes > budget
+                near = start if far else to_boundary(decisions, x[rows], start, norm)
             generator = torch.Generator(x.device).manual_seed(seed)
             adversarials[rows] = walk(decisions, x[rows], near, norm=norm, queries=budget, generator=generator)
     return AttackResult(adversarials)

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from benchmark.attacks import Attack
-from benchmark.attacks.decisions import Decisions, by_decisions, normal
+from benchmark.attacks.decisions import HALVINGS, Decisions, at_boundary, by_decisions, normal, spread
 from benchmark.threat import Norm, norms_of, project_ball_
 
 FIRST: Final = 40
@@ -23,7 +23,7 @@ STEPS: Final = (4.0, 1.0, 0.5, 0.25, 0.1)
 """How far along the normal the next examples are looked for, as shares of the distance; all at once."""
 
 ROUNDS: Final = 6
-"""Radii at which they are tried."""
+"""Radii at which they are tried, all at once."""
 
 DEEPEST: Final = 0.5
 """Share of the distance that the first round of searches hopes to win at most; of the k-th, √k times less."""
@@ -44,32 +44,38 @@ def _walk(
     steps = 0
     while True:
         steps += 1
-        room = (queries - decisions.asked) // votes - ROUNDS * len(STEPS)
+        room = (queries - decisions.asked) // votes - ROUNDS * len(STEPS) - HALVINGS[1]
         count = min(int(FIRST * steps**0.5), room)
         if count < 10:
             return current.view_as(x)
         size = norms_of(current - flat, norm).clamp(min=1e-12)
-        spread = (size / d if norm == "linf" else size / d**0.5 / 2).clamp(min=1e-4)
-        found = normal(decisions, current.view_as(x), spread * d**0.5, count, generator)
+        found = normal(decisions, current.view_as(x), spread(size, norm, d), count, generator)
         known = KEPT * known + count**0.5 * found
         current = _nearer(decisions, x, current, normalize(known, eps=1e-30), norm=norm, hope=DEEPEST / steps**0.5)
 
 
 def _nearer(decisions: Decisions, x: Tensor, current: Tensor, direction: Tensor, *, norm: Norm, hope: float) -> Tensor:
-    """The nearest of some examples between the present one and the normal, by bisection of their common radius."""
+    """The nearest of some examples between the present one and the normal, by bisection of their common radius.
+
+    What is chosen then goes on alone to the boundary, where the next normal is to be seen.
+    """
     flat = x.flatten(1)
     delta = current - flat
     size = norms_of(delta, norm)
     along = direction.sign() if norm == "linf" else direction
     tips = torch.stack([delta + step * size[:, None] * along for step in STEPS], dim=1)  # (n, k, d)
-    low, high, best = size * (1 - hope), size, current
+    low, high, best, chosen = size * (1 - hope), size, current, delta
     rows = torch.arange(len(x), device=x.device)
-    for turn in range(ROUNDS):
+    for turn in range(ROUNDS + HALVINGS[1]):
+        if turn >= ROUNDS and at_boundary(low, high, norm, flat.shape[1]):
+            break
         radius = (low + high) / 2 if turn else low
-        tried = _at_radius(flat, tips, radius, norm)
-        holds = decisions.wrong(tried.view(*tips.shape[:2], *x.shape[1:]))
+        candidates = tips if turn < ROUNDS else chosen[:, None]
+        tried = _at_radius(flat, candidates, radius, norm)
+        holds = decisions.wrong(tried.view(*candidates.shape[:2], *x.shape[1:]))
         met, which = holds.any(dim=1), holds.int().argmax(dim=1)
         best = torch.where(met[:, None], tried[rows, which], best)
+        chosen = torch.where(met[:, None], candidates[rows, which], chosen)
         high, low = torch.where(met, radius, high), torch.where(met, low, radius)
         if not turn:
             low = torch.where(met, radius * (1 - hope), low)
@@ -94,7 +100,7 @@ def _at_radius(flat: Tensor, tips: Tensor, radius: Tensor, norm: Norm) -> Tensor
 
 ATTACK = Attack(
     name="geoda",
-    version=1,
+    version=2,
     title="GeoDA: along the boundary's normal, from decisions alone",
     paper="after Rahmati et al. 2020, arXiv:2003.06468",
     run=partial(by_decisions, _walk),

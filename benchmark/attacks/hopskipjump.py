@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.attacks import Attack
-from benchmark.attacks.decisions import HALVINGS, Decisions, by_decisions, normal, to_boundary
+from benchmark.attacks.decisions import HALVINGS, Decisions, by_decisions, normal, spread, to_boundary
 from benchmark.threat import Norm, get_norm, norms_of
 
 _FIRST: Final = 100
@@ -34,13 +34,12 @@ def _walk(
     steps = 0
     while True:
         steps += 1
-        room = (queries - decisions.asked) // votes - _STRETCHES - HALVINGS
+        room = (queries - decisions.asked) // votes - _STRETCHES - HALVINGS[1]
         count = min(int(_FIRST * steps**0.5), room)
         if count < 10:
             return best
         size = norms_of((current - x).flatten(1), norm).clamp(min=1e-12)
-        spread = (size / d if norm == "linf" else size / d**0.5 / 2).clamp(min=1e-4)
-        direction = normal(decisions, current, spread * d**0.5, count, generator)
+        direction = normal(decisions, current, spread(size, norm, d), count, generator)
         direction = direction.sign() if norm == "linf" else direction
         length = size / steps**0.5
         moved, done = current.clone(), torch.zeros(len(x), dtype=torch.bool, device=x.device)
@@ -58,7 +57,7 @@ def _walk(
 
 ATTACK = Attack(
     name="hopskipjump",
-    version=2,
+    version=3,
     title="HopSkipJump: the boundary's normal from decisions alone",
     paper="Chen, Jordan & Wainwright 2020, arXiv:1904.02144",
     run=partial(by_decisions, _walk),
