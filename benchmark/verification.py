@@ -48,7 +48,7 @@ TYPICAL_ROUNDING: Final = 8.0
 errors that are normally distributed, one in ten million is as large."""
 
 DIFFERENT: Final = 0.01
-"""A twin whose leads on clean images are typically off by more than this share is another model, not a twin."""
+"""A twin whose leads are typically off by more than this share of what parts the classes is another model."""
 
 ERRORS: Final = 3.0
 """Standard errors of the mean lead of a randomised model by which it must exceed zero."""
@@ -56,9 +56,9 @@ ERRORS: Final = 3.0
 REPEATS: Final = 20
 """Calls an image when a randomised model is verified."""
 
-_COMPANIONS: Final = 8
-"""Clean images, and as many halfway to their candidates, that are passed with the candidates: to see the rounding where
-candidates are few, and to make the batch another than the one that was judged first."""
+_COMPANIONS: Final = 16
+"""Images on the way from clean ones to their candidates that are passed with the candidates, about: to see the rounding
+where candidates are few, and to make the batch another than the one that was judged first."""
 
 REASONS: Final = (
     "holds",
@@ -198,39 +198,43 @@ class _Judge:
         Returns:
             Shape (m,), bool.
         """
-        few = slice(0, _COMPANIONS)
-        halfway = (x[few] + images[few]) / 2
-        beside = torch.cat([x[few], halfway])
-        seen = torch.cat([self.lead(clean[few], few), self.lead(self.model(halfway), few)])
+        few = slice(0, _COMPANIONS // 2)
+        each = -(-_COMPANIONS // len(x[few]))  # of one candidate's way as many points as of eight candidates' together
+        beside = [torch.lerp(x[few], images[few], k / each) for k in range(each)]
+        logits = [clean[few], *torch.split(self.model(torch.cat(beside[1:])), len(x[few]))]
+        seen = torch.cat([self.lead(one, few) for one in logits])
         twice = self._in_double(images, beside)
         if twice is not None:
             off = (twice[1] - seen).abs()
-            if bool(off.median() <= DIFFERENT * seen.abs().median()):
+            if bool(off.median() <= DIFFERENT * _gaps(torch.cat(logits), self.y[few].repeat(each)).median()):
                 return self._exceeds(lead, twice[0], least, off)
-        return self._alone(images, lead, least)
+        return self._alone(images, lead, least, beside, seen)
 
-    def _in_double(self, images: Tensor, beside: Tensor) -> tuple[Tensor, Tensor] | None:
+    def _in_double(self, images: Tensor, beside: list[Tensor]) -> tuple[Tensor, Tensor] | None:
         """Leads of candidates and companions by the float64 twin, in other batches; None where there is no twin."""
-        twin = twin_of(self.model)
-        leads, companions = [], None
+        twin, few = twin_of(self.model), slice(0, len(beside[0]))
+        leads, companions, extra = [], None, few.stop * len(beside)
         for i in reversed(range(0, len(images), self.batch_size)):
             part = images[i : i + self.batch_size]
-            logits = double_logits(twin, torch.cat([beside, part.flip(0)]))
+            logits = double_logits(twin, torch.cat([*beside, part.flip(0)]))
             if logits is None:
                 return None
             rows = slice(i, i + len(part))
-            leads.append(self.lead(logits[len(beside) :].flip(0), rows))
-            half = len(beside) // 2
-            companions = torch.cat([self.lead(logits[s : s + half], slice(0, half)) for s in (0, half)])
+            leads.append(self.lead(logits[extra:].flip(0), rows))
+            companions = torch.cat([self.lead(one, few) for one in torch.split(logits[:extra], few.stop)])
         assert companions is not None  # there is at least one image
         return torch.cat(leads[::-1]), companions
 
-    def _alone(self, images: Tensor, lead: Tensor, least: Tensor) -> Tensor:
-        """Without a twin: each image by itself, and all of them in another order."""
+    def _alone(self, images: Tensor, lead: Tensor, least: Tensor, beside: list[Tensor], seen: Tensor) -> Tensor:
+        """Without a twin: each image by itself, and all of them in another order; of few their companions, too."""
         alone = self.lead(torch.cat([self.model(image[None]) for image in images]))
         turned = torch.cat([self.model(part) for part in torch.split(images.flip(0), max(1, self.batch_size // 2))])
         again = self.lead(turned.flip(0))
         spread = torch.maximum((alone - lead).abs(), (again - lead).abs())
+        if len(images) < _COMPANIONS // 2:
+            singly = [torch.cat([self.model(image[None]) for image in part]) for part in beside]
+            companions = torch.cat([self.lead(one, slice(0, len(one))) for one in singly])
+            spread = torch.cat([spread, (companions - seen).abs()])
         worst = torch.minimum(alone, again)
         return self._exceeds(lead, worst, least, spread)
 
@@ -242,6 +246,15 @@ class _Judge:
         common = known.median() if len(known) else torch.zeros((), dtype=torch.float64, device=lead.device)
         rounding = OWN_ROUNDING * off + TYPICAL_ROUNDING * common
         return torch.minimum(lead, again) > least + self.safety * rounding
+
+
+def _gaps(logits: Tensor, y: Tensor) -> Tensor:
+    """How far a middling class is from the label in logits (m, k), shape (m,): what a twin is to reproduce.
+
+    Not the lead, which is next to nothing on an image at the boundary; nor the farthest class, which may be masked.
+    """
+    gaps = (logits - logits.gather(1, y[:, None])).abs()
+    return gaps.scatter(1, y[:, None], torch.nan).nanmedian(dim=1).values
 
 
 def needed_lead(model: nn.Module, x: Tensor, y: Tensor, *, most: int = 32) -> float:
@@ -257,10 +270,11 @@ def needed_lead(model: nn.Module, x: Tensor, y: Tensor, *, most: int = 32) -> fl
     """
     few, lead = x[:most], partial(mean_lead, labels=y[:most], reject=rejects(model))
     with torch.no_grad(), full_precision():
-        seen = lead(model(few)[None])
+        logits = model(few)
+        seen = lead(logits[None])
         exact = double_logits(twin_of(model), few)
         truth = seen if exact is None else lead(exact[None])
-        if exact is None or bool((truth - seen).abs().median() > DIFFERENT * truth.abs().median()):
+        if exact is None or bool((truth - seen).abs().median() > DIFFERENT * _gaps(logits, y[:most]).median()):
             truth = lead(torch.cat([model(image[None]) for image in few])[None])
     off = (truth - seen).abs()[(truth < 0) & torch.isfinite(truth - seen)]  # of what is attacked
     return float((OWN_ROUNDING + TYPICAL_ROUNDING) * off.quantile(0.9)) if len(off) else 0.0

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from benchmark.attacks.outward import _SAFETY as SAFETY
 from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.twin import batch_dependence, twin_of
 from benchmark.verification import REASONS, SLACK, verify
@@ -175,6 +176,18 @@ def test_what_is_believed_holds_alone_in_any_batch_and_in_float64(offset, copyab
         for size in (1, 3, 64, len(x)):
             answers = torch.cat([model(part) for part in candidates.split(size)])
             assert (answers.argmax(1) != y)[held].all()
+
+
+@pytest.mark.parametrize("offset", [0.0, 1000.0])
+def test_what_is_believed_beforehand_by_itself_is_believed_among_others(offset):
+    """An attack on one image checks its example as one on many does: rounding is measured on as many images."""
+    model = Net(offset).eval()
+    x, y, candidates = near_boundary(model)
+    ones = [slice(i, i + 1) for i in range(len(x))]
+    alone = torch.cat([verify(model, x[i], y[i], candidates[i], safety=SAFETY).holds for i in ones])
+    among = verify(model, x, y, candidates).holds
+    assert alone.sum() > 20
+    assert not (alone & ~among).any()
 
 
 def test_far_from_the_boundary_everything_is_believed_whatever_is_hidden():
