@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -12,6 +11,7 @@ import numpy as np
 from perf import Benchmark, Options
 from perf.asked import PEERS
 from perf.contestant import ROUNDING
+from perf.engine import distances
 from perf.process import run_all
 from perf.tables import failed, table
 
@@ -71,19 +71,15 @@ def report(result: dict[str, Any]) -> str:
     rows, ratios = [], []
     by = {(r["model"], r["norm"], r["contestant"], r["seed"]): r for r in result["results"]}
     for (model, norm, name, _), one in by.items():
-        d = _distances(one)
+        d = distances(one)
         cells = [f"{d[np.isfinite(d)].mean():.3f}", f"{np.isfinite(d).mean():.0%}", f"{(d <= _reach(one)).mean():.0%}"]
         rows.append([model, norm, name, *cells, f"{one['queries']:.0f}"])
         for own in _DUELS[norm].get(name, ()):
             rivals = [r for (m, n, c, _), r in by.items() if (m, n, c) == (model, norm, own)]
-            ratios += [[model, norm, own, name, _ratio(_distances(rival), d, one)] for rival in rivals]
+            ratios += [[model, norm, own, name, _ratio(distances(rival), d, one)] for rival in rivals]
     head = ["model", "norm", "attack", "mean distance", "found", "broken at ε", "queries"]
     parts = [_INTRODUCTION, table(head, rows), _RATIOS, table(["model", "norm", "ours", "peer", "ours ÷ peer"], ratios)]
     return "\n\n".join([*parts, *failed(result["failures"])])
-
-
-def _distances(result: dict[str, Any]) -> Any:
-    return np.array([math.inf if d is None else d for d in result["distances"]])
 
 
 def _reach(task: dict[str, Any]) -> float:

@@ -114,6 +114,10 @@ class Attack:
         """The version of what it does in a norm."""
         return self.newer.get(norm, self.version)
 
+    def stated_work(self, norm: Norm, effort: Effort) -> Work | None:
+        """What ``work`` says; None if it is not there, or says nothing of this norm."""
+        return None if self.work is None else self.work(norm, effort)
+
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.
 

@@ -21,8 +21,10 @@ BATCH: Final = 512
 _AT_ONCE: Final = 2**24
 """Values of noise held at once."""
 
-HALVINGS: Final = (10, 24)
-"""Bisections of the way to the boundary, at least and at most; in between, until `at_boundary`."""
+HALVINGS: Final = 24
+"""Bisections of the way to the boundary at most: they end with `at_boundary`, but not before `_FEWEST_HALVINGS`."""
+
+_FEWEST_HALVINGS: Final = 10
 
 _ASKED: Final = 5
 """Times that images at the boundary are shown, to see whether the model repeats itself."""
@@ -119,9 +121,8 @@ def to_boundary(decisions: Decisions, x: Tensor, far: Tensor, norm: Norm) -> Ten
         moved = delta.clamp(-limit, limit) if norm == "linf" else delta * (limit / whole[:, None])
         return (x.flatten(1) + moved).clamp_(0, 1).view_as(x)
 
-    least, most = HALVINGS
-    for turn in range(most):
-        if turn >= least and at_boundary(low, high, norm, values):
+    for turn in range(HALVINGS):
+        if turn >= _FEWEST_HALVINGS and at_boundary(low, high, norm, values):
             break
         middle = (low + high) / 2
         holds = decisions.one(at(middle))
@@ -223,13 +224,12 @@ def by_decisions(
         start, found = starts(decisions, x[attacked], others, norm=norm, seed=seed)
         rows, start = attacked[found], start[found]
         adversarials[rows] = start
-        way = HALVINGS[1]
-        if len(rows) and decisions.asked + way + _ASKED < budget:
+        if len(rows) and decisions.asked + HALVINGS + _ASKED < budget:
             decisions = Decisions(model, y[rows], asked=decisions.asked)
             near = to_boundary(decisions, x[rows], start, norm)
             decisions.votes = votes_of(decisions, near)
             if decisions.votes > 1:
-                far = decisions.asked + way * decisions.votes > budget
+                far = decisions.asked + HALVINGS * decisions.votes > budget
                 near = start if far else to_boundary(decisions, x[rows], start, norm)
             generator = torch.Generator(x.device).manual_seed(seed)
             adversarials[rows] = walk(decisions, x[rows], near, norm=norm, queries=budget, generator=generator)

@@ -44,7 +44,7 @@ def _walk(
     steps = 0
     while True:
         steps += 1
-        room = (queries - decisions.asked) // votes - ROUNDS * len(STEPS) - HALVINGS[1]
+        room = (queries - decisions.asked) // votes - ROUNDS * len(STEPS) - HALVINGS
         count = min(int(FIRST * steps**0.5), room)
         if count < 10:
             return current.view_as(x)
@@ -66,7 +66,7 @@ def _nearer(decisions: Decisions, x: Tensor, current: Tensor, direction: Tensor,
     tips = torch.stack([delta + step * size[:, None] * along for step in STEPS], dim=1)  # (n, k, d)
     low, high, best, chosen = size * (1 - hope), size, current, delta
     rows = torch.arange(len(x), device=x.device)
-    for turn in range(ROUNDS + HALVINGS[1]):
+    for turn in range(ROUNDS + HALVINGS):
         if turn >= ROUNDS and at_boundary(low, high, norm, flat.shape[1]):
             break
         radius = (low + high) / 2 if turn else low

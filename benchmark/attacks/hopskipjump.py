@@ -34,7 +34,7 @@ def _walk(
     steps = 0
     while True:
         steps += 1
-        room = (queries - decisions.asked) // votes - _STRETCHES - HALVINGS[1]
+        room = (queries - decisions.asked) // votes - _STRETCHES - HALVINGS
         count = min(int(_FIRST * steps**0.5), room)
         if count < 10:
             return best

@@ -38,8 +38,7 @@ def random_targets(y: Tensor, first: int, classes: int) -> Tensor:
 
 def stated_work(attack: str, norm: Norm, effort: Effort, *, targets: int) -> Work | None:
     """What an attack states to compute of a sample, towards so many targets."""
-    stated = get_attack(attack).work
-    work = None if stated is None else stated(norm, effort)
+    work = get_attack(attack).stated_work(norm, effort)
     return None if work is None else work.times(targets)
 
 

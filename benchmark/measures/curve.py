@@ -75,8 +75,7 @@ class Curve(Measure[CurveParameters]):
 
     def work(self, parameters: CurveParameters, dataset: Dataset) -> Work | None:
         """The attack's."""
-        stated = get_attack(parameters.attack).work
-        return None if stated is None else stated(parameters.norm, parameters.effort)
+        return get_attack(parameters.attack).stated_work(parameters.norm, parameters.effort)
 
     def why_uncounted(self, parameters: CurveParameters) -> str:
         """The attack's reason."""

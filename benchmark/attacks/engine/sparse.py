@@ -178,17 +178,15 @@ def give_back(fewest: Fewest, start: Tensor, *, looked_at: int) -> None:
     fewest.offer(current, margin)
     going = (margin > 0).nonzero().squeeze(1)
     while len(going):
-        image, reached = _undone(fewest, going, current[going], looked_at)
+        image, reached = _undone(fewest, going, current[going], fewest.changed(current)[going], looked_at)
         current[going], margin[going] = image, reached
         fewest.offer(current, margin)
         going = going[reached > 0]
 
 
-def _undone(fewest: Fewest, rows: Tensor, current: Tensor, looked_at: int) -> tuple[Tensor, Tensor]:
+def _undone(fewest: Fewest, rows: Tensor, current: Tensor, changed: Tensor, looked_at: int) -> tuple[Tensor, Tensor]:
     """Images (m, c, h, w) less the change whose loss leaves the largest margin, and these margins (m,)."""
     x, y = fewest.x[rows], fewest.y[rows]
-    different = current != x
-    changed = (different if fewest.norm == "l0" else different.any(dim=1)).flatten(1)
     _, gradient = fewest.oracle.gradients(current, y)
     worth = gradient.view_as(current) * (current - x)
     worth = (worth if fewest.norm == "l0" else worth.sum(dim=1)).flatten(1).masked_fill(~changed, torch.inf)
