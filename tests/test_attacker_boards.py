@@ -1,5 +1,7 @@
 """Targeted and strength curves on a board: verified under their own threat, ranked by it, and shown."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from sqlalchemy import select
 from benchmark.cli import run
 from benchmark.data import get_dataset
 from benchmark.evidence.store import EvidenceStore
+from benchmark.measures.strength import iterative_attacks
 from benchmark.verification import verify
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
@@ -37,9 +40,10 @@ effort = "quick"
 [[measures]]
 measure = "strength"
 norm = "linf"
-eps = 0.05
-iterations = 20
-queries = 20
+eps = 0.1
+attacks = "*"
+iterations = 30
+queries = 40
 """
 
 
@@ -48,7 +52,8 @@ def workspace(tmp_path_factory):
     workspace = Workspace.create(tmp_path_factory.mktemp("goals"))
     upgrade(Database(workspace.database_url))
     (workspace.protocols / "goals.toml").write_text(PROTOCOL)
-    command = ["evaluate", "-w", str(workspace.root), "--protocol", "goals", "--limit", str(N), "-m", MODEL]
+    models = ["-m", MODEL, "-m", "digits-adv-linf"]
+    command = ["evaluate", "-w", str(workspace.root), "--protocol", "goals", "--limit", str(N), *models]
     assert run(command) == 0
     return workspace
 
@@ -58,7 +63,8 @@ def test_the_ledger_of_the_threat_is_what_its_evidence_proves(workspace):
     x, y = get_dataset("digits").load(N)
     targets = (y + 1) % 10
     with Database(workspace.database_url).read() as session:
-        row = session.scalars(select(Evaluation).where(Evaluation.measure == "targeted")).one()
+        rows = session.scalars(select(Evaluation).where(Evaluation.measure == "targeted"))
+        row = next(row for row in rows if row.model.slug == MODEL)
         files = [chunk.evidence_digest for chunk in session.scalars(select(Chunk).where(Chunk.evaluation_id == row.id))]
     found = x.clone()
     for digest in filter(None, files):
@@ -78,3 +84,25 @@ def test_the_page_of_the_threat_and_the_traces_are_published(workspace):
     text = own.read_text()
     assert "Robust accuracy against iterations" in text
     assert "Robust accuracy against queries" in text
+    assert "Strength of attacks by queries, ℓ∞ ≤ 0.1" in text
+
+
+def test_the_board_ranks_by_strength_at_each_amount_of_work_and_draws_its_curves(workspace):
+    (page,) = workspace.root.rglob("boards/*goals*/grid-strength-by-queries-linf.html")
+    text = page.read_text()
+    assert "Queries 20" in text
+    assert "hopskipjump" in text
+    assert "worst case" in text
+    assert 'id="along"' in text
+    assert text.count('class="line s') == 2
+    (table,) = workspace.root.rglob("boards/*goals*/grid-strength-by-queries-linf.json")
+    given = json.loads(table.read_text())
+    assert given["axes"][1]["labels"] == ["0", "1", "2", "5", "10", "20", "40"]
+    assert set(given["axes"][0]["labels"]) == {*iterative_attacks("linf"), "worst case"} - {
+        "pgd",
+        "engine",
+        "fab-t",
+        "hein",
+    }
+    first, last = ({m["model"]: m["mean"]["value"] for m in given["sections"][k]["models"]} for k in (1, -1))
+    assert all(last[slug] <= first[slug] for slug in first)

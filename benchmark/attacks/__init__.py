@@ -118,6 +118,11 @@ class Attack:
         """What ``work`` says; None if it is not there, or says nothing of this norm."""
         return None if self.work is None else self.work(norm, effort)
 
+    @property
+    def counts_queries(self) -> bool:
+        """Whether its function can be told how many images the model may be shown."""
+        return "queries" in inspect.signature(self.run).parameters
+
     def check(self, norm: Norm, goal: str = UNTARGETED) -> None:
         """Refuse a threat that this attack does not have.
 
@@ -180,7 +185,7 @@ def run_attack(
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
     options: dict[str, Any] = {}
     if queries is not None:
-        if "queries" not in inspect.signature(attack.run).parameters:
+        if not attack.counts_queries:
             raise InputError(f"The attack {attack.name!r} counts no queries; it spends what its effort says.")
         options["queries"] = spent(queries, 0)
     with _logits_or_else(model, x):

@@ -18,6 +18,7 @@ from benchmark.data.corruptions.references import standard_reference
 from benchmark.data.suites import Sequences, Suite, suites
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Measure, get_measure
+from benchmark.measures.strength import iterative_attacks
 from benchmark.threat.goals import Threat
 from models_zoo import catalogue
 
@@ -78,6 +79,8 @@ def _resolve(settings: dict[str, Any], dataset: Dataset) -> Iterator[dict[str, A
     if settings.get("attack") == "*":
         chosen = (a for a in attacks().values() if a.default and settings.get("norm", a.norms[0]) in a.norms)
         choices["attack"] = [a.name for a in chosen]
+    if settings.get("attacks") == "*":
+        choices["attacks"] = [iterative_attacks(settings["norm"])]
     if settings.get("eps") in ("reference", "published"):
         published = list(dataset.eps.get(settings["norm"], ()))
         choices["eps"] = published if settings["eps"] == "published" else published[:1]

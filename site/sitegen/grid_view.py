@@ -13,9 +13,9 @@ from sitegen.board_view import BoardView
 from sitegen.grid_ranks import Place, ranking, same_images
 from sitegen.grids import GridKey, GridNumbers, declared_grids
 from sitegen.rows import BuiltRow
-from sitegen.threats import symbol
+from sitegen.threats import titled
 
-MOST_POSITIONS: Final = 12
+MOST_POSITIONS: Final = 16
 """Positions of the second axis that have a table each; of more, the table over all stands alone."""
 
 
@@ -36,7 +36,7 @@ class SharedGrid:
     @property
     def title(self) -> str:
         """Its title, with its threat if it speaks of one."""
-        return f"{self.output.title}, {symbol(self.output.threat)}" if self.output.threat else self.output.title
+        return titled(self.output)
 
     @property
     def address(self) -> str:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from benchmark.errors import UnknownNameError
 from benchmark.threat.names import get_norm, norm_names
+
+if TYPE_CHECKING:
+    from benchmark.results import Output
 
 UNION: Final = "union"
 """All untargeted threats of a board at once: a sample's distance is the smallest of distance ÷ reference budget."""
@@ -40,6 +43,14 @@ def symbol(threat: str) -> str:
     except UnknownNameError:
         written = norm
     return f"{written} {goal_of(threat)}".strip()
+
+
+def titled(output: Output) -> str:
+    """An output's title with what it speaks of: ``Transfer success, ℓ∞ ≤ 0.1``."""
+    if not output.threat:
+        return output.title
+    budget = "" if output.eps is None else f" ≤ {output.eps:.4g}"
+    return f"{output.title}, {symbol(output.threat)}{budget}"
 
 
 def ordered(threats: Iterable[str]) -> list[str]:

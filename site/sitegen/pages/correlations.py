@@ -19,7 +19,7 @@ from sitegen.board_view import BoardView
 from sitegen.findings import outputs_of
 from sitegen.pages import Page, Site
 from sitegen.render import Frame, render
-from sitegen.threats import UNION, symbol
+from sitegen.threats import UNION, symbol, titled
 from sitegen.words import number
 
 Floats = NDArray[np.float64]
@@ -201,7 +201,7 @@ def figures_of(view: BoardView) -> list[Figure]:
     for name, output in _scalars(view).items():
         cells = [row.record.cells.get(name) for row in view.rows]
         values = np.array([math.nan if cell is None or cell.sort is None else cell.sort for cell in cells])
-        title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
+        title = titled(output)
         found.append(Figure(name, title, output.help, output.threat or "", values))
     return [figure for figure in found if _varies(figure.values)]
 

@@ -12,7 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
+from benchmark.curve import Floats
 from sitegen.board_view import LETTERS, BoardView
+from sitegen.charts.along import chart_along, fractions, measures, table_along
+from sitegen.charts.base import Chart, Line
 from sitegen.grid_against import Against, against
 from sitegen.grid_ranks import Interval, Place, over, worst_position
 from sitegen.grid_view import GridRanking, Section
@@ -71,6 +74,8 @@ class GridPage:
         latex: The rows for a paper.
         hidden: Rows that the tables leave to the files.
         sheet: Pictures of the cells, if there are any.
+        chart: The lettered models' means over the second axis, where that is one of numbers.
+        chart_table: The same as a table.
     """
 
     view: BoardView
@@ -83,6 +88,8 @@ class GridPage:
     latex: str
     hidden: int
     sheet: SuiteSheet | None
+    chart: Chart | None
+    chart_table: Sequence[Sequence[str]]
 
     @property
     def surveyed(self) -> bool:
@@ -153,6 +160,7 @@ def grid_page(
     order = [p.index for p in ranked.sections[0].places]
     worst = [(ranked.rows[i], worst_position(ranked.numbers[i], output)) for i in order[:MOST_ROWS]]
     write = _writer(ranked)
+    lines = _lines(ranked, letters) if measures(output.axes[1]) else []
     return GridPage(
         view=view,
         ranked=ranked,
@@ -164,7 +172,29 @@ def grid_page(
         latex=_latex(ranked),
         hidden=max(len(ranked.rows) - MOST_ROWS, 0),
         sheet=sheet,
+        chart=_chart(ranked, lines) if lines else None,
+        chart_table=table_along(output, [(line.label, means) for line, means in lines]),
     )
+
+
+def _lines(ranked: GridRanking, letters: dict[int, str]) -> list[tuple[Line, Floats]]:
+    """The means over the first axis of each lettered model that has all cells, along the second."""
+    output = ranked.grid.output
+    kept, found = over(output), []
+    for place in ranked.sections[0].places:
+        if place.index in letters and place.mean is not None:
+            letter, built = letters[place.index], ranked.rows[place.index]
+            line = Line(built.title, np.empty(0), np.empty(0), f"s{LETTERS.index(letter)}", badge=letter)
+            found.append((line, ranked.numbers[place.index].values[kept].mean(axis=0)))
+    return found
+
+
+def _chart(ranked: GridRanking, lines: Sequence[tuple[Line, Floats]]) -> Chart:
+    output, nothing = ranked.grid.output, np.empty(0)
+    first, second = output.axes
+    over_ = f", mean over {first.name}" if len(over(output)) > 1 else ""
+    title = f"{ranked.grid.title} along {second.name}{over_}"
+    return chart_along(output, title, ends=f"{len(lines)} models", lines=lines, low=nothing, high=nothing)
 
 
 def _writer(ranked: GridRanking) -> Callable[[float | None], str]:
@@ -328,7 +358,11 @@ def _script(page: GridPage) -> bytes:
         sections.append({"anchor": table.section.anchor, "models": shown})
     share = ranked.grid.output.unit == "share"
     n = ranked.numbers[0].samples if ranked.numbers else 0
-    return push("grid", {"share": share, "direction": ranked.grid.output.direction, "n": n, "sections": sections})
+    along = [0.0, *fractions(ranked.grid.output.axes[1])] if page.chart else []
+    return push(
+        "grid",
+        {"share": share, "direction": ranked.grid.output.direction, "n": n, "sections": sections, "along": along},
+    )
 
 
 PAGE = Page("grids", _make)

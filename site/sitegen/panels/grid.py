@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.results import Direction, GridAxis
+from sitegen.charts.along import chart_along, measures
+from sitegen.charts.base import Chart, Line
 from sitegen.facts import RowFacts
 from sitegen.findings import Found
 from sitegen.grids import existing, mean_of
 from sitegen.panels import Panel
 from sitegen.records import Cell
 from sitegen.suites import SuiteSheet, sheet_of
-from sitegen.threats import symbol
+from sitegen.threats import titled
 from sitegen.words import number, percent
+
+MOST_LINES: Final = 12
+"""Rows up to which they are drawn as lines, too."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,7 @@ class HeatMap:
         rows: Position down, its cells, and their mean; empty where a cell is missing.
         direction: Which values are better.
         sheet: Pictures of its cells, if there are any.
+        chart: Its rows as lines, where the axis across is one of numbers and the lines are few.
     """
 
     title: str
@@ -55,6 +61,7 @@ class HeatMap:
     rows: Sequence[tuple[str, Sequence[HeatCell], str]]
     direction: Direction
     sheet: SuiteSheet | None = None
+    chart: Chart | None = None
 
     @property
     def has_means(self) -> bool:
@@ -122,7 +129,7 @@ def _maps(found: Found) -> list[HeatMap]:
     output = found.output
     if found.table is None or not output.axes:
         return []
-    title = f"{output.title}, {symbol(output.threat)}" if output.threat else output.title
+    title = titled(output)
     whole = np.stack([found.table.values, found.table.low, found.table.high])
     finite = whole[0][np.isfinite(whole[0])]
     ends = (float(finite.min()), float(finite.max())) if len(finite) else (0.0, 0.0)
@@ -156,7 +163,23 @@ def _map(found: Found, title: str, data: NDArray[np.float64], ends: tuple[float,
         heads=across.labels,
         rows=rows,
         direction=output.direction,
+        chart=_chart(found, title, labels, table[0]),
     )
+
+
+def _chart(found: Found, title: str, labels: Sequence[str], values: NDArray[np.float64]) -> Chart | None:
+    """A line for each row; the rows that no mean is over are those of several together, and drawn thick."""
+    output = found.output
+    apart = output.axes[-2].apart if len(output.axes) > 1 else ()
+    drawn = [k for k in range(len(labels)) if np.isfinite(values[k]).any()]
+    if not measures(output.axes[-1]) or not 1 < len(drawn) <= MOST_LINES:
+        return None
+    lines = []
+    for k in drawn:
+        style = "front thick" if labels[k] in apart else f"s{k % 8}{' dash' if k >= 8 else ''}"
+        lines.append((Line(labels[k].replace("_", " "), np.empty(0), np.empty(0), style), values[k]))
+    nothing = np.empty(0)
+    return chart_along(output, title, ends=f"{len(lines)} lines", lines=lines, low=nothing, high=nothing)
 
 
 def heat_cell(values: NDArray[np.float64], ends: tuple[float, float], direction: Direction, write: Any) -> HeatCell:

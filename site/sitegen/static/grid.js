@@ -34,7 +34,20 @@ document.addEventListener("DOMContentLoaded", () => {
     return `${signed(Math.min(quantile(gaps, 0.025), low))} to ${signed(Math.max(quantile(gaps, 0.975), high))}`;
   };
 
+  // Where the slider stands, in the chart along the second axis; nowhere over all positions.
+  const plot = data.along.length ? document.querySelector("#along .plot") : null;
+  const cursor = document.createElement("div");
+  if (plot) {
+    const box = document.createElement("div");
+    cursor.className = "cursor";
+    box.className = "cursorbox";
+    box.append(cursor);
+    plot.append(box);
+  }
+
   const show = (k) => {
+    cursor.hidden = !k;
+    cursor.style.transform = `translateX(${100 * (data.along[k] ?? 0)}%)`;
     tables.forEach((table, i) => { table.hidden = i !== k; });
     tabs.forEach((tab, i) => { if (i === k) tab.setAttribute("aria-current", "true"); else tab.removeAttribute("aria-current"); });
     if (!slider) return;
