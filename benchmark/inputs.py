@@ -246,15 +246,15 @@ def _fitted(module: nn.Module, x: Tensor) -> tuple[nn.Module, int]:
         ) from error
     copied = not torch.equal(shown, before)
     logits = logits_of(output)
-    check_logits(logits, len(few))
+    check_logits(logits, len(few), reject=rejects(module))
     classes = logits.shape[1] - rejects(module)
     if dtype == torch.float32 and not copied and logits is output:
         return module, classes
     return Adapted(module, dtype=dtype, copied=copied), classes
 
 
-def check_logits(logits: Tensor, n: int) -> None:
-    """Refuse what are no logits (n, k) of at least two classes.
+def check_logits(logits: Tensor, n: int, *, reject: bool) -> None:
+    """Refuse what are no logits (n, k) of at least two classes, and one more of a model that may reject.
 
     Raises:
         UnsupportedModelError: With what was seen.
@@ -263,6 +263,11 @@ def check_logits(logits: Tensor, n: int) -> None:
         raise UnsupportedModelError(
             f"The model returns {logits.dtype} of shape {tuple(logits.shape)} for {n} images; needed are float logits "
             f"of shape ({n}, k), one a class."
+        )
+    if reject and logits.shape[1] < 3:
+        raise UnsupportedModelError(
+            f"The model has {logits.shape[1]} outputs, of which the last rejects: needed are two classes besides, at "
+            "least."
         )
     if logits.shape[1] < 2:
         raise UnsupportedModelError(

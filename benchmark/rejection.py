@@ -24,8 +24,12 @@ ACCOUNTING: Final = (
 
 
 def rejects(model: nn.Module) -> bool:
-    """Whether the last logit of a model rejects: it, or a module in it, says so by the attribute ``rejects = True``."""
-    return any(getattr(module, "rejects", False) is True for module in model.modules())
+    """Whether the last logit of a model rejects: it, or a module in it, says so by the attribute ``rejects = True``.
+
+    A number or a tensor of one value says it as well; a method of that name says nothing.
+    """
+    said = (getattr(module, "rejects", False) for module in model.modules())
+    return any(not callable(value) and bool(value) for value in said)
 
 
 def without_rejection(logits: Tensor, *, reject: bool) -> Tensor:

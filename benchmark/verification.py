@@ -134,7 +134,7 @@ def verify(
         calls = REPEATS if randomised else 1
         clean = _calls(model, x, calls, batch_size)
         if len(x):
-            check_logits(clean[0], len(x))
+            check_logits(clean[0], len(x), reject=reject)
         refuse_non_finite(clean[0], first=0)
         check_classes(y, targets, clean.shape[2] - reject)
         predicted = clean.mean(dim=0).argmax(dim=1)

@@ -13,6 +13,7 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from numbers import Integral
 from typing import Any, Final, Literal, Protocol, cast
 
 import torch
@@ -183,11 +184,15 @@ def run_attack(
         raise InputError(f"The effort {effort!r} is unknown; choose one of {', '.join(EFFORTS)}.")
     if (targets is None) != (goal == UNTARGETED):
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
+    if pool is not None and not len(pool):
+        pool = None
     options: dict[str, Any] = {}
     if queries is not None:
         if not attack.counts_queries:
             raise InputError(f"The attack {attack.name!r} counts no queries; it spends what its effort says.")
         options["queries"] = spent(queries, 0)
+    if not len(x):
+        return AttackResult(x.clone())
     with _logits_or_else(model, x):
         if targets is not None:
             _check_targets(model, x, y, targets)
@@ -195,9 +200,8 @@ def run_attack(
         with isolated(model, x, y, pool) as own, limited(own.model, attack.access, attack.name) as classifier:
             result = attack.run(classifier, own.x, own.y, norm=norm, effort=effort, seed=seed, pool=own.pool, **options)
         if not isinstance(result, AttackResult) or not isinstance(result.adversarials, Tensor):
-            raise BenchmarkError(
-                f"The attack {attack.name!r} must return an AttackResult, got {type(result).__name__}."
-            )
+            got = type(result.adversarials if isinstance(result, AttackResult) else result).__name__
+            raise BenchmarkError(f"The attack {attack.name!r} must return an AttackResult of a tensor, got {got}.")
         adversarials = pushed_outward(model, x, y, result.adversarials, targets=targets, fallback=result.fallback)
         adversarials = rounded(model, x, y, adversarials, norm=norm, targets=targets)
     result = replace(result, adversarials=adversarials, fallback=None)
@@ -213,9 +217,13 @@ def spent(queries: int | None, usual: int) -> int:
     Raises:
         InputError: If no whole number, or fewer than one, was asked for.
     """
-    if queries is not None and (not isinstance(queries, int) or isinstance(queries, bool) or queries < 1):
-        raise InputError(f"An attack that sees no gradients needs at least 1 query a sample, got {queries!r}.")
-    return usual if queries is None else queries
+    if queries is None:
+        return usual
+    if not isinstance(queries, Integral) or isinstance(queries, bool) or queries < 1:
+        raise InputError(
+            f"An attack that sees no gradients needs at least 1 query a sample, got {queries!r}; give a whole number."
+        )
+    return int(queries)
 
 
 @contextmanager
@@ -230,7 +238,7 @@ def _logits_or_else(model: nn.Module, x: Tensor) -> Iterator[None]:
                 torch.no_grad(),
                 contextlib.suppress(LookupError, RuntimeError, TypeError, AttributeError),
             ):
-                check_logits(logits_of(model(x[:1])), len(x[:1]))
+                check_logits(logits_of(model(x[:1])), len(x[:1]), reject=rejects(model))
         raise
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Protocol
 
 import torch
@@ -11,6 +13,7 @@ from torch.nn.functional import normalize
 
 from benchmark.attacks import AttackResult, Effort, spent
 from benchmark.attacks.engine.budget import EOT_REPEATS
+from benchmark.attacks.engine.starts import SHARE, nearest_by_class, number_of_starts
 from benchmark.modes import same_draws
 from benchmark.threat import Norm, get_norm, norms_of
 
@@ -87,26 +90,34 @@ def votes_of(decisions: Decisions, near: Tensor) -> int:
     return 1 if all(torch.equal(seen[0], again) for again in seen[1:]) else EOT_REPEATS
 
 
-def starts(decisions: Decisions, x: Tensor, pool: Tensor, *, norm: Norm, seed: int) -> tuple[Tensor, Tensor]:
-    """The nearest image of the pool with another class, else the first of some far images; and whether there is one.
+def starts(
+    decisions: Decisions, x: Tensor, pool: Tensor, *, norm: Norm, seed: int, count: int
+) -> tuple[Tensor, Tensor]:
+    """The nearest images of the pool with other classes, each of another one; where there is none a far image.
 
     Images of the pool are counted for nobody.
+
+    Args:
+        decisions: The labels.
+        x: Images, shape (n, c, h, w).
+        pool: Images to start from.
+        norm: The norm to be small.
+        seed: Of what is drawn.
+        count: Starts a sample, at most.
+
+    Returns:
+        Starts, the nearest first, shape (count, n, c, h, w), and whether they are there, shape (count, n).
     """
     generator = torch.Generator(x.device).manual_seed(seed)
-    y, classes = decisions.y, decisions.classes(pool).mode(dim=0).values
-    apart = (
-        get_norm(norm)
-        .pairwise(x, pool)
-        .masked_fill((classes[None, :] == y[:, None]) | (classes[None, :] < 0), torch.inf)
-    )
-    distance, which = apart.min(dim=1)
-    start, found = pool[which].clone(), torch.isfinite(distance)
+    classes = decisions.classes(pool).mode(dim=0).values
+    chosen, found = nearest_by_class(x, pool, classes, decisions.y, norm, count=count)
+    start = pool[chosen]
     noise = torch.rand(x.shape, generator=generator, device=x.device)
     for far in ((x < 0.5).to(x.dtype), 1 - x, torch.zeros_like(x), torch.ones_like(x), noise):
-        if bool(found.all()):
+        if bool(found[0].all()):
             break
-        wins = ~found & decisions.one(far)
-        start[wins], found = far[wins], found | wins
+        wins = ~found[0] & decisions.one(far)
+        start[0, wins], found[0] = far[wins], found[0] | wins
     return start, found
 
 
@@ -217,20 +228,75 @@ def by_decisions(
     adversarials, others = x.clone(), x if pool is None else pool
     if not len(x):
         return AttackResult(adversarials)
+    farther = x.clone()
     with same_draws(x.device, seed):
         asked = Decisions(model, y)
-        attacked = (~asked.one(x)).nonzero().squeeze(1)
-        decisions = Decisions(model, y[attacked], asked=asked.asked)
-        start, found = starts(decisions, x[attacked], others, norm=norm, seed=seed)
-        rows, start = attacked[found], start[found]
-        adversarials[rows] = start
-        if len(rows) and decisions.asked + HALVINGS + _ASKED < budget:
-            decisions = Decisions(model, y[rows], asked=decisions.asked)
-            near = to_boundary(decisions, x[rows], start, norm)
-            decisions.votes = votes_of(decisions, near)
-            if decisions.votes > 1:
-                far = decisions.asked + HALVINGS * decisions.votes > budget
-                near = start if far else to_boundary(decisions, x[rows], start, norm)
+        wrong = asked.one(x)
+        if asked.asked < budget and not torch.equal(wrong, asked.one(x)):
+            asked.votes = EOT_REPEATS
+            wrong = asked.one(x)
+        attacked = (~wrong).nonzero().squeeze(1)
+        decisions = Decisions(model, y[attacked], votes=asked.votes, asked=asked.asked)
+        count = number_of_starts(budget)
+        start, there = starts(decisions, x[attacked], others, norm=norm, seed=seed, count=count)
+        rows, start, there = attacked[there[0]], start[:, there[0]], there[:, there[0]]
+        adversarials[rows] = farther[rows] = start[0]
+        if len(rows) and decisions.asked + HALVINGS * decisions.votes + _ASKED < budget:
+            decisions = Decisions(model, y[rows], votes=asked.votes, asked=decisions.asked)
             generator = torch.Generator(x.device).manual_seed(seed)
-            adversarials[rows] = walk(decisions, x[rows], near, norm=norm, queries=budget, generator=generator)
-    return AttackResult(adversarials)
+            near = _approach(decisions, x[rows], start[0], norm=norm, budget=budget)
+            go = partial(walk, norm=norm, generator=generator)
+            if count > 1:
+                others, known, share = start[1:], there[1:], budget // SHARE
+                near = _nearest_of(decisions, go, x[rows], near, others=others, there=known, norm=norm, share=share)
+            adversarials[rows] = go(decisions, x[rows], near, queries=budget)
+    return AttackResult(adversarials, fallback=farther)
+
+
+def _approach(decisions: Decisions, x: Tensor, start: Tensor, *, norm: Norm, budget: int) -> Tensor:
+    """Images at the boundary on the way to the starts; there it shows whether decisions need votes."""
+    near = to_boundary(decisions, x, start, norm)
+    if decisions.votes == 1:
+        decisions.votes = votes_of(decisions, near)
+        if decisions.votes > 1:
+            far = decisions.asked + HALVINGS * decisions.votes > budget
+            return start if far else to_boundary(decisions, x, start, norm)
+    return near
+
+
+def _nearest_of(
+    decisions: Decisions,
+    go: Callable[..., Tensor],
+    x: Tensor,
+    near: Tensor,
+    *,
+    others: Tensor,
+    there: Tensor,
+    norm: Norm,
+    share: int,
+) -> Tensor:
+    """Walk a share of the budget from the first start and from each other one; the nearest that was reached.
+
+    Args:
+        decisions: The labels.
+        go: The attack itself.
+        x: Images, shape (n, c, h, w).
+        near: At the boundary on the way to the first start, shape of ``x``.
+        others: Further starts, shape (k, n, c, h, w).
+        there: Whether they are there, shape (k, n).
+        norm: The norm to be small.
+        share: Images shown of each sample from each start.
+    """
+    best = go(decisions, x, near, queries=decisions.asked + share)
+    for start, some in zip(others, there, strict=True):
+        rows = some.nonzero().squeeze(1)
+        if not len(rows):
+            continue
+        own = Decisions(decisions.model, decisions.y[rows], votes=decisions.votes, asked=decisions.asked)
+        until = own.asked + share
+        reached = go(own, x[rows], to_boundary(own, x[rows], start[rows], norm), queries=until)
+        decisions.asked = own.asked
+        apart = get_norm(norm).distance
+        nearer = apart(x[rows], reached) < apart(x[rows], best[rows])
+        best[rows[nearer]] = reached[nearer]
+    return best

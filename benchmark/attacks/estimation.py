@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import operator
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import reduce
 from typing import Final
 
 import torch
@@ -14,7 +16,7 @@ from benchmark.attacks.engine.budget import EOT_REPEATS
 from benchmark.attacks.engine.oracle import Oracle
 from benchmark.attacks.engine.rows import Best, Rows
 from benchmark.attacks.engine.shrinking import shrink
-from benchmark.attacks.engine.starts import bisect, far_images, nearest_other
+from benchmark.attacks.engine.starts import SHARE, bisect, far_images, nearest_by_class, number_of_starts
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
 from benchmark.twin import is_randomised
@@ -25,8 +27,12 @@ QUERIES: Final[dict[Effort, int]] = {"quick": 4_000, "standard": 10_000, "thorou
 PROBES: Final = 40
 """Images an estimate, besides the one at which it is made."""
 
-START: Final = 11
-"""Images that the model is shown for a sample before a search, if the pool has one to start from."""
+_TO_SEE: Final = 2
+"""Images shown for a sample to see whether the model is randomised."""
+
+_HALVINGS: Final = 8
+_NEXT: Final = 3
+"""Classes of the pool of which the nearest image is tried, before far images, until one is adversarial for sure."""
 
 BATCH: Final = 512
 _AT_ONCE: Final = 2**24
@@ -98,9 +104,9 @@ class EstimatingOracle(Oracle):
         return margins.view(probes.shape[:2])
 
 
-def repeats_of(model: nn.Module, x: Tensor) -> int:
+def repeats_of(model: nn.Module, x: Tensor, budget: int) -> int:
     """Calls to average an image: several of a randomised model (expectation over transformation)."""
-    return EOT_REPEATS if is_randomised(model, x[:2]) else 1
+    return EOT_REPEATS if budget > _TO_SEE and is_randomised(model, x[:2]) else 1
 
 
 def by_estimates(
@@ -134,11 +140,12 @@ def by_estimates(
     budget = spent(queries, QUERIES[effort])
     with same_draws(x.device, seed):
         generator = torch.Generator(x.device).manual_seed(seed)
-        oracle = make(model, generator, repeats=repeats_of(model, x))
+        oracle = make(model, generator, repeats=repeats_of(model, x, budget))
 
         def search(rows: Rows, best: Best, left: int) -> None:
+            own = make(model, generator, repeats=oracle.repeats)  # what an oracle remembers belongs to one search
             rows.delta = best.delta[rows.sample].clone()
-            shrink(oracle, rows, norm, steps=left // oracle.cost)
+            shrink(own, rows, norm, steps=left // own.cost)
             best.merge(rows, 0)
 
         return from_boundary(oracle, search, x, y, norm=norm, pool=pool, budget=budget, generator=generator)
@@ -155,7 +162,7 @@ def from_boundary(
     budget: int,
     generator: torch.Generator,
 ) -> AttackResult:
-    """Search from the boundary (see `started`); ``search`` is given a row for each sample that has an example.
+    """Search from the boundary (see `_Start`); ``search`` is given a row for each sample that has an example.
 
     Args:
         oracle: The model.
@@ -168,38 +175,75 @@ def from_boundary(
         budget: Images that the model is shown for each sample, the start included.
         generator: Source of what is drawn.
     """
-    best, attacked = started(oracle, x, y, norm=norm, pool=pool, generator=generator)
-    found = torch.isfinite(best.distance).nonzero().squeeze(1)
-    if len(found):
-        search(Rows(found, x[attacked], y[attacked]), best, max(budget - reserve(oracle), 0))
-    return AttackResult(best.images(x, attacked))
+    begun = _Start(oracle, x, y, norm, budget)
+    bests = begun.examples(x if pool is None else pool, generator)
+    best, share = bests[0], budget // SHARE
+    farther = best.images(x, begun.attacked)
+
+    def go(one: Best, queries: int) -> None:
+        rows = torch.isfinite(one.distance).nonzero().squeeze(1)
+        if len(rows) and queries > 0:
+            search(Rows(rows, begun.x, begun.y), one, queries)
+
+    for one in bests if len(bests) > 1 else ():
+        go(one, min(share, budget - begun.asked))
+        begun.asked += share
+        best.absorb(one)
+    go(best, budget - begun.asked)
+    return AttackResult(best.images(x, begun.attacked), fallback=farther)
 
 
-def started(
-    oracle: Oracle, x: Tensor, y: Tensor, *, norm: Norm, pool: Tensor | None, generator: torch.Generator
-) -> tuple[Best, Tensor]:
-    """Examples on the boundary on the way to the nearest image of another class; where there is none, to far images.
+class _Start:
+    """The samples that are classified correctly, brought to the boundary, with every image that is shown counted.
 
-    Returns:
-        The nearest of each sample that is classified correctly, and the indices of these, shape (m,).
+    Attributes:
+        attacked: Their indices, shape (m,).
+        x: Their images, shape (m, c, h, w).
+        y: Their labels, shape (m,).
+        asked: Images shown for a sample so far, at most.
     """
-    attacked = oracle.attacked(x, oracle.margins(x, y))
-    images, labels = x[attacked], y[attacked]
-    best = Best.empty(images, norm)
-    if not len(attacked):
-        return best, attacked
-    others = x if pool is None else pool
-    near = nearest_other(images, others, oracle.met_by(oracle.predicted(others), labels), norm, count=1)[:, 0]
-    known = (near >= 0).nonzero().squeeze(1)
-    rest = (near < 0).nonzero().squeeze(1)
-    starts = [Rows(known, images, labels, start=others[near[known]])]
-    starts += [Rows(rest, images, labels, start=far[rest]) for far in far_images(images, generator)]
-    for rows in (start for start in starts if len(start.sample)):
-        bisect(oracle, rows, norm)
+
+    def __init__(self, oracle: Oracle, x: Tensor, y: Tensor, norm: Norm, budget: int) -> None:
+        self._oracle, self._norm, self._budget = oracle, norm, budget
+        self._once = 2 * oracle.repeats if oracle.repeats > 1 else 1  # of a randomised model examples are confirmed
+        self.asked = (_TO_SEE if budget > _TO_SEE else 0) + self._once * (1 + oracle.reject)
+        self.attacked = oracle.attacked(x, oracle.margins(x, y))
+        self.x, self.y = x[self.attacked], y[self.attacked]
+
+    def examples(self, pool: Tensor, generator: torch.Generator) -> list[Best]:
+        """Examples on the boundary on the way to the nearest image of another class, then of each further class.
+
+        Where an image does not hold the next class's is gone to at once, then far images; further classes have examples
+        of their own as far as the budget is worth it.
+        """
+        if not len(self.attacked):
+            return [Best.empty(self.x, self._norm)]
+        count, classes = number_of_starts(self._budget), self._oracle.predicted(pool)
+        near, there = nearest_by_class(self.x, pool, classes, self.y, self._norm, count=max(_NEXT, count))
+        far = far_images(self.x, generator)
+        everywhere = torch.ones((len(far), len(self.x)), dtype=torch.bool, device=pool.device)
+        candidates = list(zip([*pool[near], *far], [*there, *everywhere], strict=True))
+        lost, held = torch.ones_like(everywhere[0]), []
+        for images, known in candidates:
+            held.append(self._held(images, lost & known))
+            lost[held[-1].sample] = False
+        found = [self._at_boundary(reduce(operator.add, held))]
+        return found + [self._at_boundary(self._held(*candidate)) for candidate in candidates[1:count]]
+
+    def _held(self, images: Tensor, some: Tensor) -> Rows:
+        """Rows of some samples (m,), bool, at images (m, c, h, w), as far as these are adversarial."""
+        rows = Rows(some.nonzero().squeeze(1), self.x, self.y, start=images[some])
+        if len(rows.sample) and self.asked + self._once <= self._budget:
+            self.asked += self._once
+            rows.offer(self._oracle.margins(rows.images(), rows.y), self._norm)
+        return rows[torch.isfinite(rows.distance).nonzero().squeeze(1)]
+
+    def _at_boundary(self, rows: Rows) -> Best:
+        """The rows' examples, bisected as far as the budget allows."""
+        best = Best.empty(self.x, self._norm)
+        steps = min(_HALVINGS, (self._budget - self.asked) // self._once - 1)
+        if len(rows.sample) and steps > 0:
+            self.asked += self._once * (steps + 1)
+            bisect(self._oracle, rows, self._norm, steps=steps)
         best.merge(rows, 0)
-    return best, attacked
-
-
-def reserve(oracle: Oracle) -> int:
-    """Images that the model is shown for a sample before a search."""
-    return START if oracle.repeats == 1 else 2 * START * oracle.repeats
+        return best

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.engine.oracle import frozen
+from benchmark.attacks.engine.oracle import Oracle, frozen
+from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.threat import Norm, distances
 
 _NAMES: Final[dict[Norm, str]] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
@@ -26,7 +27,9 @@ def fab_t(
     """
     from pyautoattack.fab_pt import FABAttack_PT
 
-    with frozen(model) as classifier, torch.no_grad():
+    with frozen(model) as alone, torch.no_grad():
+        oracle = oracle_of(alone, x, y)
+        classifier = _Expected(oracle).eval()
         logits = classifier(x)
         attack = FABAttack_PT(classifier, norm=_NAMES[norm], n_iter=_STEPS[effort], device=x.device, targeted=True)
         best = x.clone()
@@ -44,9 +47,23 @@ def fab_t(
     return AttackResult(best)
 
 
+class _Expected(nn.Module):
+    """The logits that the package is shown: of a randomised model their mean over several calls."""
+
+    def __init__(self, oracle: Oracle) -> None:
+        super().__init__()
+        self.model, self.repeats = oracle.model, oracle.repeats
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.repeats == 1:
+            logits: Tensor = self.model(x)
+            return logits
+        return torch.stack([self.model(x) for _ in range(self.repeats)]).mean(dim=0)
+
+
 ATTACK = Attack(
     name="fab-t",
-    version=1,
+    version=2,
     title="FAB-T: targeted Fast Adaptive Boundary attack, nine targets",
     paper="Croce & Hein 2020, arXiv:1907.02044",
     run=fab_t,

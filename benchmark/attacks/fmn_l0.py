@@ -7,11 +7,11 @@ from typing import Final
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.oracle import frozen
+from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.attacks.engine.sparse import NORMS, Fewest, project
 from benchmark.results import Work
 from benchmark.threat import Norm
-from benchmark.verification import needed_lead
 
 _STEPS: Final[dict[Effort, int]] = {"quick": 100, "standard": 300, "thorough": 1000}
 
@@ -21,11 +21,11 @@ def fmn_l0(
 ) -> AttackResult:
     """FMN, then changes that are not needed are taken back. It draws no random numbers, so ``seed`` has no effect."""
     with frozen(model) as classifier:
-        oracle = Oracle(classifier, batch_size=find_batch_size(classifier, x), noise=needed_lead(classifier, x, y))
+        oracle = oracle_of(classifier, x, y)
         fewest = Fewest(oracle, x, y, norm)
         project(fewest, steps=_STEPS[effort])
         fewest.take_back()
-    return AttackResult(fewest.best)
+    return AttackResult(fewest.best, fallback=fewest.first)
 
 
 def _work(norm: Norm, effort: Effort) -> Work:
@@ -36,7 +36,7 @@ def _work(norm: Norm, effort: Effort) -> Work:
 
 ATTACK = Attack(
     name="fmn-l0",
-    version=1,
+    version=2,
     title="FMN in ℓ₀: projected onto the largest changes, needless ones taken back",
     paper="Pintor et al. 2021, arXiv:2102.12827",
     run=fmn_l0,

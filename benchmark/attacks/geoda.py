@@ -100,7 +100,7 @@ def _at_radius(flat: Tensor, tips: Tensor, radius: Tensor, norm: Norm) -> Tensor
 
 ATTACK = Attack(
     name="geoda",
-    version=2,
+    version=3,
     title="GeoDA: along the boundary's normal, from decisions alone",
     paper="after Rahmati et al. 2020, arXiv:2003.06468",
     run=partial(by_decisions, _walk),

@@ -57,7 +57,7 @@ def _walk(
 
 ATTACK = Attack(
     name="hopskipjump",
-    version=3,
+    version=4,
     title="HopSkipJump: the boundary's normal from decisions alone",
     paper="Chen, Jordan & Wainwright 2020, arXiv:1904.02144",
     run=partial(by_decisions, _walk),

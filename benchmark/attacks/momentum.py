@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from benchmark.attacks.engine.oracle import find_batch_size, frozen
+from benchmark.errors import UnsupportedModelError
 from benchmark.threat.ascent import DenseNorm, inside, steepest
 from benchmark.twin import is_randomised
 
@@ -129,20 +130,35 @@ class _Mean:
         self.how, self.generator = how, generator
 
     def gradient(self, x: Tensor, y: Tensor) -> Tensor:
-        """Of the cross-entropy by the images, as the method has it, shape of ``x``; 0 where it is not finite."""
+        """Of the cross-entropy by the images, as the method has it, in a unit of each image's own; shape of ``x``.
+
+        It is 0 where it is not finite. The cross-entropy's slope is 1 - p, p being the label's probability, times that
+        of the logarithm of its odds. Of a confident source 1 - p is too small for float32, but of a method that adds
+        the gradients of several copies only its ratio from copy to copy matters.
+        """
         powers = range(COPIES if self.how.scaled else 1)
-        total = torch.stack([self._gradient(x, y, 2.0**-power) for power in powers]).sum(dim=0)
-        total = total.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+        slopes, sizes = zip(*(self._gradient(x, y, 2.0**-power) for power in powers), strict=True)
+        weight = torch.stack(sizes)
+        weight = (weight - weight.amax(dim=0)).exp_()[:, :, None, None, None]
+        total = (torch.stack(slopes) * weight).sum(dim=0).nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
         return smoothed(total) if self.how.translated else total
 
-    def _gradient(self, x: Tensor, y: Tensor, scale: float) -> Tensor:
+    def _gradient(self, x: Tensor, y: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """The gradient of the logarithm of the odds against the label, shape of ``x``, and log(1 - p), shape (n,)."""
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             shown = diverse(leaf * scale, self.generator) if self.how.diverse else leaf * scale
             each = [torch.stack([source(shown) for _ in range(calls)]).mean(dim=0) for source, calls in self.sources]
-            loss = functional.cross_entropy(torch.stack(each).mean(dim=0), y, reduction="sum")
-            (gradient,) = torch.autograd.grad(loss, leaf)
-        return gradient
+            logits = torch.stack(each).mean(dim=0)
+            rivals = logits.scatter(1, y[:, None], -torch.inf)
+            odds = rivals.logsumexp(dim=1) - logits.gather(1, y[:, None]).squeeze(1)
+            if not odds.requires_grad:
+                raise UnsupportedModelError(
+                    "A source's logits have no gradient in the images, so that no examples can be made on it: leave it "
+                    "out of `sources`."
+                )
+            (gradient,) = torch.autograd.grad(odds.sum(), leaf, allow_unused=True)
+        return (torch.zeros_like(x) if gradient is None else gradient), functional.logsigmoid(odds.detach())
 
 
 def diverse(x: Tensor, generator: torch.Generator) -> Tensor:

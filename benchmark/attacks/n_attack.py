@@ -42,7 +42,7 @@ def n_attack(
     budget = spent(queries, QUERIES[effort])
     with same_draws(x.device, seed):
         generator = torch.Generator(x.device).manual_seed(seed)
-        oracle = Oracle(model, batch_size=BATCH, repeats=repeats_of(model, x))
+        oracle = Oracle(model, batch_size=BATCH, repeats=repeats_of(model, x, budget))
         cost = PROBES * oracle.repeats * (2 if oracle.repeats > 1 else 1)
 
         def climb(rows: Rows, best: Best, left: int) -> None:
@@ -89,7 +89,7 @@ def _climb(
 
 ATTACK = Attack(
     name="n-attack",
-    version=1,
+    version=2,
     title="N-attack: a Gaussian over examples that climbs by the scores of its samples",
     paper="after Li et al. 2019, arXiv:1905.00441",
     run=n_attack,

@@ -26,7 +26,7 @@ class GaussianOracle(EstimatingOracle):
 
 ATTACK = Attack(
     name="nes",
-    version=2,
+    version=3,
     title="NES: a shrinking search on gradients estimated from scores",
     paper="after Ilyas et al. 2018, arXiv:1804.08598",
     run=partial(by_estimates, GaussianOracle),

@@ -45,7 +45,7 @@ def pushed_outward(
         candidates: What the attack claims, shape of ``x``.
         targets: Classes that the candidates are to be given, shape (n,).
         fallback: Farther examples, shape of ``x``, whose way outward is tried where that of the candidate leads back
-            into the label's region; the clean image where there is none.
+            into the label's region, or nothing was found by it; the clean image where there is none.
 
     Returns:
         Shape of ``x``; the candidate itself where nothing holds.
@@ -66,17 +66,21 @@ def _pushed(
     moved = (candidates != x).flatten(1).any(dim=1).cpu()
     refused = torch.isinf(next(iter(first.distances.values())))  # 0 where the clean image is at the goal already
     found = (first.reason == WITHIN_SLACK) | first.randomised
-    lost = (found & moved & refused).nonzero().squeeze(1).to(x.device)
+    lost = (found & moved & refused).to(x.device)
+    mended = torch.zeros_like(lost)
     unit = _FIRST_OF_RANDOMISED if first.randomised else _FIRST
     ways: Sequence[Tensor] = [candidates] if fallback is None else [candidates, fallback]
     for way in ways:
         delta = way - x
+        if way is fallback:  # also where the label does not change at all: of a tie decisions see one side alone
+            lost = refused.to(x.device) & delta.flatten(1).any(dim=1) & ~mended
         for power in range(int(way is candidates), _PUSHES):
-            if not len(lost):
-                return result
-            pushed = torch.add(x[lost], delta[lost], alpha=1 + unit * (2**power - 1)).clamp_(0, 1)
-            aims = None if targets is None else targets[lost]
-            holds = verify(model, x[lost], y[lost], pushed, targets=aims, safety=_SAFETY).holds.to(x.device)
-            result[lost[holds]] = pushed[holds]
-            lost = lost[~holds]
+            rows = lost.nonzero().squeeze(1)
+            if not len(rows):
+                break
+            pushed = torch.add(x[rows], delta[rows], alpha=1 + unit * (2**power - 1)).clamp_(0, 1)
+            aims = None if targets is None else targets[rows]
+            holds = verify(model, x[rows], y[rows], pushed, targets=aims, safety=_SAFETY).holds.to(x.device)
+            result[rows[holds]] = pushed[holds]
+            lost[rows[holds]], mended[rows[holds]] = False, True
     return result

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.oracle import frozen
+from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.attacks.engine.sparse import NORMS, Fewest, greedy
 from benchmark.threat import Norm
-from benchmark.verification import needed_lead
 
 _LOOKED_AT: Final[dict[Effort, int]] = {"quick": 4, "standard": 16, "thorough": 64}
 """Places whose values are tried at each step, the most promising by the gradient first."""
@@ -28,17 +28,17 @@ def pixel_greedy(
     It draws no random numbers, so ``seed`` has no effect.
     """
     with frozen(model) as classifier:
-        oracle = Oracle(classifier, batch_size=find_batch_size(classifier, x), noise=needed_lead(classifier, x, y))
+        oracle = oracle_of(classifier, x, y)
         fewest = Fewest(oracle, x, y, norm)
         most = torch.full_like(fewest.count, max(1, int(_MOST * fewest.places)))
         greedy(fewest, x, most, looked_at=_LOOKED_AT[effort])
         fewest.take_back()
-    return AttackResult(fewest.best)
+    return AttackResult(fewest.best, fallback=fewest.first)
 
 
 ATTACK = Attack(
     name="pixel-greedy",
-    version=2,
+    version=3,
     title="Pixel-greedy: one place after the other, the one that gains most",
     paper="after Papernot et al. 2016, arXiv:1511.07528",
     run=pixel_greedy,

@@ -7,11 +7,11 @@ from typing import Final
 from torch import Tensor, nn
 
 from benchmark.attacks import Attack, AttackResult, Effort
-from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.oracle import frozen
+from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.attacks.engine.sparse import NORMS, Fewest, smooth
 from benchmark.results import Work
 from benchmark.threat import Norm
-from benchmark.verification import needed_lead
 
 _STEPS: Final[dict[Effort, int]] = {"quick": 100, "standard": 300, "thorough": 1000}
 
@@ -24,12 +24,11 @@ def sigma_zero(
     It draws no random numbers, so ``seed`` has no effect.
     """
     with frozen(model) as classifier:
-        noise = needed_lead(classifier, x, y)
-        oracle = Oracle(classifier, batch_size=find_batch_size(classifier, x), noise=noise)
+        oracle = oracle_of(classifier, x, y)
         fewest = Fewest(oracle, x, y, norm)
         smooth(fewest, steps=_STEPS[effort])
         fewest.take_back()
-    return AttackResult(fewest.best)
+    return AttackResult(fewest.best, fallback=fewest.first)
 
 
 def _work(norm: Norm, effort: Effort) -> Work:
@@ -40,7 +39,7 @@ def _work(norm: Norm, effort: Effort) -> Work:
 
 ATTACK = Attack(
     name="sigma-zero",
-    version=1,
+    version=2,
     title="σ-zero: gradient descent on a smooth count of changes, needless changes taken back",
     paper="Cinà et al. 2024, arXiv:2402.01879",
     run=sigma_zero,

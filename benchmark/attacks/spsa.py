@@ -26,7 +26,7 @@ class SignOracle(EstimatingOracle):
 
 ATTACK = Attack(
     name="spsa",
-    version=1,
+    version=2,
     title="SPSA: a shrinking search on differences of scores along random signs",
     paper="after Uesato et al. 2018, arXiv:1802.05666",
     run=partial(by_estimates, SignOracle),

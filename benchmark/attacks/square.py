@@ -37,7 +37,7 @@ def square(
     budget = spent(queries, QUERIES[effort])
     with same_draws(x.device, seed):
         generator = torch.Generator(x.device).manual_seed(seed)
-        oracle = Oracle(model, batch_size=BATCH, repeats=repeats_of(model, x))
+        oracle = Oracle(model, batch_size=BATCH, repeats=repeats_of(model, x, budget))
         each = 2 * oracle.repeats if oracle.repeats > 1 else 1
 
         def search(rows: Rows, best: Best, left: int) -> None:
@@ -50,7 +50,7 @@ def square(
 
 ATTACK = Attack(
     name="square",
-    version=2,
+    version=3,
     title="Square: random search for the smallest distance, by scores alone",
     paper="after Andriushchenko et al. 2020, arXiv:1912.00049",
     run=square,

@@ -46,7 +46,7 @@ class CoordinateOracle(EstimatingOracle):
 
 ATTACK = Attack(
     name="zoo",
-    version=1,
+    version=2,
     title="ZOO: a shrinking search on differences of scores, coordinate by coordinate",
     paper="after Chen et al. 2017, arXiv:1708.03999",
     run=partial(by_estimates, CoordinateOracle),

@@ -17,8 +17,8 @@ from torch import Tensor
 
 from benchmark import flags
 from benchmark.attacks import EFFORTS, Attack, Effort, attacks, get_attack, run_attack
-from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
-from benchmark.attacks.estimation import repeats_of
+from benchmark.attacks.engine.oracle import frozen
+from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.attacks.fixed_budget import gradient_steps, random_corners
 from benchmark.attacks.watched import EnoughError, WatchedModel
 from benchmark.curve import proportion_interval
@@ -29,7 +29,7 @@ from benchmark.results import Flag, GridAxis, Output, Score, Summary, Table, Wor
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import within
 from benchmark.threat.goals import UNTARGETED
-from benchmark.verification import needed_lead, verify
+from benchmark.verification import verify
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -345,10 +345,7 @@ def _inside(name: str, best: _Nearest, task: Task, parameters: StrengthParameter
     norm, eps = parameters.norm, parameters.eps
     inner = inner_eps(eps, norm, task.x[0].numel())
     with frozen(task.model) as classifier:
-        repeats = repeats_of(classifier, best.x)
-        noise = 0.0 if repeats > 1 else needed_lead(classifier, best.x, best.y)
-        size = find_batch_size(classifier, best.x)
-        oracle = Oracle(classifier, batch_size=size, repeats=repeats, noise=noise)
+        oracle = oracle_of(classifier, best.x, best.y)
         if name == PGD:
             step, steps = parameters.step * eps, parameters.iterations
             return gradient_steps(oracle, best.x, best.y, norm=norm, eps=inner, step=step, steps=steps)

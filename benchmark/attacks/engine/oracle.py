@@ -15,7 +15,7 @@ from benchmark.memory import out_of_memory
 from benchmark.modes import eval_mode
 from benchmark.rejection import defender, predicted, rejects, rivals_only, without_rejection
 from benchmark.twin import twin_of
-from benchmark.verification import SLACK, mean_lead
+from benchmark.verification import ERRORS, SLACK, mean_lead
 
 SAFETY: Final = 1.25 * SLACK
 """Lead over the label, relative to the larger of the two logits, from which an attack calls an image adversarial.
@@ -125,6 +125,7 @@ class Oracle:
         probabilities: Whether the model returns probabilities; margins are then taken between their logarithms, since
             gradients of saturated probabilities vanish.
         noise: Lead, in logits, that an image must have besides: what rounding inside the model can take off.
+        errors: Of a randomised model, by how many standard errors of the calls' mean the lead must exceed zero.
         reject: Whether the model's last logit rejects the image.
         non_finite: Gradients met so far with NaN or infinite entries.
     """
@@ -146,6 +147,7 @@ class Oracle:
         self.repeats = repeats
         self.probabilities = probabilities
         self.noise = noise
+        self.errors = ERRORS
         self.reject = rejects(model)
         self.non_finite = 0
 
@@ -244,7 +246,7 @@ class Oracle:
         behind = self._defender(logits, y)[:, None]
         lead, rival = rivals_only(logits - logits.gather(1, behind), y, reject=self.reject).max(dim=1)
         if len(calls) > 1:
-            lead = mean_lead(torch.stack(calls), y, reject=self.reject)
+            lead = mean_lead(torch.stack(calls), y, errors=self.errors, reject=self.reject)
         size = torch.maximum(logits.gather(1, rival[:, None]).abs_(), logits.gather(1, behind).abs_()).squeeze(1)
         return lead.sub_(size, alpha=SAFETY).sub_(self.noise).nan_to_num_(nan=-torch.inf), rival
 

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from benchmark import flags
+from benchmark.attacks.engine.budget import EOT_REPEATS
+from benchmark.attacks.engine.oracle import Oracle, find_batch_size
+from benchmark.errors import UnsupportedModelError
 from benchmark.results import Flag
 from benchmark.twin import has_gradient, is_randomised
-from benchmark.verification import refuse_non_finite
+from benchmark.verification import needed_lead, refuse_non_finite
 
 STRONGER: Final = 0.97
 """A check is stronger on a sample where its distance is below this share of the gradient searches'."""
@@ -87,6 +90,37 @@ def look_at_outputs(model: nn.Module, x: Tensor, *, most: int = 64) -> Outputs:
         logits = model(x[:most])
     refuse_non_finite(logits, first=0)
     return Outputs(is_randomised(model, x[:most]), flags.are_probabilities(logits), has_gradient(model, x[:most]))
+
+
+def oracle_of(
+    model: nn.Module, x: Tensor, y: Tensor, *, kind: type[Oracle] = Oracle, outputs: Outputs | None = None
+) -> Oracle:
+    """What an attack with gradients asks a model by: in expectation if it is randomised, with the lead that it needs.
+
+    Args:
+        model: The classifier, as of `frozen`.
+        x: Clean images, at least one, shape (n, c, h, w).
+        y: Labels, shape (n,).
+        kind: What a goal is.
+        outputs: What the model's output looks like; an attack that does nothing without a gradient leaves it out.
+
+    Raises:
+        UnsupportedModelError: If ``outputs`` is left out, and there is no gradient.
+    """
+    if outputs is None:
+        outputs = look_at_outputs(model, x)
+        if not outputs.gradients:
+            raise UnsupportedModelError(
+                "The model's logits have no gradient in the images, which this attack follows. The engine searches "
+                "such a model at random; attacks by scores and decisions need no gradient."
+            )
+    return kind(
+        model,
+        batch_size=find_batch_size(model, x),
+        repeats=EOT_REPEATS if outputs.randomised else 1,
+        probabilities=outputs.probabilities,
+        noise=0.0 if outputs.randomised else needed_lead(model, x, y),
+    )
 
 
 def reliability_flags(outputs: Outputs, checks: Checks) -> tuple[Flag, ...]:

@@ -19,7 +19,6 @@ from benchmark.attacks.engine.budget import (
     AGAIN,
     BLIND,
     BUDGETS,
-    EOT_REPEATS,
     FAR,
     FEWEST_CHECKED,
     FOLLOWED,
@@ -39,11 +38,12 @@ from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import corner_of, random_corner
 from benchmark.attacks.engine.gradient_free import random_search, single_step
 from benchmark.attacks.engine.linearised import descend, linearise, polish
-from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.oracle import Oracle, frozen
 from benchmark.attacks.engine.reliability import (
     STRONGER,
     Checks,
     look_at_outputs,
+    oracle_of,
     reliability_flags,
     share_of,
     share_of_several,
@@ -67,7 +67,6 @@ from benchmark.attacks.engine.state import Search, origins
 from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
 from benchmark.threat import Norm
-from benchmark.verification import needed_lead
 
 
 def engine(
@@ -104,13 +103,7 @@ def nearest_examples(
     """
     with frozen(model) as classifier, same_draws(x.device, seed):
         outputs = look_at_outputs(classifier, x)
-        oracle = kind(
-            classifier,
-            batch_size=find_batch_size(classifier, x),
-            repeats=EOT_REPEATS if outputs.randomised else 1,
-            probabilities=outputs.probabilities,
-            noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
-        )
+        oracle = oracle_of(classifier, x, y, kind=kind, outputs=outputs)
         margin = oracle.margins(x, goal)
         attacked = oracle.attacked(x, margin)
         if not len(attacked):
@@ -127,9 +120,9 @@ def nearest_examples(
         with faster_convolutions(classifier, x):
             if norm in SPARSE:
                 fewest, checks = _fewest(samples, norm, seed)
-                candidates = x.clone()
-                candidates[attacked] = fewest.best
-                return AttackResult(candidates, reliability_flags(outputs, checks))
+                candidates, farther = x.clone(), x.clone()
+                candidates[attacked], farther[attacked] = fewest.best, fewest.first
+                return AttackResult(candidates, reliability_flags(outputs, checks), fallback=farther)
             search, checks = _nearest(samples, norm, seed)
     candidates, fallback = search.best.images(x, attacked), search.start.images(x, attacked)
     origin = origins(search.best, attacked, len(x))
@@ -353,5 +346,5 @@ ATTACK = Attack(
     run=engine,
     norms=(*KICK, *SPARSE),
     work=stated_work,
-    newer=dict.fromkeys(SPARSE, 6),
+    newer=dict.fromkeys(SPARSE, 7),
 )

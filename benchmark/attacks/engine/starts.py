@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,48 @@ def nearest_other(x: Tensor, pool: Tensor, met: Tensor, norm: Norm, *, count: in
     distance = get_norm(norm).pairwise(x, pool).masked_fill_(~met, torch.inf)
     near = distance.topk(min(count, len(pool)), dim=1, largest=False)
     return near.indices.masked_fill(torch.isinf(near.values), -1)
+
+
+_STARTS: Final = 4
+_WORTH_A_START: Final = 4_000
+
+SHARE: Final = 8
+"""Part of its queries, 1 / this, that an attack without gradients spends on each start before the nearest goes on."""
+
+
+def number_of_starts(queries: int) -> int:
+    """How many starts an attack without gradients tries.
+
+    A search stays in the basin that it starts in, however long it is, and the nearest image need not lie in the best.
+    """
+    return max(1, min(_STARTS, queries // _WORTH_A_START))
+
+
+def nearest_by_class(
+    x: Tensor, pool: Tensor, classes: Tensor, y: Tensor, norm: Norm, *, count: int
+) -> tuple[Tensor, Tensor]:
+    """The nearest image of the pool of each of the nearest other classes.
+
+    Args:
+        x: Images, shape (n, c, h, w).
+        pool: Images, shape (m, c, h, w).
+        classes: What the model gives them, shape (m,); -1 is no class.
+        y: The class to leave, shape (n,).
+        norm: The norm of the distance.
+        count: Classes, at most.
+
+    Returns:
+        Indices into the pool, the nearest first, and whether there is such a class, both of shape (count, n).
+    """
+    apart = get_norm(norm).pairwise(x, pool).masked_fill_(classes[None, :] == y[:, None], torch.inf)
+    apart[:, classes < 0] = torch.inf
+    chosen = torch.zeros((count, len(x)), dtype=torch.int64, device=x.device)
+    there = torch.zeros((count, len(x)), dtype=torch.bool, device=x.device)
+    for k in range(count):
+        distance, chosen[k] = apart.min(dim=1)
+        there[k] = torch.isfinite(distance)
+        apart.masked_fill_(classes[None, :] == classes[chosen[k]][:, None], torch.inf)
+    return chosen, there
 
 
 def far_images(x: Tensor, generator: torch.Generator) -> Tensor:
