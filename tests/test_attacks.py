@@ -8,7 +8,8 @@ from scipy.optimize import brentq, linprog
 from benchmark.attacks import EFFORTS, attacks, get_attack, run_attack
 from benchmark.attacks.access import limited
 from benchmark.attacks.engine.oracle import SAFETY
-from benchmark.errors import UnknownNameError
+from benchmark.errors import UnknownNameError, UnsupportedModelError
+from benchmark.threat.goals import UNTARGETED
 from benchmark.verification import verify
 
 NORMS = ("linf", "l2", "l1")
@@ -147,3 +148,51 @@ def test_square_asks_for_scores_alone_and_for_no_more_than_its_queries():
     Scores.shown = 0
     run_attack(get_attack("square"), model, x, y, norm="linf", effort="quick")
     assert 0 < Scores.shown <= N * 1100
+
+
+def test_no_samples_are_no_error_and_an_empty_pool_is_none():
+    model, x, y = linear_problem()
+    for name, attack in attacks().items():
+        goal = {"goal": "targeted-next", "targets": y[:0]} if UNTARGETED not in attack.goals else {}
+        nothing = run_attack(attack, model, x[:0], y[:0], norm=attack.norms[0], effort="quick", **goal)
+        assert nothing.adversarials.shape == x[:0].shape, name
+    for name in ("engine", "nes", "hopskipjump"):
+        one, other = (
+            run_attack(get_attack(name), model, x, y, norm="l2", effort="quick", pool=pool).adversarials
+            for pool in (x[:0], None)
+        )
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ["sigma-zero", "fmn-l0", "pixel-greedy", "fab-t", "hein"])
+def test_an_attack_by_gradients_says_that_there_are_none(name):
+    linear, x, y = linear_problem()
+
+    class Detached(torch.nn.Module):
+        def forward(self, images):
+            return linear(images).detach()
+
+    attack = get_attack(name)
+    with pytest.raises(UnsupportedModelError, match="no gradient in the images"):
+        run_attack(attack, Detached().eval(), x, y, norm=attack.norms[0], effort="quick")
+
+
+@pytest.mark.parametrize("name", ["fab-t", "hein"])
+def test_a_randomised_model_is_attacked_in_expectation(name):
+    linear, x, y = linear_problem()
+
+    class Noisy(torch.nn.Module):
+        def forward(self, images):
+            logits = linear(images)
+            return logits + 0.02 * torch.randn(logits.shape)
+
+    with torch.no_grad():
+        top = linear(x).topk(2).values
+    mine = ((top[:, 0] - top[:, 1]) > 0.1) & (linear(x).argmax(1) == y)
+    x, y, noisy = x[mine], y[mine], Noisy().eval()
+    torch.manual_seed(0)
+    claimed = run_attack(get_attack(name), noisy, x, y, norm="linf", effort="standard")
+    found = verify(noisy, x, y, claimed.adversarials).distances["linf"].numpy()
+    exact = np.array([exact_distance(linear, a, b, "linf") for a, b in zip(x, y, strict=True)])
+    assert np.isfinite(found).mean() > 0.7
+    assert np.median(found / exact) < 2

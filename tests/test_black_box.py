@@ -16,6 +16,7 @@ from benchmark.attacks.geoda import _nearer
 from benchmark.attacks.nes import GaussianOracle
 from benchmark.attacks.spsa import SignOracle
 from benchmark.attacks.zoo import CoordinateOracle
+from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import AccessError, InputError, UnsupportedModelError
 from benchmark.jobs.job import make_job
@@ -23,7 +24,7 @@ from benchmark.measures.curve import MEASURE as CURVE
 from benchmark.measures.curve import CurveParameters
 from benchmark.threat import get_norm
 from benchmark.verification import verify
-from models_zoo import get_entry
+from models_zoo import get_entry, load_model
 
 SCORES = ("nes", "spsa", "zoo", "n-attack")
 DECISIONS = ("hopskipjump", "geoda")
@@ -229,3 +230,77 @@ def test_a_randomised_model_is_attacked_by_averages(name):
     assert np.isfinite(found[attacked]).mean() > 0.6
     reached = attacked & np.isfinite(found)
     assert (found[reached] / exact[reached]).mean() < 1.5
+
+
+def besides_the_pool(name, model, x, y, *, pool, queries):
+    """Images that an attack itself shows of each sample, those of the pool and the verification afterwards left out."""
+    attack, counted = get_attack(name), CountingModel(model).eval()
+    with limited(counted, attack.access, name) as shown:
+        attack.run(shown, x.clone(), y, norm="linf", effort="quick", seed=0, pool=pool, queries=queries)
+    return (counted.forward_passes - len(pool)) / len(x)
+
+
+@pytest.mark.parametrize("near", [True, False])
+@pytest.mark.parametrize("name", BLACK)
+def test_no_sample_is_shown_more_often_than_the_queries_however_few(name, near):
+    model, x, y = linear_problem()
+    with torch.no_grad():
+        mine = (model(x).argmax(1) == y).nonzero().squeeze(1)[:1]
+    pool = x if near else x[mine]  # no image of another class: far ones are tried
+    for queries in (1, 2, 5, 20, 100, 500):
+        shown = besides_the_pool(name, model, x[mine], y[mine], pool=pool, queries=queries)
+        # To see whether a model is randomised the clean image is shown twice; without a start five far images may be.
+        most = queries if near or queries >= 20 or name not in DECISIONS else queries + 5
+        assert shown <= most, (queries, shown)
+
+
+@pytest.mark.parametrize("norm", ["l2", "linf"])
+@pytest.mark.parametrize("name", DECISIONS)
+def test_decisions_converge_to_the_white_box_distance_on_a_smooth_model(name, norm):
+    """From one start they do not: on one image of 20 the nearest boundary is another class's, a quarter as far."""
+    digits, model = get_dataset("digits"), load_model("digits-softplus")
+    (x, y), pool = digits.load(20), digits.load(500)[0]
+    known = found_by("engine", model, x, y, norm=norm, effort="standard", pool=pool)
+    found = found_by(name, model, x, y, norm=norm, effort="thorough", pool=pool)
+    attacked = known > 0
+    assert attacked.sum() > 15
+    assert (found[attacked] / known[attacked]).mean() <= 1.05
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_what_a_start_proved_is_not_lost_where_the_way_ends_on_a_tie(name):
+    """Rounded logits are often equal, and of two equal ones a label names the first: no example is there."""
+    linear, x, y = linear_problem()
+
+    class Rounded(torch.nn.Module):
+        def forward(self, images):
+            return (3 * linear(images)).round()
+
+    model = Rounded().eval()
+    x = torch.rand(30, *x.shape[1:], generator=torch.Generator().manual_seed(1))
+    y = model(x).argmax(1)
+    begun, gone_on = (found_by(name, model, x, y, norm="l2", queries=queries) for queries in (1, 300))
+    assert np.isfinite(begun).sum() > 10
+    assert (gone_on <= begun).all()
+    assert (gone_on < begun)[np.isfinite(begun)].mean() > 0.5
+
+
+@pytest.mark.parametrize("name", BLACK)
+def test_a_randomised_model_has_an_example_of_every_sample_that_it_classifies_correctly(name):
+    """A single call that goes wrong says nothing, nor that the nearest image of the pool is not wrong for sure."""
+    linear, x, y = linear_problem()
+    with torch.no_grad():
+        top = linear(x).topk(2).values
+    mine = ((top[:, 0] - top[:, 1]) > 0.3).nonzero().squeeze(1)
+    x, y = x[mine], linear(x[mine]).argmax(1)
+
+    class Noisy(torch.nn.Module):
+        def forward(self, images):
+            logits = linear(images)
+            return logits + 0.1 * torch.randn(logits.shape)
+
+    noisy, pool = Noisy().eval(), torch.rand(300, *x.shape[1:], generator=torch.Generator().manual_seed(2))
+    torch.manual_seed(0)
+    assert len(x) > 3
+    found = found_by(name, noisy, x, y, norm="linf", queries=4000, pool=pool)
+    assert np.isfinite(found).all(), found

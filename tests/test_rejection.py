@@ -24,6 +24,7 @@ from benchmark.errors import InputError, UnsupportedModelError
 from benchmark.measures import Task
 from benchmark.measures.verdict import MEASURE as VERDICT
 from benchmark.measures.verdict import VerdictParameters
+from benchmark.rejection import rejects
 from benchmark.verification import REASONS, verify
 from benchmark.workspace import Workspace
 from db.migrate import upgrade
@@ -271,3 +272,18 @@ def test_from_the_card_to_the_page(submitted, tmp_path, capsys):
     assert "may reject images" in text
     assert "Rejected" in text
     assert run(["verify", "-w", str(workspace.root)]) == 0
+
+
+@pytest.mark.parametrize(("said", "expected"), [(1, True), (np.True_, True), (torch.tensor(True), True), (0, False)])
+def test_whatever_is_true_says_that_a_model_rejects(said, expected):
+    model = nn.Linear(4, 3)
+    model.rejects = said
+    assert rejects(model) is expected
+
+
+def test_a_single_class_beside_the_rejection_is_refused():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(4, 2)).eval()
+    model.rejects = True
+    x = torch.rand(3, 1, 2, 2)
+    with pytest.raises(UnsupportedModelError, match="two classes besides"):
+        verify(model, x, torch.zeros(3, dtype=torch.int64), x)

@@ -206,3 +206,20 @@ def test_the_matrix_holds_the_median_of_the_exact_distances():
             else:
                 assert np.isnan(table.values[label, target])
     assert seen >= 4
+
+
+def test_the_least_likely_class_of_a_randomised_model_is_that_of_its_mean():
+    linear, x, y = linear_problem()
+
+    class Noisy(nn.Module):
+        def forward(self, images):
+            logits = linear(images)
+            return logits + 0.3 * torch.randn(logits.shape)
+
+    noisy = Noisy().eval()
+    torch.manual_seed(0)
+    chosen = TARGETED._targets(Task(noisy, noisy, x, y), "least-likely")
+    single = noisy(x).scatter(1, y[:, None], torch.inf).argmin(dim=1)
+    exact = linear(x).scatter(1, y[:, None], torch.inf).argmin(dim=1)
+    assert (chosen == exact).float().mean() >= (single == exact).float().mean()
+    assert (chosen == exact).float().mean() > 0.7

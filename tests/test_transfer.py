@@ -8,10 +8,11 @@ from sqlalchemy import select
 from test_strength import distances, two_class_problem
 from torch import nn
 
+from benchmark.attacks import momentum
 from benchmark.attacks.momentum import METHODS, diverse, kernel, momentum_attack, smoothed
 from benchmark.cli import run
 from benchmark.data import get_dataset
-from benchmark.errors import InputError, UnknownNameError
+from benchmark.errors import InputError, UnknownNameError, UnsupportedModelError
 from benchmark.jobs.protocol import source_models
 from benchmark.measures import Inputs, Task
 from benchmark.measures.transferability import MEASURE, TOGETHER, TransferabilityParameters
@@ -255,3 +256,42 @@ def test_a_star_stands_for_the_packages_own_models_of_the_same_images():
     assert len(names) > 5
     assert all(name.startswith("digits") for name in names)
     assert not source_models(get_dataset("cifar10"))
+
+
+def test_a_source_that_is_sure_of_itself_is_followed_as_well():
+    """Of logits × 100 the cross-entropy has no slope in float32; the direction that it has is the same."""
+    net, x, y = two_class_problem()
+    sure = nn.Sequential(nn.Flatten(), nn.Linear(16, 2, bias=False)).eval()
+    sure[1].weight.data = 1000 * net[1].weight.data
+    eps = float(np.median(distances(net, x, y, "linf")))
+    broken = distances(net, x, y, "linf") < eps
+    for name in ("mi", "ti", "si"):
+        result = transferred({"sure": sure}, net, x, y, TransferabilityParameters("linf", eps, ("sure",), (name,)))
+        if name == "mi":
+            np.testing.assert_array_equal(~result.arrays["right"][:, 0, 0], broken)
+        assert not result.arrays["right"].all(), name
+
+
+@pytest.mark.parametrize("name", ["mi", "si"])
+def test_directions_are_those_of_the_cross_entropy(name):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Flatten(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 3)).eval()
+    x, y = torch.rand(5, 1, 4, 4), torch.tensor([0, 1, 2, 0, 1])
+    given = momentum._Mean([net], x, METHODS[name], torch.Generator()).gradient(x, y).flatten(1)
+    leaf = x.clone().requires_grad_(True)
+    powers = range(momentum.COPIES if METHODS[name].scaled else 1)
+    loss = sum(nn.functional.cross_entropy(net(leaf * 2.0**-power), y, reduction="sum") for power in powers)
+    (expected,) = torch.autograd.grad(loss, leaf)
+    cosine = nn.functional.cosine_similarity(given, expected.flatten(1))
+    torch.testing.assert_close(cosine, torch.ones(5), rtol=0, atol=1e-5)
+
+
+def test_a_source_without_gradients_is_refused_by_its_reason():
+    net, x, y = two_class_problem()
+
+    class Detached(nn.Module):
+        def forward(self, images):
+            return net(images).detach()
+
+    with pytest.raises(UnsupportedModelError, match="no gradient in the images"):
+        momentum_attack([Detached().eval()], x, y, norm="linf", eps=0.1, steps=2, how=MI, seed=0)

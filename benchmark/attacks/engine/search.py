@@ -163,18 +163,19 @@ def _nearest(samples: _Samples, norm: Norm, seed: int) -> tuple[Search, Checks]:
 
 def _fewest(samples: _Samples, norm: Norm, seed: int) -> tuple[Fewest, Checks]:
     """By the number of changes, from what is nearest in l1; checks are of that search."""
-    start, checks = None, Checks(attacked=len(samples.x))
-    if samples.gradients:
+    start, checks, guided = None, Checks(attacked=len(samples.x)), samples.gradients
+    if guided:
         search, checks = samples.searched("l1", seed)
+        guided = not zero_gradients_are_many(checks.zero_gradients)
         # Blind searches change many places by little: whole images of other classes are the better start then.
-        start = None if zero_gradients_are_many(checks.zero_gradients) else search.best.images(samples.x)
+        start = search.best.images(samples.x) if guided else None
     fewest = Fewest(samples.oracle, samples.x, samples.goal, norm, start=start)
     fewest_changes(
         fewest,
         samples.pool,
         effort=samples.effort,
         generator=samples.generator(seed),
-        gradients=samples.gradients,
+        gradients=guided,
     )
     unbroken = int(torch.isinf(fewest.count).sum()) if samples.oracle.attainable else 0
     return fewest, replace(checks, unbroken=unbroken)

@@ -30,6 +30,9 @@ _SHRINK: Final = (0.3, 0.01)
 """How fast its number of changes shrinks and grows, at the start and the end."""
 
 
+_SWEPT: Final = 1024
+"""Places that a sweep tries at most."""
+
 _ERRORS: Final = 6.0
 """Of a randomised model: what verification asks for, and luck besides. Changes of whole places cannot be enlarged."""
 
@@ -44,6 +47,7 @@ class Fewest:
         norm: What counts as a place.
         best: The examples, shape of ``x``; the clean image where there is none.
         count: Changed places, shape (n,), ``inf`` where there is none.
+        slopes: What single changes gain, shape of ``x``, where there is no gradient to rank them by (see `sweep`).
         first: The first example of each sample, shape of ``x``: of a randomised model the one with the fewest changes
             may be one by luck.
     """
@@ -53,6 +57,7 @@ class Fewest:
         oracle.errors = _ERRORS
         self.best, self.first = x.clone(), x.clone()
         self.count = torch.full((len(x),), torch.inf, device=x.device)
+        self.slopes: Tensor | None = None
         if start is not None:
             self.offer(start, oracle.margins(start, y))
 
@@ -84,6 +89,33 @@ class Fewest:
         """The largest change at each place, shape (n, 1 or c, h, w)."""
         delta = (images - self.x).abs()
         return delta if self.norm == "l0" else delta.amax(dim=1, keepdim=True)
+
+    def sweep(self, generator: torch.Generator) -> None:
+        """Try each place by itself, at 0 and at 1, and remember what that gains; of very many places some.
+
+        So many passes are worth it where gradients are no guide.
+        """
+        before = self.oracle.margins(self.x, self.y)
+        self.slopes = torch.zeros_like(self.x)
+        places = torch.randperm(self.places, generator=generator, device=self.x.device)[:_SWEPT]
+        for place in places.tolist():
+            one = torch.zeros((1, self.places), dtype=torch.bool, device=self.x.device)
+            one[0, place] = True
+            mask = self.values(one)
+            room, gains = [self.x, 1 - self.x], []
+            for value in (0.0, 1.0):
+                tried = torch.where(mask, value, self.x)
+                margin = self.oracle.margins(tried, self.y)
+                self.offer(tried, margin)
+                gains.append((margin - before).view(-1, 1, 1, 1))
+            down, up = (gain / space.clamp(min=1e-3) for gain, space in zip(gains, room, strict=True))
+            self.slopes = torch.where(mask, torch.where(gains[1] > gains[0], up, -down), self.slopes)
+
+    def gradient(self, rows: Tensor, images: Tensor) -> Tensor:
+        """What changes of images (m, c, h, w) of the samples ``rows`` (m,) promise to gain; the same shape."""
+        if self.slopes is not None:
+            return self.slopes[rows]
+        return self.oracle.gradients(images, self.y[rows])[1].view_as(images)
 
     def take_back(self) -> None:
         """Undo one change after the other, the smallest first, where the example holds without it."""
@@ -168,7 +200,7 @@ def greedy(fewest: Fewest, start: Tensor, most: Tensor, *, looked_at: int) -> No
     current, changed = start.clone(), fewest.changed(start)
     margin = fewest.oracle.margins(current, fewest.y)
     while len(open_ := ((margin <= 0) & (changed.sum(dim=1) < most)).nonzero().squeeze(1)):
-        image, reached, place = _step(fewest, current[open_], fewest.y[open_], changed[open_], looked_at)
+        image, reached, place = _step(fewest, open_, current[open_], changed[open_], looked_at)
         current[open_], margin[open_] = image, reached
         changed[open_, place] = True
     fewest.offer(current, margin)
@@ -198,8 +230,7 @@ def give_back(fewest: Fewest, start: Tensor, *, looked_at: int) -> None:
 def _undone(fewest: Fewest, rows: Tensor, current: Tensor, changed: Tensor, looked_at: int) -> tuple[Tensor, Tensor]:
     """Images (m, c, h, w) less the change whose loss leaves the largest margin, and these margins (m,)."""
     x, y = fewest.x[rows], fewest.y[rows]
-    _, gradient = fewest.oracle.gradients(current, y)
-    worth = gradient.view_as(current) * (current - x)
+    worth = fewest.gradient(rows, current) * (current - x)
     worth = (worth if fewest.norm == "l0" else worth.sum(dim=1)).flatten(1).masked_fill(~changed, torch.inf)
     ranked = worth.topk(min(looked_at, int(changed.sum(dim=1).max())), dim=1, largest=False).indices
     best = torch.full((len(current),), -torch.inf, device=current.device)
@@ -213,10 +244,11 @@ def _undone(fewest: Fewest, rows: Tensor, current: Tensor, changed: Tensor, look
     return image, best
 
 
-def _step(fewest: Fewest, current: Tensor, y: Tensor, changed: Tensor, looked_at: int) -> tuple[Tensor, Tensor, Tensor]:
+def _step(
+    fewest: Fewest, rows: Tensor, current: Tensor, changed: Tensor, looked_at: int
+) -> tuple[Tensor, Tensor, Tensor]:
     """The change of one place that leaves the largest margin: images, margins (m,), places (m,)."""
-    _, gradient = fewest.oracle.gradients(current, y)
-    slope = gradient.view_as(current)
+    y, slope = fewest.y[rows], fewest.gradient(rows, current)
     gain = torch.where(slope > 0, slope * (1 - current), -slope * current)
     gain = (gain if fewest.norm == "l0" else gain.sum(dim=1)).flatten(1).masked_fill(changed, -1.0)
     ranked = gain.topk(min(looked_at, gain.shape[1]), dim=1).indices

@@ -52,7 +52,8 @@ def fewest_changes(
         pool: Images to start from where nothing else has found anything.
         effort: How much to spend.
         generator: Source of all draws.
-        gradients: Whether the model's outputs have any; else changes of the nearest other images are taken back.
+        gradients: Whether they are a guide; else each place is tried, and changes of the nearest other images are taken
+            back.
     """
     budget = _BUDGETS[effort]
     if gradients:
@@ -60,12 +61,14 @@ def fewest_changes(
         fewest.take_back()
         smooth(fewest, steps=budget.steps)
         fewest.take_back()
-        most = (fewest.count - 1).clamp(max=max(1, _MOST * fewest.places))
-        greedy(fewest, fewest.x, most, looked_at=budget.looked_at)
+    else:
+        fewest.sweep(generator)
+    most = (fewest.count - 1).clamp(max=max(1, _MOST * fewest.places))
+    greedy(fewest, fewest.x, most, looked_at=budget.looked_at)
     if not bool(torch.isfinite(fewest.count).all()):
         _from_other_images(fewest, pool, generator)
     fewest.take_back()
-    for _ in range(budget.rounds if gradients else 0):
+    for _ in range(budget.rounds):
         for start in (_given_up(fewest, generator), _donated(fewest, budget.donors, generator)):
             most = torch.where(torch.isfinite(fewest.count), fewest.count - 1, 0.0)
             greedy(fewest, start, most, looked_at=budget.looked_at)
