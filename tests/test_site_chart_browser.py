@@ -17,6 +17,8 @@ from PIL import Image
 from playwright.sync_api import Browser, Page
 from sites import BOARD, make_place
 
+from benchmark.cli import run
+
 pytestmark = pytest.mark.browser
 
 PAGE = f"{BOARD}/index.html"
@@ -377,3 +379,51 @@ def test_a_finger_moves_eps_on_the_whole_chart(browser: Browser, site: str) -> N
         assert view(page) == [0, 1, 0, 1]
         page.get_by_role("button", name="Zoom in").tap()
         assert view(page) != [0, 1, 0, 1]
+
+
+@pytest.fixture(scope="module")
+def counted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The site of a real board whose distances are counts."""
+    board = tmp_path_factory.mktemp("counted") / "board"
+    assert run(["init", str(board)]) == 0
+    part = ["--limit", "10", "-m", "digits-standard", "-m", "digits-conv"]
+    assert run(["evaluate", "--protocol", "sparse", *part, "-w", str(board)]) == 0
+    assert run(["publish", "-w", str(board)]) == 0
+    return board / "public"
+
+
+def test_under_a_count_every_place_of_the_slider_the_charts_and_the_table_is_whole(
+    browser: Browser, counted: Path
+) -> None:
+    (place,) = counted.glob("boards/*/l0.js")
+    with opened(browser, counted.as_uri()) as watched:
+        page = watched.open(f"{place.parent.relative_to(counted)}/index.html", ready="#board")
+        data = page.evaluate("CB.threat('l0').then(({ grid, g, m }) => ({ grid, g, m }))")
+        end = data["grid"][-1]
+        assert data["grid"] == list(range(int(end) + 1))
+        assert "number of values changed, ε in ℓ₀" in page.locator("#curves").inner_text()
+        at, typed = page.locator("#eps"), page.locator("#epsnumber")
+        assert (at.get_attribute("max"), typed.get_attribute("step")) == (str(end), "1")
+        at.focus()
+        page.keyboard.press("Home")
+        for eps in (1, 2):
+            page.keyboard.press("ArrowRight")
+            assert typed.input_value() == str(eps)
+            page.wait_for_function(
+                "(eps) => document.querySelector('#table caption').innerText.includes(`≤ ${eps},`)", arg=eps
+            )
+        for wanted, eps in (("2.995", "3"), ("0.6", "1")):
+            typed.fill(wanted)
+            typed.press("Enter")
+            assert typed.input_value() == eps
+        assert [
+            page.evaluate("([v]) => CB.threat('l0').then((d) => CB.under(d, v))", [v]) for v in (0, 0.9, 1, 1.6)
+        ] == [0, 0, 1, 1]
+        drag(page, (0.9 / end, 0.5), (2.3 / end, 0.51))
+        assert page.locator("#curves .xt:not([hidden])").all_inner_texts() == ["1", "2"]
+        assert (at.get_attribute("min"), at.get_attribute("max")) == ("1", "2")
+        page = watched.open(f"{place.parent.relative_to(counted)}/index.html?view=1.2..1.6,0..1", ready="#board")
+        assert page.locator("#curves .xt:not([hidden])").count() == 0
+        assert page.locator("#curves .plot > .badge").evaluate_all(
+            "all => all.every((b) => b.style.display === 'none')"
+        )

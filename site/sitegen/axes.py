@@ -3,6 +3,8 @@
 Where the dataset's card publishes budgets an axis depends on these only, never on the models: so a model's page does
 not change when another model joins the board, and two boards of one dataset can be laid over each other. Where it
 publishes none, round values of what the attacks have found take their place.
+
+Where distances are counts every position is a whole number: between two of them nothing can change.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ import numpy as np
 
 from benchmark.curve import Floats
 from benchmark.threat.budget import limit
-from sitegen.threats import UNION, goal_of, is_count, norm_of, ordered, symbol
+from sitegen.threats import UNION, goal_of, is_count, norm_of, ordered, symbol, unit
 
 _POSITIONS: Final = 400
 _BEYOND: Final = 1.5
@@ -35,7 +37,8 @@ class Axis:
         threat: The threat's key, or ``union``.
         published: Marked budgets, rising, at least one; the first is the reference.
         maximum: Where the axis ends.
-        grid: Positions of the slider, shape (g,): 0, then equal steps, and the marked budgets in between.
+        grid: Positions of the slider, shape (g,): 0, then equal steps, and the marked budgets in between; whole numbers
+            where distances are counts.
         reference: For the union: the budget of each threat that ε = 1 stands for.
         stated: Whether the budgets are published ones; otherwise they are round values of the data.
     """
@@ -53,8 +56,15 @@ class Axis:
         return symbol(self.threat)
 
     @property
+    def whole(self) -> bool:
+        """Whether distances are counts, so that a curve falls at whole numbers only."""
+        return is_count(self.threat)
+
+    @property
     def label(self) -> str:
         """What is on the axis."""
+        if self.whole:
+            return f"number of {unit(self.threat)} changed, ε in {self.symbol}"
         if self.threat != UNION:
             return f"perturbation budget ε in {self.symbol}"
         budgets = ", ".join(f"{symbol(threat)} {eps:g}" for threat, eps in self.reference.items())
@@ -67,13 +77,14 @@ class Axis:
     @property
     def ticks(self) -> tuple[float, ...]:
         """Round values for labels: four to eight of them."""
-        step = nice(self.maximum / 6)
+        step = nice(self.maximum / 6, whole=self.whole)
         return tuple(round(k * step, 10) for k in range(int(self.maximum / step + 1e-9) + 1))
 
     @cached_property
     def ranked(self) -> Floats:
         """Where intervals of ranks are computed, shape (r,): 0, the marked budgets and equal steps between."""
-        return np.unique(np.concatenate(([0.0], self.published, np.linspace(0, self.maximum, 19))))
+        between = np.linspace(0, self.maximum, 19)
+        return np.unique(np.concatenate(([0.0], self.published, np.round(between) if self.whole else between)))
 
     @cached_property
     def limits(self) -> Floats:
@@ -111,12 +122,16 @@ def axes(card: Mapping[str, Any], threats: Sequence[str], largest: Mapping[str, 
 
 
 def published(card: Mapping[str, Any], threat: str) -> tuple[float, ...]:
-    """The budgets that a dataset's card publishes for a threat (or else for its norm), rising; empty if none."""
+    """The budgets that a dataset's card publishes for a threat (or else for its norm), rising; empty if none.
+
+    Of a count only the whole ones: 2.5 changes are 2.
+    """
     known = card.get("eps")
     if not isinstance(known, Mapping):
         return ()
     given = known.get(threat) or known.get(norm_of(threat)) or ()
-    return tuple(sorted({float(eps) for eps in given if 0 < float(eps) < math.inf}))
+    budgets = {float(eps) for eps in given if 0 < float(eps) < math.inf}
+    return tuple(sorted({float(math.floor(eps)) for eps in budgets} - {0.0} if is_count(threat) else budgets))
 
 
 def _round_budgets(threat: str, largest: float) -> tuple[float, ...]:
@@ -132,14 +147,16 @@ def _round_budgets(threat: str, largest: float) -> tuple[float, ...]:
 
 def _axis(threat: str, published: tuple[float, ...], reference: Mapping[str, float], *, stated: bool = True) -> Axis:
     wanted = _BEYOND * published[-1]
-    step = nice(wanted / _POSITIONS)
+    step = nice(wanted / _POSITIONS, whole=is_count(threat))
     count = math.ceil(wanted / step - 1e-9)
     steps = np.array([float(f"{k * step:.10g}") for k in range(count + 1)])
     return Axis(threat, published, float(steps[-1]), np.unique(np.concatenate((steps, published))), reference, stated)
 
 
-def nice(value: float) -> float:
-    """The largest of 1, 2, 2.5, 5 × a power of ten that is not above ``value`` (> 0)."""
+def nice(value: float, *, whole: bool = False) -> float:
+    """The largest of 1, 2, 2.5, 5 × a power of ten that is not above ``value`` (> 0); if ``whole``, at least 1."""
+    if whole and value < 5:
+        return 2.0 if value >= 2 * (1 - 1e-9) else 1.0
     power = 10.0 ** math.floor(math.log10(value) + 1e-9)
     factor = max(f for f in (1, 2, 2.5, 5) if f * power <= value * (1 + 1e-9))
     return float(f"{factor * power:.12g}")

@@ -116,6 +116,7 @@ def threat_js(view: BoardView, threat: str, shown: Sequence[Column]) -> bytes:
         "threat": threat,
         "symbol": axis.symbol,
         "label": axis.label,
+        "whole": axis.whole,
         "grid": [float(f"{eps:.10g}") for eps in axis.grid],
         "ticks": list(axis.ticks),
         "published": list(axis.published),

@@ -52,7 +52,7 @@ class Ranking:
     @cached_property
     def stretches(self) -> list[Stretch]:
         """Who leads where, and how clearly."""
-        return stretches(self.lead_ranges, self.table, self.axis.ranked)
+        return stretches(self.lead_ranges, self.table, self.axis.ranked, whole=self.axis.whole)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _ranking(axis: Axis, compared: Sequence[BuiltRow], n: int) -> Ranking:
     resampled = _stacked([found.resampled for found in numbers], len(axis.ranked), RESAMPLES)
     table = ranks_of_counts(ranked, resampled, eps=axis.ranked)
     order = _order(counts[:, axis.at_published[0]], rows, axis.threat)
-    return Ranking(axis, rows, counts, table, lead_ranges(counts, axis.grid, n), order)
+    return Ranking(axis, rows, counts, table, lead_ranges(counts, axis.grid, n, whole=axis.whole), order)
 
 
 def _stacked(arrays: Sequence[NDArray[Any]], *shape: int) -> NDArray[Any]:

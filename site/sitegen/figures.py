@@ -25,6 +25,7 @@ from sitegen.charts.svg import svg
 from sitegen.facts import RowFacts, row_facts
 from sitegen.pages.downloads import flat_rows
 from sitegen.rows import unbuilt_row
+from sitegen.threats import is_count
 
 
 def draw(
@@ -64,7 +65,7 @@ def draw(
     else:
         chart = _many(database, chosen, models, norm, kind, bands=bands)
     if up_to is not None:
-        chart = _cut(chart, up_to)
+        chart = _cut(chart, up_to, whole=is_count(norm))
     if not title:
         chart = replace(chart, title="")
     drawn = svg(chart, width=size[0], height=size[1])
@@ -117,11 +118,11 @@ BANDED: Final = 8
 """Curves that may have bands in one figure: with more nobody can tell them apart."""
 
 
-def _cut(chart: Chart, end: float) -> Chart:
+def _cut(chart: Chart, end: float, *, whole: bool) -> Chart:
     """The chart up to an ε: what lies beyond it is left out."""
     if end > chart.x_range[1]:
         raise InputError(f"The axis ends at ε = {chart.x_range[1]:g}; --up-to {end:g} lies beyond it.")
-    step = nice(end / 4)
+    step = nice(end / 4, whole=whole)
     inside = [mark for mark in chart.marks if mark <= end]
     lines = [_line_until(line, end) for line in chart.lines]
     areas = [_area_until(area, end) for area in chart.areas]

@@ -22,6 +22,7 @@ class Lead:
         style: Its series' class.
         title: The leader's title.
         clear: Whether no other model shares the first rank in the 95 % interval.
+        whole: Whether distances are counts: at its end, a whole number, it leads no more.
     """
 
     start: float
@@ -30,6 +31,12 @@ class Lead:
     style: str
     title: str
     clear: bool
+    whole: bool = False
+
+    @property
+    def last(self) -> float:
+        """The last ε at which it leads."""
+        return max(self.end - 1, self.start) if self.whole else self.end
 
 
 @dataclass(frozen=True)
@@ -68,13 +75,14 @@ def leads(view: BoardView, threat: str) -> list[Lead]:
     for stretch in ranking.stretches:
         built = ranking.rows[stretch.leader]
         letter, style = view.letter(built.slug), view.style(built.slug)
-        found.append(Lead(stretch.start, stretch.end, letter, style, built.title, stretch.clear))
+        whole = ranking.axis.whole
+        found.append(Lead(stretch.start, stretch.end, letter, style, built.title, stretch.clear, whole))
     return found
 
 
 def sentence(view: BoardView, threat: str) -> Sentence:
     """Who is clearly best where; of the rest only that it is open."""
-    strip, axis = leads(view, threat), view.axes[threat]
+    strip = leads(view, threat)
     if len(view.rankings[threat].rows) == 1:
         return Sentence((), f"Only one model is ranked: {view.rankings[threat].rows[0].title}.")
     if not strip:
@@ -83,7 +91,7 @@ def sentence(view: BoardView, threat: str) -> Sentence:
     places: dict[str, list[str]] = {}
     for lead in strip:
         if lead.clear:
-            places.setdefault(lead.title, []).append(_place(lead.start, lead.end, end))
+            places.setdefault(lead.title, []).append(_place(lead, end))
     first = {lead.title: lead for lead in reversed(strip)}
     clear = [Phrase(first[t].letter, first[t].style, t, words.listed(own)) for t, own in places.items()]
     unclear = any(not lead.clear for lead in strip)
@@ -95,8 +103,16 @@ def sentence(view: BoardView, threat: str) -> Sentence:
     else:
         told = ""
     told = " ".join(filter(None, (told, _ahead(view, threat))))
-    broken = f"Beyond ε = {words.number(end)} every model is broken." if end < axis.maximum else ""
-    return Sentence(clear, " ".join(filter(None, (told, broken))))
+    return Sentence(clear, " ".join(filter(None, (told, _broken(view, threat, end)))))
+
+
+def _broken(view: BoardView, threat: str, end: float) -> str:
+    """From where on no model is robust on any image; empty where one is at the end of the axis."""
+    ranking = view.rankings[threat]
+    if ranking.counts[:, -1].any():
+        return ""
+    where = f"From ε = {words.number(end)} on" if ranking.axis.whole else f"Beyond ε = {words.number(end)}"
+    return f"{where} every model is broken."
 
 
 def _ahead(view: BoardView, threat: str) -> str:
@@ -117,9 +133,10 @@ def _ahead(view: BoardView, threat: str) -> str:
     return f"{where}, {ranking.leader.title} is ahead, but any of {first} models may be the best."
 
 
-def _place(start: float, stop: float, end: float) -> str:
-    if start == 0:
-        return "everywhere" if stop == end else f"up to ε = {words.number(stop)}"
-    return (
-        f"from ε = {words.number(start)} on" if stop == end else f"from {words.number(start)} to {words.number(stop)}"
-    )
+def _place(lead: Lead, end: float) -> str:
+    start, last = words.number(lead.start), words.number(lead.last)
+    if lead.end == end:
+        return f"from ε = {start} on" if lead.start else "everywhere"
+    if lead.last == lead.start:
+        return f"at ε = {start}"
+    return f"from {start} to {last}" if lead.start else f"up to ε = {last}"

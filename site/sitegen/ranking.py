@@ -24,7 +24,7 @@ class LeadRange:
 
     Attributes:
         start: Where it begins.
-        end: Where it ends: the next position of the axis belongs to others.
+        end: Where it ends: the next position of the axis belongs to others; of counts it is that position.
         leaders: Indices of the models that share the highest robust accuracy.
         accuracy: Their robust accuracy at ``start``.
     """
@@ -35,7 +35,7 @@ class LeadRange:
     accuracy: float
 
 
-def lead_ranges(counts: NDArray[Any], grid: Floats, n: int) -> list[LeadRange]:
+def lead_ranges(counts: NDArray[Any], grid: Floats, n: int, *, whole: bool = False) -> list[LeadRange]:
     """Who leads where, at the positions of the axis.
 
     A tie goes on with whoever led before. Ranges shorter than `SHORTEST` of the axis, and the shortest beyond the
@@ -46,6 +46,7 @@ def lead_ranges(counts: NDArray[Any], grid: Floats, n: int) -> list[LeadRange]:
         counts: Robust samples, shape (models, g).
         grid: The positions, shape (g,).
         n: Number of samples.
+        whole: Whether distances are counts: what holds at a position holds up to the next.
     """
     if counts.size == 0 or not counts.max():
         return []
@@ -61,6 +62,8 @@ def lead_ranges(counts: NDArray[Any], grid: Floats, n: int) -> list[LeadRange]:
         else:
             found.append((i, best))
     end = int(np.flatnonzero(top)[-1])
+    if whole:
+        end = min(end + 1, len(grid) - 1)
     found = _without_short(found, grid, float(grid[end]))
     ends = [start for start, _ in found[1:]] + [end]
     return [
@@ -96,23 +99,27 @@ class Stretch:
     clear: bool
 
 
-def stretches(leads: Sequence[LeadRange], table: Ranks, ranked: Floats) -> list[Stretch]:
+def stretches(leads: Sequence[LeadRange], table: Ranks, ranked: Floats, *, whole: bool = False) -> list[Stretch]:
     """Who leads where, and where that is more than the sampling of images can explain.
 
-    Intervals are known at the axis' ranked positions; in between the nearest one holds.
+    Intervals are known at the axis' ranked positions; in between the nearest one holds. Of counts, what holds at a
+    whole number holds up to the next.
 
     Args:
         leads: The lead_ranges of a board.
         table: Its ranks with intervals, at ``ranked``.
         ranked: Positions, shape (r,).
+        whole: Whether distances are counts.
     """
     middles = (ranked[1:] + ranked[:-1]) / 2
+    if whole:
+        middles = np.floor(middles) + 1
     found: list[Stretch] = []
     for lead in leads:
         leader = lead.leaders[0]
         edges = np.unique(np.clip(np.concatenate(([lead.start, lead.end], middles)), lead.start, lead.end))
         for start, end in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-            nearest = int(np.argmin(np.abs(ranked - (start + end) / 2)))
+            nearest = int(np.argmin(np.abs(ranked - (start if whole else (start + end) / 2))))
             clear = int(table.high[leader, nearest]) == 1
             last = found[-1] if found else None
             if last is not None and last.end == start and (last.leader, last.clear) == (leader, clear):

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from benchmark.errors import UnknownNameError
+from benchmark.threat.geometry import Geometry
 from benchmark.threat.names import get_norm, norm_names
 
 if TYPE_CHECKING:
@@ -31,6 +32,12 @@ def is_count(threat: str) -> bool:
         return get_norm(norm_of(threat)).counts
     except UnknownNameError:
         return False
+
+
+def unit(threat: str) -> str:
+    """What a threat whose distances are counts counts: ``pixels``, or ``values`` where its norm names nothing."""
+    named = get_norm(norm_of(threat)).unit
+    return "values" if named == Geometry.unit else named
 
 
 def symbol(threat: str) -> str:

@@ -29,7 +29,7 @@ class L0(Geometry):
     name = "l0"
     symbol = "ℓ₀"
     title = "number of changed values (features)"
-    unit = "features"
+    unit = "values"
     order = 40
     p = 0.0
     counts = True

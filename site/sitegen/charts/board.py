@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.curve import Floats
+from sitegen import words
 from sitegen.board_view import BoardView, Ranking
 from sitegen.charts.backdrop import backdrop
 from sitegen.charts.badges import letter_places, rank_letter_places
@@ -20,6 +21,8 @@ TOP: Final = 12
 """Ranks that the map of ranks shows."""
 DRAWN: Final = 500
 """Curves in a chart: the best ones."""
+TURN: Final = 0.25
+"""Share of the way to the next number, under a count, on which lines of places change."""
 INLINE: Final = 24
 """Grey curves that a page holds itself; more are a picture behind the others."""
 MARKED: Final = 150
@@ -94,6 +97,8 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
     back = [i for i in shown if not view.letter(ranking.rows[i].slug)][:DRAWN]
     front = [i for i in shown if view.letter(ranking.rows[i].slug)]
     x = axis.grid[positions]
+    if axis.whole:
+        x, places = held(x, places)
     everyone = [*front, *back]
     found = crossings_of(x, places[everyone], top)
     for of in (min, max):
@@ -101,6 +106,8 @@ def ranks_chart(view: BoardView, threat: str) -> Chart:
             found = [crossing for crossing in found if of(crossing[2:]) < len(front)]
     letters = rank_letter_places([places[i] for i in front], x, top, [(at, place) for at, place, _, _ in found])
     lettered = dict(zip(front, letters, strict=True))
+    if axis.whole:  # the last place is held until the number at which nothing is left
+        places[:, 1:] = np.where(np.isnan(places[:, 1:]), places[:, :-1], places[:, 1:])
     lines = []
     for i in (*back, *front):
         built = ranking.rows[i]
@@ -148,11 +155,31 @@ def _marks(
     for at, place, ahead, behind in found:
         first, second = (ranking.rows[shown[k]] for k in (ahead, behind))
         if max(ahead, behind) < front:
-            told = f"{first.title} overtakes {second.title} near ε = {at:.3g}"
+            told = f"{first.title} overtakes {second.title} {_where(ranking, at, shown[ahead], shown[behind])}"
             marks.append(Mark(at, place, told, (first.slug, second.slug)))
         else:
             marks.append(Mark(at, place))
     return marks
+
+
+def _where(ranking: Ranking, at: float, ahead: int, behind: int) -> str:
+    """Where the first of two models overtakes the second, in words; of counts, the first number where it is ahead."""
+    axis = ranking.axis
+    if not axis.whole:
+        return f"near ε = {at:.3g}"
+    positions = rank_positions(ranking)
+    k = int(np.searchsorted(axis.grid[positions], at))
+    between = np.arange(positions[k - 1], positions[k] + 1)
+    places = place_matrix(ranking, between)
+    changed = between[np.flatnonzero(~(places[ahead] < places[behind]))[-1] + 1]
+    exact = axis.grid[changed] - axis.grid[changed - 1] == 1
+    return f"{'at' if exact else 'near'} ε = {words.number(float(axis.grid[changed]))}"
+
+
+def held(x: Floats, places: Floats) -> tuple[Floats, Floats]:
+    """Lines of places under a count: each place is held until shortly before the number at which it changes."""
+    after = np.arange(1, len(x))
+    return np.insert(x, after, x[1:] - TURN * np.diff(x)), np.insert(places, after, places[:, :-1], axis=1)
 
 
 def crossings_of(x: Floats, places: Floats, top: int) -> list[tuple[float, float, int, int]]:

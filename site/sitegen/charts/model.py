@@ -113,7 +113,7 @@ def sample_chart(facts: ThreatFacts) -> Chart | None:
         [(float(x), float(min(v, top))) for x, v in zip(xs, values, strict=True) if np.isfinite(v)]
         for _, values, _ in shown
     ]
-    step = nice(top / 5)
+    step = nice(top / 5, whole=facts.axis.whole)
     return Chart(
         title="Sample by sample",
         description="For each sample: proven bounds below, the attack's distance above, estimates anywhere.",

@@ -21,7 +21,7 @@ from sitegen.pages import Page, Site
 from sitegen.pictures import png, strip, to_pixels
 from sitegen.render import Frame, render
 from sitegen.sheets import dataset_sheets
-from sitegen.threats import UNION, ordered, symbol
+from sitegen.threats import UNION, is_count, ordered, symbol
 from sitegen.words import number
 
 NEAREST: Final = "nearest_"
@@ -234,7 +234,7 @@ def _share(eps: float, distance: float) -> float:
 def _distribution(norm: str, nearest: Floats, budgets: Sequence[float]) -> Chart:
     steps = RobustnessCurve(nearest, "linf").thin(200)
     top = float(nearest.max()) * 1.05 or 1.0
-    step = nice(top / 5)
+    step = nice(top / 5, whole=is_count(norm))
     ticks = [round(k * step, 10) for k in range(int(top / step) + 1)]
     return Chart(
         title=f"Distance to the nearest image of another class in {symbol(norm)}",

@@ -52,7 +52,7 @@ window.CB.boardCharts = (board) => {
     plot.addEventListener("pointerleave", () => { heat(null); tip.tell(null); });
     map = CB.rankMap(ranks.plot, data);
     tip = CB.boardTip(board, plot, { seen, heat, zoom: () => zoom });
-    zoom = CB.zoom(plot, { end: data.grid[data.g - 1], handles, click: (event) => { board.move(at(plot, event)); board.settle(); }, changed });
+    zoom = CB.zoom(plot, { end: data.grid[data.g - 1], counts: data.whole, handles, click: (event) => { board.move(at(plot, event)); board.settle(); }, changed });
     hot = null;
   }
   const at = (plot, event) => {
@@ -181,8 +181,9 @@ window.CB.boardCharts = (board) => {
   function changed(view) {
     const { data } = board, end = data.grid[data.g - 1], first = data.grid.findIndex((v) => v / end >= view[0] - 1e-6), after = data.grid.findIndex((v) => v / end > view[1] + 1e-6);
     board.state.view = zoom.whole() ? null : view;
-    $("eps").min = String(first);
-    $("eps").max = String((after < 0 ? data.g : after) - 1);
+    const last = (after < 0 ? data.g : after) - 1;
+    $("eps").min = String(Math.min(first, last));
+    $("eps").max = String(last);
     $("eps").value = String(board.state.at);
     for (const part of $("strip").querySelectorAll(".strip > span")) {
       const { left, width } = (part.dataset.at ? JSON.parse(part.dataset.at) : part.style);

@@ -7,7 +7,7 @@ window.CB.boardTip = (board, plot, { seen, heat, zoom }) => {
   let hot = null;
   function point(event) {
     const { data } = board, box = plot.getBoundingClientRect(), y = (event.clientY - box.top) / box.height;
-    const k = CB.nearest(data.grid, zoom().back((event.clientX - box.left) / box.width) * data.grid[data.g - 1]);
+    const k = CB.under(data, zoom().back((event.clientX - box.left) / box.width) * data.grid[data.g - 1]);
     let best = -1, least = NEAR / box.height;
     for (const i of seen()) {
       const gap = Math.abs(zoom().y(1 - data.counts[i * data.g + k] / n) - y);

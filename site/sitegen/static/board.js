@@ -159,11 +159,11 @@
     settle();
   }
   function sweep() {
-    const button = $("sweep"), { g } = board.data;
+    const button = $("sweep"), { g, whole } = board.data;
     if (button.getAttribute("aria-pressed") === "true") { button.setAttribute("aria-pressed", "false"); return; }
     button.setAttribute("aria-pressed", "true");
     set(button, "■ Stop");
-    const begin = performance.now(), from = state.at >= g - 2 ? 0 : state.at, seconds = 9 * (1 - from / g);
+    const begin = performance.now(), from = state.at >= g - (whole ? 1 : 2) ? 0 : state.at, seconds = 9 * (1 - from / g);
     const tick = (now) => {
       const done = Math.min((now - begin) / 1000 / seconds, 1);
       move(Math.round(from + done * (g - 1 - from)));
@@ -244,7 +244,7 @@
     }
     $("eps").min = "0";
     $("eps").max = String(data.g - 1);
-    $("epsnumber").max = String(data.grid[data.g - 1]);
+    Object.assign($("epsnumber"), { max: String(data.grid[data.g - 1]), step: data.whole ? "1" : "any" });
     $("marks").replaceChildren(...data.published.map((eps) => {
       const at = CB.nearest(data.grid, eps);
       const button = el("button", { type: "button", "data-at": at, "aria-label": `marked budget ${num(eps)}` }, num(eps));

@@ -8,8 +8,8 @@ window.CB.zoom = (() => {
     const power = 10 ** Math.floor(Math.log10(value) + 1e-9);
     return Math.max(...[1, 2, 2.5, 5].filter((f) => f * power <= value * (1 + 1e-9))) * power;
   };
-  function ticks(low, high) {
-    const step = nice((high - low) / 4), found = [];
+  function ticks(low, high, counts = false) {
+    const near = nice((high - low) / 4), step = counts ? Math.max(Math.floor(near), 1) : near, found = [];
     for (let k = Math.ceil(low / step - 1e-9); k * step <= high * (1 + 1e-9); k++) found.push(Number((k * step).toPrecision(8)));
     return found;
   }
@@ -20,9 +20,9 @@ window.CB.zoom = (() => {
     return [left, left + width].map((v) => Number(v.toFixed(9)));
   }
 
-  // plot: a chart's .plot. end: where its x axis ends. follows: without controls of its own. handles(event): where somebody
+  // plot: a chart's .plot. end: where its x axis ends. counts: whether it has whole numbers only. follows: without controls of its own. handles(event): where somebody
   // else takes the drag, what undoes it. click(event): a drag that did not move. changed(view): after each change.
-  return (plot, { end, follows = false, handles = () => null, click = () => {}, changed = () => {} }) => {
+  return (plot, { end, counts = false, follows = false, handles = () => null, click = () => {}, changed = () => {} }) => {
     const { el, W, H } = CB;
     const picture = plot.querySelector("svg"), grid = picture.querySelector(".grid");
     const served = { x: [...plot.querySelectorAll(".xt")], y: [...plot.querySelectorAll(".yt")], grid: grid.getAttribute("d") };
@@ -45,7 +45,7 @@ window.CB.zoom = (() => {
         return at;
       });
       for (const at of across) d += `M${left * W} ${at * H}h${wide}`;
-      if (!wholeX) for (const v of ticks(left * end, view[1] * end)) {
+      if (!wholeX) for (const v of ticks(left * end, view[1] * end, counts)) {
         plot.append(el("span", { class: "xt", "data-added": "", style: `left:${100 * x(v / end)}%` }, String(v)));
         d += `M${v / end * W} ${view[3] * H}v${-high * 0.02}`;
       }

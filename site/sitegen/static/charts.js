@@ -180,7 +180,7 @@ window.CB = (() => {
     return counts.map((own, k) => {
       let best = -1, most = -Infinity;
       tried.forEach((p, j) => {
-        if (y[k][j] < 0 || y[k][j] > HEIGHT) return;
+        if (x[j] < 0 || x[j] > WIDTH || y[k][j] < 0 || y[k][j] > HEIGHT) return;
         let gap = APART, free = 2 * APART;
         y.forEach((other, i) => { if (i !== k) gap = Math.min(gap, Math.abs(other[j] - y[k][j])); });
         for (const [tx, ty] of taken) free = Math.min(free, Math.max(Math.abs(x[j] - tx), Math.abs(y[k][j] - ty)));
@@ -220,5 +220,10 @@ window.CB = (() => {
     for (let i = 1; i < grid.length; i++) if (Math.abs(grid[i] - value) < Math.abs(grid[best] - value)) best = i;
     return best;
   }
-  return { threat, partsOf, distances, citations, allModels, tiles, falling, pct, num, lacking, el, svg, path, draw, percentTicks, letterPlaces, spread, nearest, u16, W, H };
+  // The position that a place on a chart belongs to: the nearest; of counts, the last at or before it.
+  function under({ grid, whole }, value) {
+    const near = nearest(grid, value);
+    return whole && near && grid[near] > value ? near - 1 : near;
+  }
+  return { threat, partsOf, distances, citations, allModels, tiles, falling, pct, num, lacking, el, svg, path, draw, percentTicks, letterPlaces, spread, nearest, under, u16, W, H };
 })();

@@ -17,7 +17,7 @@ window.CB.compareCurves = ({ changed, toggled }) => {
     const crossed = marks.map(([p, [ahead], text]) => [xs[p], 1 - models.find((m) => m.slug === ahead).counts[p] / n, text]);
     const plot = CB.draw(home, { ...common, label: `Curves in ${data.symbol}. Robust accuracy of ${seen.length} models against ε.`, yLabel: "robust accuracy", yTicks: CB.percentTicks, lines, crossings: crossed });
     shown = { data, seen };
-    zoom = CB.zoom(plot, { end: grid[g - 1], changed: (next) => { letters(plot); changed(zoom.whole() ? null : next); } });
+    zoom = CB.zoom(plot, { end: grid[g - 1], counts: data.whole, changed: (next) => { letters(plot); changed(zoom.whole() ? null : next); } });
     const list = el("ul", { class: "legend" }, ...models.map((m) => el("li", { "data-k": m.slug }, el("span", { class: `badge ${m.style}`, "aria-hidden": "true" }, m.letter), m.title)));
     plot.parentNode.append(list);
     CB.legend(list, { hidden, toggle: async (slug) => { await toggled(slug); home.querySelector(`.legend li[data-k="${CSS.escape(slug)}"] button`)?.focus(); }, heat: (slug) => heat(plot, slug) });
@@ -41,7 +41,7 @@ window.CB.compareCurves = ({ changed, toggled }) => {
   }
   function point(plot, event) {
     const { data, seen } = shown, box = plot.getBoundingClientRect(), y = (event.clientY - box.top) / box.height;
-    const p = CB.nearest(data.grid, zoom.back((event.clientX - box.left) / box.width) * data.grid[data.g - 1]);
+    const p = CB.under(data, zoom.back((event.clientX - box.left) / box.width) * data.grid[data.g - 1]);
     const gap = (m) => Math.abs(zoom.y(1 - m.counts[p] / n) - y) * box.height;
     const best = seen.slice().sort((a, b) => gap(a) - gap(b))[0], near = best && gap(best) < 26 ? best : null;
     heat(plot, near?.slug ?? null);

@@ -1,7 +1,7 @@
 // The map of ranks follows the curves' zoom along ε; letters before the axis move along their lines.
 "use strict";
 window.CB.rankMap = (plot, data) => {
-  const zoom = CB.zoom(plot, { end: data.grid[data.g - 1], follows: true });
+  const zoom = CB.zoom(plot, { end: data.grid[data.g - 1], counts: data.whole, follows: true });
   const badges = [...plot.querySelectorAll(".badge")].map((badge) => ({ badge, style: badge.getAttribute("style"), left: parseFloat(badge.style.left) / 100 }));
   // Where a line of straight pieces (whole numbers, relative moves) is at an x; null where it is not.
   function heightAt(d, x) {
