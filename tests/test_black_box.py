@@ -20,6 +20,7 @@ from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
 from benchmark.errors import AccessError, InputError, UnsupportedModelError
 from benchmark.jobs.job import make_job
+from benchmark.measures import Task
 from benchmark.measures.curve import MEASURE as CURVE
 from benchmark.measures.curve import CurveParameters
 from benchmark.threat import get_norm
@@ -304,3 +305,26 @@ def test_a_randomised_model_has_an_example_of_every_sample_that_it_classifies_co
     assert len(x) > 3
     found = found_by(name, noisy, x, y, norm="linf", queries=4000, pool=pool)
     assert np.isfinite(found).all(), found
+
+
+def test_a_curve_states_its_queries_and_only_where_they_are_counted():
+    assert make_key(CurveParameters("l2", "nes")) != make_key(CurveParameters("l2", "nes", queries=500))
+    assert make_key(CurveParameters("l2", "nes")) == make_key(CurveParameters("l2", "nes", queries=0))
+    with pytest.raises(InputError, match="counts no queries"):
+        CURVE.attack_version(CurveParameters("l2", "engine", queries=500))
+    with pytest.raises(InputError, match="at least 1"):
+        CurveParameters("l2", "nes", queries=-5)
+    model, x, y = linear_problem()
+    counted = CountingModel(model).eval()
+    few, many = (
+        CURVE.run(Task(model, model, x, y, pool=x), CurveParameters("l2", "hopskipjump", queries=queries)).adversarials
+        for queries in (100, 2000)
+    )
+    near, far = (verify(model, x, y, found).distances["l2"].sum() for found in (many, few))
+    assert near < 0.9 * far
+    CURVE.run(Task(counted, model, x, y, pool=x), CurveParameters("l2", "nes", queries=300))
+    assert counted.forward_passes < len(x) * 500
+
+
+def make_key(parameters):
+    return make_job(CURVE, parameters, get_entry("digits-standard"), get_dataset("digits"), n=10).key

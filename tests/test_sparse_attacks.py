@@ -203,3 +203,18 @@ def test_without_gradients_each_place_is_tried():
     for norm in ("l0", "l0_pixels"):
         claimed = run_attack(get_attack("engine"), model, x, y, norm=norm, effort="quick")
         assert (verify(model, x, y, claimed.adversarials).distances[norm] == 1).all()
+
+
+@pytest.mark.parametrize("norm", ["l0", "l0_pixels"])
+def test_without_gradients_a_linear_model_is_as_exact_as_with_them(norm):
+    linear, x = Linear(), sample()
+    y = linear(x).argmax(1)
+
+    class Detached(nn.Module):
+        def forward(self, images):
+            return linear(images).detach()
+
+    model = Detached().eval()
+    claimed = run_attack(get_attack("engine"), model, x, y, norm=norm, effort="standard")
+    found = verify(model, x, y, claimed.adversarials).distances[norm].numpy()
+    np.testing.assert_array_equal(found, [fewest(linear, a, b, norm) for a, b in zip(x, y.tolist(), strict=True)])

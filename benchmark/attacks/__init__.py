@@ -137,6 +137,11 @@ class Attack:
         if check_goal(goal) not in self.goals:
             raise InputError(f"The attack {self.name!r} has the goals {', '.join(self.goals)}, not {goal!r}.")
 
+    def check_queries(self, queries: int | None) -> None:
+        """Refuse a number of queries, unless it is None, where the attack counts none: `InputError`."""
+        if queries is not None and not self.counts_queries:
+            raise InputError(f"The attack {self.name!r} counts no queries; it spends what its effort says.")
+
 
 def run_attack(
     attack: Attack,
@@ -186,11 +191,8 @@ def run_attack(
         raise InputError(f"The goal {goal!r} {'needs' if targets is None else 'has no'} targets.")
     if pool is not None and not len(pool):
         pool = None
-    options: dict[str, Any] = {}
-    if queries is not None:
-        if not attack.counts_queries:
-            raise InputError(f"The attack {attack.name!r} counts no queries; it spends what its effort says.")
-        options["queries"] = spent(queries, 0)
+    attack.check_queries(queries)
+    options: dict[str, Any] = {} if queries is None else {"queries": spent(queries, 0)}
     if not len(x):
         return AttackResult(x.clone())
     with _logits_or_else(model, x):

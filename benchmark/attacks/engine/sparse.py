@@ -5,6 +5,7 @@ A place is what counts as one: a value in ``l0``, a pixel with all its channels 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import torch
@@ -31,7 +32,12 @@ _SHRINK: Final = (0.3, 0.01)
 
 
 _SWEPT: Final = 1024
-"""Places that a sweep tries at most."""
+"""Values that a sweep tries at most."""
+
+_RIVALS: Final = 5
+"""Classes that what it finds is followed for; of a batch of more values than `_LARGE`, one."""
+
+_LARGE: Final = 10**7
 
 _ERRORS: Final = 6.0
 """Of a randomised model: what verification asks for, and luck besides. Changes of whole places cannot be enlarged."""
@@ -90,26 +96,36 @@ class Fewest:
         delta = (images - self.x).abs()
         return delta if self.norm == "l0" else delta.amax(dim=1, keepdim=True)
 
-    def sweep(self, generator: torch.Generator) -> None:
-        """Try each place by itself, at 0 and at 1, and remember what that gains; of very many places some.
+    def sweep(self, generator: torch.Generator) -> Iterator[None]:
+        """Try each value by itself, at 0 and at 1, of very many values some, and remember what that gains.
 
         So many passes are worth it where gradients are no guide.
+
+        Yields:
+            For each of the likeliest other classes, with `slopes` being what changes gain for that one.
         """
-        before = self.oracle.margins(self.x, self.y)
-        self.slopes = torch.zeros_like(self.x)
-        places = torch.randperm(self.places, generator=generator, device=self.x.device)[:_SWEPT]
-        for place in places.tolist():
-            one = torch.zeros((1, self.places), dtype=torch.bool, device=self.x.device)
-            one[0, place] = True
-            mask = self.values(one)
-            room, gains = [self.x, 1 - self.x], []
+        rivals = self.oracle.ranked(self.x, self.y)[:, : _RIVALS if self.x.numel() < _LARGE else 1]
+        before = self._leads(self.x, rivals)
+        slopes = torch.zeros((rivals.shape[1], *self.x.shape), device=self.x.device)
+        for place in torch.randperm(self.x[0].numel(), generator=generator, device=self.x.device)[:_SWEPT].tolist():
+            mask = torch.zeros(self.x[0].numel(), dtype=torch.bool, device=self.x.device)
+            mask[place] = True
+            mask, rates = mask.view(self.x.shape[1:]), []
             for value in (0.0, 1.0):
-                tried = torch.where(mask, value, self.x)
-                margin = self.oracle.margins(tried, self.y)
-                self.offer(tried, margin)
-                gains.append((margin - before).view(-1, 1, 1, 1))
-            down, up = (gain / space.clamp(min=1e-3) for gain, space in zip(gains, room, strict=True))
-            self.slopes = torch.where(mask, torch.where(gains[1] > gains[0], up, -down), self.slopes)
+                leads = self._leads(torch.where(mask, value, self.x), rivals)
+                room = (value - self.x).abs().clamp(min=1e-3)
+                rates.append((leads - before).T.view(-1, len(self.x), 1, 1, 1) / room)
+            slopes = torch.where(mask, torch.where(rates[1] > rates[0], rates[1], -rates[0]), slopes)
+        for self.slopes in slopes.unbind():
+            yield
+
+    def _leads(self, images: Tensor, rivals: Tensor) -> Tensor:
+        """How far rivals (n, r) lead the label, shape (n, r); images whose class changes are offered."""
+        logits = self.oracle.logits(images)
+        leads = logits.gather(1, rivals) - logits.gather(1, self.y[:, None])
+        if bool((leads > 0).any()):
+            self.offer(images, self.oracle.margins(images, self.y))
+        return leads
 
     def gradient(self, rows: Tensor, images: Tensor) -> Tensor:
         """What changes of images (m, c, h, w) of the samples ``rows`` (m,) promise to gain; the same shape."""

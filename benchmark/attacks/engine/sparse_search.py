@@ -61,10 +61,9 @@ def fewest_changes(
         fewest.take_back()
         smooth(fewest, steps=budget.steps)
         fewest.take_back()
-    else:
-        fewest.sweep(generator)
-    most = (fewest.count - 1).clamp(max=max(1, _MOST * fewest.places))
-    greedy(fewest, fewest.x, most, looked_at=budget.looked_at)
+    for _ in [None] if gradients else fewest.sweep(generator):
+        most = (fewest.count - 1).clamp(max=max(1, _MOST * fewest.places))
+        greedy(fewest, fewest.x, most, looked_at=budget.looked_at)
     if not bool(torch.isfinite(fewest.count).all()):
         _from_other_images(fewest, pool, generator)
     fewest.take_back()
