@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class HomePage:
-    """The context of the first page's template; ``featured`` is the board with the most rows, if any with curves."""
+    """The context of the first page's template; ``featured`` is the board of the most rows, then threats, if it has curves."""
 
     views: Sequence[BoardView]
     featured: BoardView | None
@@ -45,7 +45,7 @@ def turns(view: BoardView) -> list[Turn]:
 
 
 def _make(site: Site) -> dict[str, bytes]:
-    featured = max(site.views, key=lambda v: (bool(v.axes), len(v.rows), v.board.n), default=None)
+    featured = max(site.views, key=lambda v: (bool(v.axes), len(v.rows), len(v.axes), v.board.n), default=None)
     chart = None
     if featured is not None and featured.rows and featured.axes:
         chart = curves_chart(featured, next(iter(featured.axes)), figures=f"{featured.folder}/figures/")
