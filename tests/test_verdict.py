@@ -9,6 +9,7 @@ from sqlalchemy import select
 from test_attacks import exact_distance, linear_problem
 from torch import nn
 
+from benchmark import robustness_curve
 from benchmark.cli import run
 from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
@@ -18,6 +19,7 @@ from benchmark.measures import Inputs, Task
 from benchmark.measures.autoattack import MEASURE as AUTOATTACK
 from benchmark.measures.autoattack import AutoAttackParameters
 from benchmark.measures.verdict import MEASURE, VerdictParameters
+from benchmark.threat.budget import within
 from benchmark.verification import verify
 from benchmark.workspace import Workspace
 from db.schema import Evaluation
@@ -106,12 +108,35 @@ def test_a_sample_that_is_broken_is_left_alone():
         ({"eps": 0.0}, "eps > 0"),
         ({"eps": float("inf")}, "finite"),
         ({"norm": "l0"}, "linf, l2, l1"),
-        ({"samples": 0}, "1"),
+        ({"eps": "0.1"}, "a finite number"),
+        ({"eps": None}, "a finite number"),
+        ({"eps": True}, "a finite number"),
+        ({"samples": 0}, "at least 1"),
+        ({"samples": 1.5}, "a whole number"),
+        ({"samples": True}, "a whole number"),
     ],
 )
 def test_parameters_that_cannot_be_are_refused(parameters, message):
     with pytest.raises(InputError, match=message):
         VerdictParameters(**parameters)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("eps", [1e39, 1e308])
+def test_a_budget_beyond_the_largest_distance_is_that_distance(norm, eps):
+    model, x, y = linear_problem()
+    exact = np.array([exact_distance(model, x[i], y[i], norm) for i in range(len(x))])
+    result = judge(model, x, y, norm, eps, distances={norm: np.full(len(x), np.inf)})
+    assert not result.arrays["known"].any()
+    np.testing.assert_array_equal(result.arrays["robust"], np.isinf(exact))
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_where_every_sample_is_misclassified_none_is_robust(norm):
+    model, x, _ = linear_problem()
+    result = judge(model, x, (model(x).argmax(1) + 1) % 3, norm, 0.1)
+    assert not result.arrays["robust"].any()
+    assert set(result.arrays["origin"]) == {b""}
 
 
 class Misleading(nn.Module):
@@ -161,6 +186,71 @@ def test_gradients_that_are_zero_are_flagged_and_done_without(norm):
     result = judge(Stepped(), x, y, norm, {"l2": 2.0, "l1": 10.0}[norm])
     assert "zero-gradients" in {flag.code for flag in result.flags}
     assert result.arrays["robust"].mean() < 0.9
+
+
+class Function(nn.Module):
+    """A function as a model."""
+
+    def __init__(self, function):
+        super().__init__()
+        self.function = function
+
+    def forward(self, x):
+        return self.function(x)
+
+
+def wide_net(seed, shape, classes, n=20):
+    torch.manual_seed(seed)
+    values = int(np.prod(shape))
+    net = nn.Sequential(nn.Flatten(), nn.Linear(values, 16), nn.ReLU(), nn.Linear(16, classes)).eval()
+    for parameter in net.parameters():
+        nn.init.normal_(parameter, std=0.4)
+        parameter.requires_grad_(False)
+    return net, torch.rand(n, *shape)
+
+
+def saturated(net):
+    return Function(lambda x: (net(x) * 200).softmax(1))
+
+
+def quantised(net):
+    return Function(lambda x: (net(x) * 3).round() / 3)
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+@pytest.mark.parametrize("kind", [saturated, quantised])
+def test_where_gradients_are_zero_a_verdict_is_no_more_robust_than_the_curve(kind, norm):
+    net, x = wide_net(2, (3, 5, 4), 10)
+    model = kind(net)
+    y = model(x).argmax(1)
+    curve = robustness_curve(model, x, y, norm=norm, effort="quick").distances
+    eps = 1.02 * float(np.median(curve[np.isfinite(curve)]))
+    robust = judge(model, x, y, norm, eps, pool=x).arrays["robust"]
+    assert not (robust & within(curve, eps)).any()
+
+
+@pytest.mark.parametrize("kind", [saturated, quantised])
+def test_where_gradients_are_zero_a_verdict_is_no_more_robust_than_autoattack(kind):
+    net, x = wide_net(0, (1, 6, 6), 5)
+    model = kind(net)
+    y = model(x).argmax(1)
+    verdict = judge(model, x, y, "l1", 0.7, pool=x).arrays["robust"]
+    found = AUTOATTACK.run(Task(model, model, x, y), AutoAttackParameters("l1", 0.7)).arrays["robust"]
+    assert not (verdict & ~found).any()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_one_image_of_a_step_model_is_broken(norm):
+    step = Function(lambda x: torch.stack([x[:, 0, 0, 0] > 0.5, x[:, 0, 0, 0] <= 0.5], 1).float() + 0 * x.sum())
+    x, y = torch.full((1, 1, 4, 4), 0.6), torch.zeros(1, dtype=torch.int64)
+    assert not judge(step, x, y, norm, 0.2).arrays["robust"].any()
+
+
+def test_an_example_on_the_boundary_itself_is_moved_outward_until_it_counts():
+    net, x = wide_net(3, (1, 8, 8), 5, n=1)
+    y = net(x).argmax(1)
+    nearest = robustness_curve(net, x, y, norm="l1", effort="quick").distances[0]
+    assert not judge(net, x, y, "l1", 1.02 * nearest).arrays["robust"].any()
 
 
 @pytest.mark.parametrize("slug", ["digits-standard", "digits-conv", "digits-adv-linf"])
