@@ -1,6 +1,9 @@
 """The verdict: robust at one budget, held to exact distances of linear models and to AutoAttack."""
 
+import json
 import re
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +13,8 @@ from test_attacks import exact_distance, linear_problem
 from torch import nn
 
 from benchmark import robustness_curve
+from benchmark.attacks import AttackResult
+from benchmark.board.ledger import ledger
 from benchmark.cli import run
 from benchmark.counting import CountingModel
 from benchmark.data import get_dataset
@@ -22,10 +27,12 @@ from benchmark.measures.verdict import MEASURE, VerdictParameters
 from benchmark.threat.budget import within
 from benchmark.verification import verify
 from benchmark.workspace import Workspace
+from db.queries import boards
 from db.schema import Evaluation
 from db.schema import Score as ScoreRow
 from db.session import Database
 from models_zoo import load_model
+from sitegen.figures import board_figures
 
 
 def judge(model, x, y, norm, eps, **task):
@@ -265,6 +272,51 @@ def test_honest_networks_are_not_flagged(slug):
 def test_a_protocol_with_a_value_of_another_type_is_refused(name, value, words):
     with pytest.raises(InputError, match=f"verdict.{name} is {value!r}; it is {words}"):
         parameters_of(MEASURE, {name: value}, where="the protocol")
+
+
+def test_what_breaks_a_sample_later_counts_wherever_the_verdict_is_shown(
+    board: Workspace, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nothing(model, x, y, **_):
+        return AttackResult(x.clone(), (), [""] * len(x))
+
+    at = ["-w", str(board.root)]
+    evaluate = ["evaluate", *at, "-m", "digits-standard", "--limit", "12", "--protocol", "standard"]
+    monkeypatch.setattr("benchmark.measures.verdict.attack_within", nothing)
+    assert run([*evaluate, "--measure", "verdict"]) == 0
+    assert run([*evaluate, "--measure", "curve"]) == 0
+
+    def printed(*arguments: str) -> Any:
+        capsys.readouterr()
+        assert run([*arguments, *at]) == 0
+        return json.loads(capsys.readouterr().out)
+
+    with Database(board.database_url).read() as session:
+        found = next(b for b in boards(session) if (b.protocol.name, b.n) == ("standard", 12))
+        row = found.rows[0]
+        same = {"model_id": row.model.id, "dataset_id": found.dataset.id, "n": 12}
+        known = {norm: ledger(session, norm=norm, **same).distances for norm in ("linf", "l2", "l1")}
+        judged = [e for e in row.cells if e.measure == "verdict"]
+        stored = {e.id: session.get_one(Evaluation, e.id).scores[0].value for e in judged}
+    true = {e.norm: ~within(known[e.norm], e.parameters["eps"]) for e in judged}
+    assert len(true) == 3
+    assert all(stored[e.id] > true[e.norm].mean() for e in judged), "nothing was broken later"
+
+    scores = [
+        s
+        for s in printed("export", "--what", "scores", "--json")
+        if s["score"] == "robust_accuracy" and s["samples"] == 12
+    ]
+    shown = {s["parameters"]["norm"]: s["value"] for s in scores if s["measure"] == "verdict"}
+    assert shown == {norm: pytest.approx(robust.mean()) for norm, robust in true.items()}
+    assert all(s["low"] <= s["value"] <= s["high"] for s in scores)
+    told = [e for e in printed("show", "digits-standard", "--json")["evaluations"] if e["measure"] == "verdict"]
+    for one in told:
+        values = {o["name"]: o.get("value", o.get("robust")) for o in one["outputs"]}
+        assert values["robust_accuracy"] == values["robust"] == pytest.approx(true[one["norm"]].mean())
+    (line,) = board_figures(Database(board.database_url), replace(found, rows=(row,)))
+    for norm, robust in true.items():
+        assert line[f"verdict.robust@{norm}"] == line[f"verdict.robust_accuracy@{norm}"] == pytest.approx(robust.mean())
 
 
 def test_the_line_of_a_verdict_counts_what_was_broken_before(

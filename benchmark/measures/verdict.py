@@ -85,6 +85,7 @@ class Verdict(Measure[VerdictParameters]):
                 direction="higher",
                 threat=norm,
                 eps=eps,
+                ledger=True,
             ),
             Output(
                 "known",
@@ -95,7 +96,16 @@ class Verdict(Measure[VerdictParameters]):
                 threat=norm,
                 eps=eps,
             ),
-            Output("robust", "verdict", "Robust", "Whether nothing was found.", threat=norm, eps=eps, array="robust"),
+            Output(
+                "robust",
+                "verdict",
+                "Robust",
+                "Whether nothing was found.",
+                threat=norm,
+                eps=eps,
+                array="robust",
+                ledger=True,
+            ),
             Output(
                 "distance",
                 "upper",

@@ -207,7 +207,7 @@ def attack_within(
 
 
 def _joined(found: AttackResult, nearest: AttackResult, sample: Tensor, near: Tensor) -> AttackResult:
-    """What was found, and where it has nothing those of some samples' nearest examples, (m,), that are ``near``, (m,)."""
+    """What was found, and where it has nothing those nearest examples of samples (m,) that are ``near`` (m,)."""
     candidates, origin, fallback = found.adversarials.clone(), list(found.origin), found.adversarials.clone()
     for k, i in enumerate(sample.tolist()):
         if near[k] and nearest.origin[k] and not origin[i]:
