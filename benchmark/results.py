@@ -95,6 +95,8 @@ class Output:
             (n, axes …) of predicted classes, −1 in a missing cell, or of bools, so that rows can be compared image by
             image; empty if there is none.
         axes: Axes of a grid, or the one of a trace.
+        ledger: Whether a verdict speaks of everything known of its threat: what breaks a sample later then counts too
+            wherever it is shown, and in the scalar of the same threat and ``eps`` that is its share of robust samples.
     """
 
     name: str
@@ -107,6 +109,7 @@ class Output:
     eps: float | None = None
     array: str = ""
     axes: tuple[GridAxis, ...] = ()
+    ledger: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, for the database."""

@@ -52,13 +52,13 @@ def command(place: Place, form: str, as_json: bool, what: str, name: str | None)
 
 
 def _scores(database: Database, board: Board) -> list[dict[str, Any]]:
-    from db.queries import row_data
+    from benchmark.board.verdicts import row_data
 
     found: list[dict[str, Any]] = []
     with database.read() as session:
         for row in board.rows:
             cells = {cell.id: cell for cell in row.cells}
-            for key, data in row_data(session, list(cells)).items():
+            for key, data in row_data(session, row, row.cells).items():
                 found.extend(
                     {
                         "board": board.slug,
@@ -88,12 +88,12 @@ def _board(database: Database, board: Board) -> list[dict[str, Any]]:
 
 def _evaluations(database: Database, board: Board) -> Iterator[tuple[dict[str, Any], EvaluationInfo, EvaluationData]]:
     """Every evaluation of the board's rows, with what names it in a line."""
-    from db.queries import row_data
+    from benchmark.board.verdicts import row_data
 
     for row in board.rows:
         cells = {cell.id: cell for cell in row.cells}
         with database.read() as session:
-            found = row_data(session, list(cells))
+            found = row_data(session, row, row.cells)
         for key, data in found.items():
             named = {
                 "board": board.slug,

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 @json_option
 def command(place: Place, model: str, as_json: bool) -> None:
     """Show MODEL's card, and its evaluations with scores, flags and cost."""
+    from benchmark.board.verdicts import row_data
     from benchmark.errors import UnknownNameError
-    from db.queries import boards, find_models, row_data
+    from db.queries import boards, find_models
 
     with place.database.read() as session:
         found = find_models(session, model)
@@ -32,7 +33,10 @@ def command(place: Place, model: str, as_json: bool) -> None:
         info = found[-1]
         rows = [row for board in boards(session) for row in board.rows if row.model.id == info.id]
         evaluations = {e.id: e for row in rows for e in (*row.cells, *row.others)}
-        found_data = row_data(session, list(evaluations))
+        found_data: dict[int, EvaluationData] = {}
+        for row in rows:
+            new = [e for e in (*row.cells, *row.others) if e.id not in found_data]
+            found_data |= row_data(session, row, new)
     facts = [_evaluation(evaluations[key], found_data[key]) for key in evaluations]
     if as_json:
         echo_json({"model": _card(info), "evaluations": facts})

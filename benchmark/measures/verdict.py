@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from benchmark.attacks.engine.point import NORMS, attack_within
+from benchmark.attacks.outward import pushed_outward
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
@@ -30,7 +32,7 @@ class VerdictParameters:
 
     Attributes:
         norm: The norm of the threat model.
-        eps: The perturbation budget.
+        eps: The perturbation budget; one that no two images are apart asks no more than the largest distance there is.
         samples: At most so many samples are judged.
     """
 
@@ -42,17 +44,21 @@ class VerdictParameters:
         get_norm(self.norm)
         if self.norm not in NORMS:
             raise InputError(f"A verdict's norm is one of {', '.join(NORMS)}, got {self.norm!r}.")
-        if not 0 < self.eps < math.inf:
-            raise InputError(f"A verdict needs a finite eps > 0, got {self.eps!r}.")
-        if self.samples < 1:
-            raise InputError(f"A verdict needs at least 1 sample, got {self.samples!r}.")
+        if not _is(Real, self.eps) or not 0 < self.eps < math.inf:
+            raise InputError(f"A verdict needs a finite number eps > 0, got {self.eps!r}.")
+        if not _is(Integral, self.samples) or self.samples < 1:
+            raise InputError(f"A verdict needs a whole number of samples, at least 1, got {self.samples!r}.")
+
+
+def _is(kind: type[Real] | type[Integral], value: object) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 class Verdict(Measure[VerdictParameters]):
     """Robust accuracy at one budget."""
 
     name = "verdict"
-    version = 5
+    version = 6
     title = "Verdict: robust accuracy at one perturbation budget"
     paper = "this project"
     chunk = 250
@@ -79,6 +85,7 @@ class Verdict(Measure[VerdictParameters]):
                 direction="higher",
                 threat=norm,
                 eps=eps,
+                ledger=True,
             ),
             Output(
                 "known",
@@ -89,7 +96,16 @@ class Verdict(Measure[VerdictParameters]):
                 threat=norm,
                 eps=eps,
             ),
-            Output("robust", "verdict", "Robust", "Whether nothing was found.", threat=norm, eps=eps, array="robust"),
+            Output(
+                "robust",
+                "verdict",
+                "Robust",
+                "Whether nothing was found.",
+                threat=norm,
+                eps=eps,
+                array="robust",
+                ledger=True,
+            ),
             Output(
                 "distance",
                 "upper",
@@ -117,7 +133,9 @@ class Verdict(Measure[VerdictParameters]):
             Arrays ``robust`` and ``known`` (broken in the ledger before), both bool, and ``origin`` (bytes: the stage
             that broke the sample, empty where none did).
         """
-        norm, eps = parameters.norm, parameters.eps
+        norm = parameters.norm
+        diameter = get_norm(norm).diameter(task.x[0].shape)
+        eps = min(parameters.eps, diameter)
         ledger = task.distances.get(norm)
         known = np.zeros(len(task.x), dtype=bool) if ledger is None else np.asarray(within(ledger, eps))
         open_ = torch.from_numpy(np.flatnonzero(~known)).to(task.x.device)
@@ -125,14 +143,14 @@ class Verdict(Measure[VerdictParameters]):
         origin = np.zeros(len(task.x), dtype="S16")
         flags: tuple[Flag, ...] = ()
         if len(open_):
-            inner = inner_eps(eps, norm, task.x[0].numel())
-            found = attack_within(
-                task.model, task.x[open_], task.y[open_], norm=norm, eps=inner, seed=task.seed, pool=task.pool
-            )
-            candidates[open_], flags = found.adversarials, found.flags
-            origin[~known] = found.origin
+            inner = min(inner_eps(parameters.eps, norm, task.x[0].numel()), diameter)
+            x, y = task.x[open_], task.y[open_]
+            found = attack_within(task.model, x, y, norm=norm, eps=inner, seed=task.seed, pool=task.pool)
+            candidates[open_] = pushed_outward(task.model, x, y, found.adversarials, fallback=found.fallback)
+            origin[~known], flags = found.origin, found.flags
         believed = verify(task.model, task.x, task.y, candidates)
         robust = ~known & ~within(believed.distances[norm].numpy(), eps)
+        origin[robust] = b""
         return Result({"robust": robust, "known": known, "origin": origin}, candidates, flags)
 
     def summarise(self, inputs: Inputs, parameters: VerdictParameters) -> list[Score]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 import vl_convert
 
+from benchmark.board.verdicts import row_data
 from benchmark.curve import dkw_half_width
 from benchmark.errors import InputError, UnknownNameError
 from db import queries
@@ -179,7 +180,7 @@ def _many(database: Database, board: Board, models: Sequence[str], threat: str, 
 def _facts(database: Database, board: Board) -> list[RowFacts]:
     with database.read() as session:
         axis_of = board_axes(session, board)
-        found = [(row, queries.row_data(session, [evaluation.id for evaluation in row.done])) for row in board.rows]
+        found = [(row, row_data(session, row, row.done)) for row in board.rows]
     return [row_facts(row, data, n=board.n, axes=axis_of) for row, data in found]
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 import benchmark.curve
 import benchmark.statistics
+from benchmark.board.verdicts import row_data
 from benchmark.curve import Floats
 from benchmark.evidence.store import EvidenceStore
 from benchmark.plugins import workspace_folder
@@ -226,7 +227,7 @@ def _unread(row: Row, told: str) -> Row:
 
 def _fill(task: RowTask, folder: Path, *, damaged: str = "") -> None:
     with _database(task.url).read() as session:
-        data = queries.row_data(session, [evaluation.id for evaluation in task.row.done])
+        data = row_data(session, task.row, task.row.done)
     facts = replace(row_facts(task.row, data, n=task.n, axes=task.axes), sheets=task.sheets)
     examples = Examples(task.artifacts)
     picture_data = _picture_data(task, examples)

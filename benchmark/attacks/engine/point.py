@@ -4,6 +4,7 @@ The same families as for the curve, each sample's until its first example within
 ascents from the clean image, from the way to the nearest image of another class and towards the likeliest classes,
 other samples' perturbations, and random searches followed by ascents. In l2 and l1 that leads to the ball's surface,
 and mostly no farther: there searches leave the ball, and come back by descents along the boundary (`point_nearest`).
+Where all of this is blind, or has few samples to learn from, what is left is searched for the nearest example as well.
 """
 
 from __future__ import annotations
@@ -19,21 +20,28 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.attacks import AttackResult
-from benchmark.attacks.engine.budget import EOT_REPEATS, LARGEST_POOL
+from benchmark.attacks.engine.budget import LARGEST_POOL
 from benchmark.attacks.engine.convolutions import faster_convolutions
 from benchmark.attacks.engine.corners import random_corner
-from benchmark.attacks.engine.oracle import Oracle, find_batch_size, frozen
+from benchmark.attacks.engine.oracle import Oracle, frozen
 from benchmark.attacks.engine.point_nearest import search_until
-from benchmark.attacks.engine.reliability import Checks, look_at_outputs, reliability_flags, share_of, share_of_several
+from benchmark.attacks.engine.reliability import (
+    Checks,
+    look_at_outputs,
+    oracle_of,
+    reliability_flags,
+    share_of,
+    share_of_several,
+)
 from benchmark.attacks.engine.rows import Rows
+from benchmark.attacks.engine.search import nearest_examples
 from benchmark.attacks.engine.shrinking import cosine
 from benchmark.attacks.engine.stages import search_blindly
 from benchmark.attacks.engine.starts import nearest_other
 from benchmark.attacks.engine.state import FAMILIES, Search, origins
 from benchmark.flags import zero_gradients_are_many
 from benchmark.modes import same_draws
-from benchmark.threat import Norm
-from benchmark.verification import needed_lead
+from benchmark.threat import Norm, distances
 
 NORMS: Final = ("linf", "l2", "l1")
 """The norms in which the families have steps."""
@@ -64,6 +72,9 @@ _CHECK: Final = 200
 
 _CHECKED: Final = (0.1, 2, 10)
 """Share of the samples that are left on which it is run, and how many these are at least and at most."""
+
+_FEW: Final = 4
+"""So few samples attacked hardly help each other, and are searched for their nearest examples, too."""
 
 _RISE: Final = 0.02
 """Of the clean lead: how much farther than gradients a random search must come on a sample where they mislead."""
@@ -149,17 +160,11 @@ def attack_within(
     """
     with frozen(model) as classifier, same_draws(x.device, seed):
         outputs = look_at_outputs(classifier, x)
-        oracle = Oracle(
-            classifier,
-            batch_size=find_batch_size(classifier, x),
-            repeats=EOT_REPEATS if outputs.randomised else 1,
-            probabilities=outputs.probabilities,
-            noise=0.0 if outputs.randomised else needed_lead(classifier, x, y),
-        )
+        oracle = oracle_of(classifier, x, y, outputs=outputs)
         margin = oracle.margins(x, y)
         attacked = oracle.attacked(x, margin)
         if not len(attacked):
-            return AttackResult(x.clone(), reliability_flags(outputs, Checks()))
+            return AttackResult(x.clone(), reliability_flags(outputs, Checks()), [""] * len(x))
         search = Search(
             oracle,
             x[attacked],
@@ -170,7 +175,8 @@ def attack_within(
             until=eps,
         )
         others = x if pool is None else pool
-        zero = _share_of_zero_gradients(search) if outputs.gradients else 0.0
+        flat = _without_gradient(search) if outputs.gradients else torch.zeros_like(attacked, dtype=torch.bool)
+        zero = share_of(flat)
         with faster_convolutions(classifier, x):
             if norm == "linf":
                 checks = Checks(misled=_inside(_Point(search, gradients=outputs.gradients), others))
@@ -180,16 +186,41 @@ def attack_within(
             else:
                 search_blindly(search, others, steps=_BLIND)
                 checks = Checks()
-    best = search.best
-    if norm != "linf":
-        best.distance[best.distance > eps] = torch.inf
-    seen = replace(checks, zero_gradients=zero, non_finite_gradients=oracle.non_finite)
-    return AttackResult(best.images(x, attacked), reliability_flags(outputs, seen), origins(best, attacked, len(x)))
+        best = search.best
+        if norm != "linf":
+            best.distance[best.distance > eps] = torch.inf
+        seen = replace(checks, zero_gradients=zero, non_finite_gradients=oracle.non_finite)
+        found = AttackResult(
+            best.images(x, attacked), reliability_flags(outputs, seen), origins(best, attacked, len(x))
+        )
+        far = torch.isinf(best.distance)
+        if not outputs.gradients or zero_gradients_are_many(zero) or len(attacked) <= _FEW:
+            far |= far.any()  # those that are broken have something to exchange
+        else:
+            far &= flat
+        if not len(again := attacked[far]):
+            return found
+        nearest = nearest_examples(
+            Oracle, classifier, x[again], y[again], y[again], norm=norm, effort="quick", seed=seed, pool=others
+        )
+    return _joined(found, nearest, again, distances(x[again], nearest.adversarials, norm) <= eps)
 
 
-def _share_of_zero_gradients(search: Search) -> float:
+def _joined(found: AttackResult, nearest: AttackResult, sample: Tensor, near: Tensor) -> AttackResult:
+    """What was found, and where it has nothing those nearest examples of samples (m,) that are ``near`` (m,)."""
+    candidates, origin, fallback = found.adversarials.clone(), list(found.origin), found.adversarials.clone()
+    for k, i in enumerate(sample.tolist()):
+        if near[k] and nearest.origin[k] and not origin[i]:
+            candidates[i], origin[i] = nearest.adversarials[k], nearest.origin[k]
+    if nearest.fallback is not None:
+        fallback[sample] = nearest.fallback
+    return AttackResult(candidates, found.flags, origin, fallback)
+
+
+def _without_gradient(search: Search) -> Tensor:
+    """Which samples' gradient is zero at the clean image, shape (n,), bool."""
     _, gradient = search.oracle.gradients(search.x, search.y)
-    return share_of((gradient == 0).all(dim=1))
+    return (gradient == 0).all(dim=1)
 
 
 def _checked(search: Search, pool: Tensor, *, blind: bool) -> Checks:

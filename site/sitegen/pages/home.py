@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class HomePage:
-    """The context of the first page's template; ``featured`` is the board of the most rows, then threats, if it has curves."""
+    """The context of the first page's template; ``featured`` is the board with curves of the most rows, then threats."""
 
     views: Sequence[BoardView]
     featured: BoardView | None
