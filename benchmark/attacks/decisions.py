@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 
 from benchmark.attacks import AttackResult, Effort, spent
 from benchmark.attacks.engine.budget import EOT_REPEATS
-from benchmark.attacks.engine.starts import SHARE, nearest_by_class, number_of_starts
+from benchmark.attacks.engine.starts import SHARE, far_images, nearest_by_class, number_of_starts
 from benchmark.modes import same_draws
 from benchmark.threat import Norm, get_norm, norms_of
 
@@ -112,8 +112,7 @@ def starts(
     classes = decisions.classes(pool).mode(dim=0).values
     chosen, found = nearest_by_class(x, pool, classes, decisions.y, norm, count=count)
     start = pool[chosen]
-    noise = torch.rand(x.shape, generator=generator, device=x.device)
-    for far in ((x < 0.5).to(x.dtype), 1 - x, torch.zeros_like(x), torch.ones_like(x), noise):
+    for far in far_images(x, generator):
         if bool(found[0].all()):
             break
         wins = ~found[0] & decisions.one(far)

@@ -30,7 +30,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class HomePage:
-    """The context of the first page's template; ``featured`` is the board with curves of the most rows, then threats."""
+    """The context of the first page's template; ``featured`` is the board with curves of most rows, then threats."""
 
     views: Sequence[BoardView]
     featured: BoardView | None
