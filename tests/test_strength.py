@@ -267,3 +267,15 @@ def test_parameters_that_cannot_be_are_refused(parameters, message):
 def test_an_unknown_attack_is_named_with_its_neighbours():
     with pytest.raises(UnknownNameError, match="hopskipjump"):
         StrengthParameters(attacks=["hopskipjmp"])
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2", "l1"])
+def test_a_budget_beyond_the_box_is_that_of_the_box(norm):
+    net, x, y = two_class_problem()
+    far, farther = (
+        MEASURE.run(Task(net, net, x, y, pool=x), StrengthParameters(norm, eps, iterative_attacks(norm)))
+        for eps in (17.0, 1e39)
+    )
+    for kind, _, _ in StrengthParameters(norm, 17.0, iterative_attacks(norm)).by_kind():
+        np.testing.assert_array_equal(far.arrays[f"robust_{kind}"], farther.arrays[f"robust_{kind}"])
+        assert not far.arrays[f"robust_{kind}"][:, -1, -1].any()

@@ -6,8 +6,6 @@ attack, and it is not told that it is watched.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
@@ -103,7 +101,7 @@ class WatchedModel(nn.Module):
         if not len(some):
             return
         apart = get_norm(self._norm).pairwise(self._x[left], images[some])
-        near = wrong[:, some] & (apart <= math.nextafter(limit(self._eps), math.inf) * (1 + 1e-6))  # in float32
+        near = wrong[:, some] & (apart.double() <= limit(self._eps) * (1 + 1e-6))  # measured again below
         lead = logits[some].amax(dim=1)[None, :] - logits[some][:, labels].T
         best = lead.masked_fill_(~near, -torch.inf).max(dim=1)
         sample, image = left[near.any(dim=1)], images[some[best.indices[near.any(dim=1)]]]

@@ -347,7 +347,7 @@ def _inside(name: str, best: _Nearest, task: Task, parameters: StrengthParameter
     with frozen(task.model) as classifier:
         oracle = oracle_of(classifier, best.x, best.y)
         if name == PGD:
-            step, steps = parameters.step * eps, parameters.iterations
+            step, steps = parameters.step * min(eps, get_norm(norm).diameter(task.x.shape[1:])), parameters.iterations
             return gradient_steps(oracle, best.x, best.y, norm=norm, eps=inner, step=step, steps=steps)
         generator = torch.Generator(best.x.device).manual_seed(task.seed)
         return random_corners(oracle, best.x, best.y, eps=inner, queries=parameters.queries, generator=generator)

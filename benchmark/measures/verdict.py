@@ -133,9 +133,7 @@ class Verdict(Measure[VerdictParameters]):
             Arrays ``robust`` and ``known`` (broken in the ledger before), both bool, and ``origin`` (bytes: the stage
             that broke the sample, empty where none did).
         """
-        norm = parameters.norm
-        diameter = get_norm(norm).diameter(task.x[0].shape)
-        eps = min(parameters.eps, diameter)
+        norm, eps = parameters.norm, parameters.eps
         ledger = task.distances.get(norm)
         known = np.zeros(len(task.x), dtype=bool) if ledger is None else np.asarray(within(ledger, eps))
         open_ = torch.from_numpy(np.flatnonzero(~known)).to(task.x.device)
@@ -143,7 +141,7 @@ class Verdict(Measure[VerdictParameters]):
         origin = np.zeros(len(task.x), dtype="S16")
         flags: tuple[Flag, ...] = ()
         if len(open_):
-            inner = min(inner_eps(parameters.eps, norm, task.x[0].numel()), diameter)
+            inner = inner_eps(eps, norm, task.x[0].numel())
             x, y = task.x[open_], task.y[open_]
             found = attack_within(task.model, x, y, norm=norm, eps=inner, seed=task.seed, pool=task.pool)
             candidates[open_] = pushed_outward(task.model, x, y, found.adversarials, fallback=found.fallback)
