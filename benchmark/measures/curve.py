@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack
+from benchmark.attacks import EFFORTS, Effort, get_attack, run_attack, spent
 from benchmark.errors import InputError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
 from benchmark.measures.nearest import distance_outputs, distance_scores
@@ -27,22 +27,19 @@ class CurveParameters:
         norm: The norm of the distances.
         attack: A registered attack.
         effort: How much it may spend.
-        queries: Images that the model is shown a sample at most, of an attack without gradients; 0 as the effort says.
+        queries: Images that the model is shown a sample at most, of an attack without gradients; None as the effort says.
     """
 
     norm: Norm = "linf"
     attack: str = "engine"
     effort: Effort = "standard"
-    queries: int = 0
+    queries: int | None = None
 
     def __post_init__(self) -> None:
         get_norm(self.norm)
         if self.effort not in EFFORTS:
             raise InputError(f"An attack's effort is one of {', '.join(EFFORTS)}, got {self.effort!r}.")
-        if self.queries < 0:
-            raise InputError(
-                f"A curve's queries are at least 1, or 0 for as many as the effort says; got {self.queries!r}."
-            )
+        spent(self.queries, 0)
 
 
 class Curve(Measure[CurveParameters]):
@@ -58,7 +55,7 @@ class Curve(Measure[CurveParameters]):
         """Its attack's: a better attack is a new evaluation. `InputError` where the attack has no such norm."""
         attack = get_attack(parameters.attack)
         attack.check(parameters.norm)
-        attack.check_queries(parameters.queries or None)
+        attack.check_queries(parameters.queries)
         return attack.version_in(parameters.norm)
 
     def method(self, parameters: CurveParameters) -> Method:
@@ -101,7 +98,7 @@ class Curve(Measure[CurveParameters]):
             effort=parameters.effort,
             seed=task.seed,
             pool=task.pool,
-            queries=parameters.queries or None,
+            queries=parameters.queries,
         )
         arrays = {"origin": np.array(found.origin, dtype="S16")} if found.origin else {}
         return Result(arrays, found.adversarials, found.flags)
