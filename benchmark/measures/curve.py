@@ -27,7 +27,8 @@ class CurveParameters:
         norm: The norm of the distances.
         attack: A registered attack.
         effort: How much it may spend.
-        queries: Images that the model is shown a sample at most, of an attack without gradients; None as the effort says.
+        queries: Images that the model is shown a sample at most, of an attack without gradients; None: as the effort
+            says.
     """
 
     norm: Norm = "linf"
