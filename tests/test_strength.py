@@ -240,7 +240,7 @@ def test_every_registered_attack_with_a_goal_of_its_own_and_a_model_to_ask_is_am
     chosen = {name for norm in ("linf", "l2", "l1", "l0") for name in iterative_attacks(norm)}
     assert chosen - {"pgd", "random-search"} == set(attacks()) - {"targeted"}
     assert StrengthParameters().chosen == ("pgd", "random-search")
-    assert StrengthParameters("l2").chosen == ("pgd",)
+    assert StrengthParameters("l2").chosen == StrengthParameters(queries=0).chosen == ("pgd",)
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,8 @@ def test_every_registered_attack_with_a_goal_of_its_own_and_a_model_to_ask_is_am
         ({"eps": 0.0}, "eps > 0"),
         ({"step": 0.0}, "share of eps"),
         ({"iterations": 0}, "1 iteration"),
-        ({"queries": 0}, "1 query"),
+        ({"queries": -1}, "queries >= 0"),
+        ({"attacks": ["square"], "queries": 0}, "queries = 0"),
         ({"attacks": "pgd"}, "list of names"),
         ({"attacks": ["pgd", "pgd"]}, "a name twice"),
         ({"norm": "l2", "attacks": ["random-search"]}, "not in 'l2'"),

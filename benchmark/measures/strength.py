@@ -73,7 +73,8 @@ class StrengthParameters:
         iterations: Images that the model is shown, a sample on average, by each attack with gradients, each with its
             gradient or without; of ``pgd`` its steps.
         step: Length of a step of ``pgd``, as a share of ``eps``.
-        queries: Images that the model is shown, a sample on average, by each attack without gradients.
+        queries: Images that the model is shown, a sample on average, by each attack without gradients; 0 for none of
+            these.
         effort: Of the attacks with gradients: how they plan their work; the budget ends it.
         samples: At most so many samples are attacked.
     """
@@ -95,10 +96,10 @@ class StrengthParameters:
             raise InputError(f"The step is a share of eps above 0 and at most 2, got {self.step!r}.")
         if self.effort not in EFFORTS:
             raise InputError(f"An attack's effort is one of {', '.join(EFFORTS)}, got {self.effort!r}.")
-        if self.iterations < 1 or self.queries < 1 or self.samples < 1:
+        if self.iterations < 1 or self.queries < 0 or self.samples < 1:
             raise InputError(
-                "Strength needs at least 1 iteration, 1 query and 1 sample, got "
-                f"{self.iterations!r}, {self.queries!r} and {self.samples!r}."
+                "Strength needs at least 1 iteration and 1 sample, and queries >= 0, got "
+                f"{self.iterations!r}, {self.samples!r} and {self.queries!r}."
             )
         if isinstance(self.attacks, str):
             raise InputError(
@@ -109,6 +110,8 @@ class StrengthParameters:
             raise InputError(f"attacks says a name twice: {', '.join(self.attacks)}.")
         for name in self.attacks:
             self._check(name)
+            if not self.queries and kind_of(name) == "queries":
+                raise InputError(f"{name} sees no gradients, and can do nothing with queries = 0; leave it out.")
         if not self.chosen:
             raise InputError(f"Which attacks? {PGD} and {RANDOM} have no {self.norm}; known: {', '.join(attacks())}.")
 
@@ -127,7 +130,8 @@ class StrengthParameters:
     @property
     def chosen(self) -> tuple[str, ...]:
         """The attacks."""
-        return self.attacks or tuple(name for name, norms in _OWN.items() if self.norm in norms)
+        own = (name for name, norms in _OWN.items() if self.norm in norms and (name == PGD or self.queries))
+        return self.attacks or tuple(own)
 
     def by_kind(self) -> Iterator[tuple[WorkKind, tuple[str, ...], tuple[int, ...]]]:
         """Each kind of work that any of them does, with these and the positions along it."""
