@@ -116,6 +116,11 @@ def is_randomised(model: nn.Module, x: Tensor) -> bool:
     return bool((disagreement(first, second) > REPRODUCIBLE).any())
 
 
+def mean_logits(model: nn.Module, x: Tensor, calls: int) -> Tensor:
+    """The mean of the logits of so many calls, shape (n, k): of a randomised model an estimate of what it expects."""
+    return torch.stack([model(x) for _ in range(calls)]).mean(dim=0)
+
+
 def has_gradient(model: nn.Module, x: Tensor) -> bool:
     """Whether the logits of two images depend on them in a way that autograd can follow; ``model`` is in eval mode."""
     few = x[:2].detach().clone().requires_grad_(True)

@@ -27,6 +27,18 @@ class Apply(nn.Module):
         return self.function(x)
 
 
+class Noisy(nn.Module):
+    """A classifier whose logits have noise of a standard deviation, drawn anew at each call."""
+
+    def __init__(self, model: nn.Module, size: float) -> None:
+        super().__init__()
+        self.model, self.size = model, size
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.model(x)
+        return logits + self.size * torch.randn(logits.shape)
+
+
 class Residual(nn.Module):
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import Noisy
 from scipy.optimize import brentq, linprog
 
 from benchmark.attacks import EFFORTS, attacks, get_attack, run_attack
@@ -181,15 +182,10 @@ def test_an_attack_by_gradients_says_that_there_are_none(name):
 def test_a_randomised_model_is_attacked_in_expectation(name):
     linear, x, y = linear_problem()
 
-    class Noisy(torch.nn.Module):
-        def forward(self, images):
-            logits = linear(images)
-            return logits + 0.02 * torch.randn(logits.shape)
-
     with torch.no_grad():
         top = linear(x).topk(2).values
     mine = ((top[:, 0] - top[:, 1]) > 0.1) & (linear(x).argmax(1) == y)
-    x, y, noisy = x[mine], y[mine], Noisy().eval()
+    x, y, noisy = x[mine], y[mine], Noisy(linear, 0.02).eval()
     torch.manual_seed(0)
     claimed = run_attack(get_attack(name), noisy, x, y, norm="linf", effort="standard")
     found = verify(noisy, x, y, claimed.adversarials).distances["linf"].numpy()

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from networks import Noisy
 from test_attacks import exact_distance, linear_problem
 from torch.nn.functional import normalize
 
@@ -219,12 +220,7 @@ def test_a_randomised_model_is_attacked_by_averages(name):
     """Noise on the logits that is as large as the lead of a typical example, and gone in the mean."""
     linear, x, y = linear_problem()
 
-    class Noisy(torch.nn.Module):
-        def forward(self, images):
-            logits = linear(images)
-            return logits + 0.02 * torch.randn(logits.shape)
-
-    noisy = Noisy().eval()
+    noisy = Noisy(linear, 0.02).eval()
     exact = np.array([exact_distance(linear, x[i], y[i], "linf") for i in range(len(x))])
     found = found_by(name, noisy, x, y, norm="linf", queries=30_000)
     attacked = exact > 0.02
@@ -295,12 +291,7 @@ def test_a_randomised_model_has_an_example_of_every_sample_that_it_classifies_co
     mine = ((top[:, 0] - top[:, 1]) > 0.3).nonzero().squeeze(1)
     x, y = x[mine], linear(x[mine]).argmax(1)
 
-    class Noisy(torch.nn.Module):
-        def forward(self, images):
-            logits = linear(images)
-            return logits + 0.1 * torch.randn(logits.shape)
-
-    noisy, pool = Noisy().eval(), torch.rand(300, *x.shape[1:], generator=torch.Generator().manual_seed(2))
+    noisy, pool = Noisy(linear, 0.1).eval(), torch.rand(300, *x.shape[1:], generator=torch.Generator().manual_seed(2))
     torch.manual_seed(0)
     assert len(x) > 3
     found = found_by(name, noisy, x, y, norm="linf", queries=4000, pool=pool)

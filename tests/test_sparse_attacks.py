@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from boards import board_ledger
+from networks import Noisy
 from torch import nn
 
 from benchmark.attacks import get_attack, run_attack
@@ -160,16 +161,6 @@ def test_pixels_and_values_are_threats_of_their_own_on_a_board(tmp_path):
     pixels, values = (board_ledger(Workspace.load(board), "digits-standard", key, 3) for key in ("l0_pixels", "l0"))
     assert (pixels.distances >= 1).all()
     np.testing.assert_array_equal(pixels.distances, values.distances, "an image of one channel")
-
-
-class Noisy(nn.Module):
-    def __init__(self, model, size):
-        super().__init__()
-        self.model, self.size = model, size
-
-    def forward(self, x):
-        logits = self.model(x)
-        return logits + self.size * torch.randn_like(logits)
 
 
 @pytest.mark.parametrize("name", ["engine", "sigma-zero", "fmn-l0"])

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from networks import Noisy
 from torch import nn
 
 from benchmark.attacks import AttackResult, attacks, get_attack, run_attack
@@ -186,16 +187,6 @@ def test_equal_images_break_together():
         work = result.arrays[kind]
         np.testing.assert_array_equal(work[:N], work[N:][::-1])
         assert np.isfinite(work).sum() > N
-
-
-class Noisy(nn.Module):
-    def __init__(self, net, size):
-        super().__init__()
-        self.net, self.size = net, size
-
-    def forward(self, x):
-        logits = self.net(x)
-        return logits + self.size * torch.randn_like(logits)
 
 
 def test_a_randomised_model_is_attacked_in_expectation():

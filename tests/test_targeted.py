@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from networks import Noisy
 from scipy.optimize import LinearConstraint, linprog, milp, minimize
 from test_attacks import linear_problem
 from torch import nn
@@ -211,12 +212,7 @@ def test_the_matrix_holds_the_median_of_the_exact_distances():
 def test_the_least_likely_class_of_a_randomised_model_is_that_of_its_mean():
     linear, x, y = linear_problem()
 
-    class Noisy(nn.Module):
-        def forward(self, images):
-            logits = linear(images)
-            return logits + 0.3 * torch.randn(logits.shape)
-
-    noisy = Noisy().eval()
+    noisy = Noisy(linear, 0.3).eval()
     torch.manual_seed(0)
     chosen = TARGETED._targets(Task(noisy, noisy, x, y), "least-likely")
     single = noisy(x).scatter(1, y[:, None], torch.inf).argmin(dim=1)

@@ -65,6 +65,10 @@ class Decisions:
     def __init__(self, model: nn.Module, y: Tensor, *, votes: int = 1, asked: int = 0) -> None:
         self.model, self.y, self.votes, self.asked = model, y, votes, asked
 
+    def of(self, rows: Tensor) -> Decisions:
+        """Those about some of the samples (m,), counted on from here."""
+        return Decisions(self.model, self.y[rows], votes=self.votes, asked=self.asked)
+
     def classes(self, images: Tensor) -> Tensor:
         """Labels of each call, shape (votes, n)."""
         parts = torch.split(images, BATCH)
@@ -229,19 +233,20 @@ def by_decisions(
         return AttackResult(adversarials)
     farther = x.clone()
     with same_draws(x.device, seed):
-        asked = Decisions(model, y)
-        wrong = asked.one(x)
-        if asked.asked < budget and not torch.equal(wrong, asked.one(x)):
-            asked.votes = EOT_REPEATS
-            wrong = asked.one(x)
+        everyone = Decisions(model, y)
+        wrong = everyone.one(x)
+        if everyone.asked < budget and not torch.equal(wrong, everyone.one(x)):
+            everyone.votes = EOT_REPEATS
+            wrong = everyone.one(x)
         attacked = (~wrong).nonzero().squeeze(1)
-        decisions = Decisions(model, y[attacked], votes=asked.votes, asked=asked.asked)
+        decisions = everyone.of(attacked)
         count = number_of_starts(budget)
         start, there = starts(decisions, x[attacked], others, norm=norm, seed=seed, count=count)
-        rows, start, there = attacked[there[0]], start[:, there[0]], there[:, there[0]]
+        started = there[0].nonzero().squeeze(1)
+        rows, start, there = attacked[started], start[:, started], there[:, started]
         adversarials[rows] = farther[rows] = start[0]
         if len(rows) and decisions.asked + HALVINGS * decisions.votes + _ASKED < budget:
-            decisions = Decisions(model, y[rows], votes=asked.votes, asked=decisions.asked)
+            decisions = decisions.of(started)
             generator = torch.Generator(x.device).manual_seed(seed)
             near = _approach(decisions, x[rows], start[0], norm=norm, budget=budget)
             go = partial(walk, norm=norm, generator=generator)
@@ -291,7 +296,7 @@ def _nearest_of(
         rows = some.nonzero().squeeze(1)
         if not len(rows):
             continue
-        own = Decisions(decisions.model, decisions.y[rows], votes=decisions.votes, asked=decisions.asked)
+        own = decisions.of(rows)
         until = own.asked + share
         reached = go(own, x[rows], to_boundary(own, x[rows], start[rows], norm), queries=until)
         decisions.asked = own.asked

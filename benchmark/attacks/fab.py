@@ -11,6 +11,7 @@ from benchmark.attacks import Attack, AttackResult, Effort
 from benchmark.attacks.engine.oracle import Oracle, frozen
 from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.threat import Norm, distances
+from benchmark.twin import mean_logits
 
 _NAMES: Final[dict[Norm, str]] = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 _STEPS: Final[dict[Effort, int]] = {"quick": 20, "standard": 50, "thorough": 100}
@@ -55,10 +56,7 @@ class _Expected(nn.Module):
         self.model, self.repeats = oracle.model, oracle.repeats
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.repeats == 1:
-            logits: Tensor = self.model(x)
-            return logits
-        return torch.stack([self.model(x) for _ in range(self.repeats)]).mean(dim=0)
+        return mean_logits(self.model, x, self.repeats)
 
 
 ATTACK = Attack(

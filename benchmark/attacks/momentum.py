@@ -22,7 +22,7 @@ from torch.nn import functional
 from benchmark.attacks.engine.oracle import find_batch_size, frozen
 from benchmark.errors import UnsupportedModelError
 from benchmark.threat.ascent import DenseNorm, inside, steepest
-from benchmark.twin import is_randomised
+from benchmark.twin import is_randomised, mean_logits
 
 DECAY: Final = 1.0
 """Of the momentum, μ; as published."""
@@ -148,7 +148,7 @@ class _Mean:
         with torch.enable_grad():
             leaf = x.detach().requires_grad_(True)
             shown = diverse(leaf * scale, self.generator) if self.how.diverse else leaf * scale
-            each = [torch.stack([source(shown) for _ in range(calls)]).mean(dim=0) for source, calls in self.sources]
+            each = [mean_logits(source, shown, calls) for source, calls in self.sources]
             logits = torch.stack(each).mean(dim=0)
             rivals = logits.scatter(1, y[:, None], -torch.inf)
             odds = rivals.logsumexp(dim=1) - logits.gather(1, y[:, None]).squeeze(1)

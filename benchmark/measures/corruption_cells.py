@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmark.curve import proportion_interval
 from benchmark.data.corruptions import COMMON
 from benchmark.data.suites import Sequences, Suite, get_suite
 from benchmark.errors import InputError
@@ -113,15 +112,6 @@ def margin(
 ) -> Output:
     """A declared number for each label of one axis."""
     return Output(name, "grid", title, text, unit=unit, direction=direction, axes=(axis,))
-
-
-def proportions(correct: Floats) -> Table:
-    """Shares over the first axis, with Clopper–Pearson intervals; NaN in a missing cell."""
-    n = len(correct)
-    share = correct.mean(axis=0)
-    low, high = proportion_interval(np.rint(np.nan_to_num(share) * n), n, confidence=CONFIDENCE)
-    gone = np.isnan(share)
-    return Table(share, np.where(gone, np.nan, low), np.where(gone, np.nan, high), CONFIDENCE)
 
 
 def means(values: Floats, *, most: float = 1.0) -> Table:

@@ -25,12 +25,12 @@ from benchmark.measures.corruption_cells import (
     mean_score,
     means,
     missing_flag,
-    proportions,
     ratio_score,
     scalar,
     standard,
     worst_score,
 )
+from benchmark.measures.means import proportions
 from benchmark.results import Output, Score, Summary, Table, Work
 
 if TYPE_CHECKING:

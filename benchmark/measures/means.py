@@ -6,14 +6,14 @@ A bootstrap knows no spread where the samples show none. Of a share it is never 
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from benchmark.curve import t_half_width
+from benchmark.curve import proportion_interval, t_half_width
 from benchmark.intervals import unseen
-from benchmark.results import Direction, Output, Score
+from benchmark.results import Direction, Output, Score, Table
 
 CONFIDENCE: Final = 0.95
 
@@ -21,6 +21,17 @@ CONFIDENCE: Final = 0.95
 def scalar(name: str, title: str, text: str, unit: str = "", direction: Direction = "none") -> Output:
     """The declaration of a scalar output."""
     return Output(name, "scalar", title, text, unit=unit, direction=direction)
+
+
+def proportions(correct: NDArray[Any]) -> Table:
+    """Shares over the first axis, with Clopper–Pearson intervals; NaN in a missing cell, and of nothing."""
+    n = len(correct)
+    if not n:
+        return Table(np.full(correct.shape[1:], np.nan))
+    share = correct.mean(axis=0)
+    low, high = proportion_interval(np.rint(np.nan_to_num(share) * n), n, confidence=CONFIDENCE)
+    gone = np.isnan(share)
+    return Table(share, np.where(gone, np.nan, low), np.where(gone, np.nan, high), CONFIDENCE)
 
 
 def mean_score(output: Output, values: NDArray[np.float64]) -> Score:

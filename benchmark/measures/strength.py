@@ -21,10 +21,10 @@ from benchmark.attacks.engine.oracle import frozen
 from benchmark.attacks.engine.reliability import oracle_of
 from benchmark.attacks.fixed_budget import gradient_steps, random_corners
 from benchmark.attacks.watched import EnoughError, WatchedModel
-from benchmark.curve import proportion_interval
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Inputs, Measure, Needs, Result, Task
 from benchmark.measures.autoattack import inner_eps
+from benchmark.measures.means import proportions
 from benchmark.results import Flag, GridAxis, Output, Score, Summary, Table, Work
 from benchmark.threat import Norm, get_norm
 from benchmark.threat.budget import within
@@ -252,8 +252,8 @@ class Strength(Measure[StrengthParameters]):
         tables: dict[str, Table] = {}
         for kind, _, places in parameters.by_kind():
             work, robust = np.asarray(inputs.arrays[kind]), np.asarray(inputs.arrays[f"robust_{kind}"])
-            tables[f"by_{kind}"] = _shares(robust.sum(axis=0), len(robust))
-            trace = tables[kind] = _shares((work[:, None] > np.array(places)).sum(axis=0), len(work))
+            tables[f"by_{kind}"] = proportions(robust)
+            trace = tables[kind] = proportions(work[:, None] > np.array(places))
             assert trace.low is not None
             assert trace.high is not None
             value, low, high = (float(part[-1]) for part in (trace.values, trace.low, trace.high))
@@ -267,11 +267,6 @@ class Strength(Measure[StrengthParameters]):
 def _rows(own: Sequence[str]) -> tuple[str, ...]:
     """Labels of the grid's first axis: the attacks, and of several the worst case."""
     return (*own, TOGETHER) if len(own) > 1 else tuple(own)
-
-
-def _shares(counts: NDArray[np.int64], of: int) -> Table:
-    low, high = proportion_interval(counts, of, confidence=0.95)
-    return Table(counts / of, np.asarray(low), np.asarray(high), 0.95)
 
 
 def _late(work: NDArray[np.float64], budget: int) -> float:

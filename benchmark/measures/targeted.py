@@ -19,7 +19,7 @@ from benchmark.rejection import rejects, without_rejection
 from benchmark.results import Output, Score, Work
 from benchmark.threat import Norm
 from benchmark.threat.goals import TARGETED, Threat
-from benchmark.twin import is_randomised
+from benchmark.twin import is_randomised, mean_logits
 
 if TYPE_CHECKING:
     from benchmark.data import Dataset
@@ -130,8 +130,7 @@ class Targeted(Measure[TargetedParameters]):
             return (task.y + 1) % classes
         calls = EOT_REPEATS if is_randomised(task.model, task.x[:2]) else 1
         with torch.no_grad():
-            mean = torch.stack([task.model(task.x) for _ in range(calls)]).mean(dim=0)
-            logits = without_rejection(mean, reject=rejects(task.model))
+            logits = without_rejection(mean_logits(task.model, task.x, calls), reject=rejects(task.model))
         least: torch.Tensor = logits.scatter(1, task.y[:, None], torch.inf).argmin(dim=1)
         return least
 

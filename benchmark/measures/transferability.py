@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from benchmark.attacks.momentum import METHODS, momentum_attack
 from benchmark.curve import proportion_interval
 from benchmark.errors import InputError, UnknownNameError
 from benchmark.measures import Inputs, Measure, Method, Needs, Result, Task
 from benchmark.measures.autoattack import inner_eps
-from benchmark.results import GridAxis, Output, Score, Summary, Table
+from benchmark.measures.means import proportions
+from benchmark.results import GridAxis, Output, Score, Summary
 from benchmark.threat.ascent import DenseNorm
 from benchmark.threat.budget import within
 from benchmark.verification import verify
@@ -189,10 +189,9 @@ class Transferability(Measure[TransferabilityParameters]):
     def summarise(self, inputs: Inputs, parameters: TransferabilityParameters) -> Summary:
         """The grids with Clopper–Pearson intervals; the scalars leave the model itself out."""
         right, correct = (np.asarray(inputs.arrays[name]) for name in ("right", "correct"))
-        broken = ~right & correct[:, None, None]
         tables = {
-            "accuracy": _shares(right.sum(axis=0), len(right)),
-            "success": _shares(broken.sum(axis=0), int(correct.sum())),
+            "accuracy": proportions(right),
+            "success": proportions(~right[correct]),
         }
         others = ~np.asarray(inputs.arrays["own"])[0]
         if not others.any():
@@ -217,14 +216,6 @@ def _lots(sources: Sequence[str], itself: Collection[str]) -> dict[str, Sequence
     if len(sources) > 1:
         lots[TOGETHER] = [name for name in sources if name not in itself] or sources
     return lots
-
-
-def _shares(counts: NDArray[np.int64], of: int) -> Table:
-    """Shares with their intervals; NaN of nothing."""
-    if not of:
-        return Table(np.full(counts.shape, np.nan))
-    low, high = proportion_interval(counts, of, confidence=0.95)
-    return Table(counts / of, np.asarray(low), np.asarray(high), 0.95)
 
 
 MEASURE = Transferability()

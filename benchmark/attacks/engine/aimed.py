@@ -38,7 +38,7 @@ class AimedOracle(Oracle):
         behind, rival = (logits - logits.gather(1, wanted)).scatter_(1, wanted, -torch.inf).max(dim=1)
         lead = -behind
         if len(calls) > 1:
-            lead = mean_lead(torch.stack(calls), y, targets=y)
+            lead = mean_lead(torch.stack(calls), y, targets=y, errors=self.errors)
         size = torch.maximum(logits.gather(1, rival[:, None]).abs(), logits.gather(1, wanted).abs()).squeeze(1)
         return (lead - SAFETY * size - self.noise).nan_to_num(nan=-torch.inf), rival
 

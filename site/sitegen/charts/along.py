@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
@@ -16,6 +17,8 @@ from sitegen.words import number, percent
 _WIDE: Final = 20
 """How many times the smallest position the largest is, from which on the axis is logarithmic."""
 
+_NOTHING: Final = np.empty(0)
+
 _LONG: Final = 24
 """Letters from which on a title does not fit beside the axis."""
 
@@ -25,28 +28,34 @@ def measures(axis: GridAxis) -> bool:
     return len(axis.labels) > 2 and _numbers(axis.labels) is not None
 
 
+def line_along(output: Output, values: Floats, *, label: str = "", style: str, badge: str = "") -> Line:
+    """A line over the last axis of an output, through values of the shape (positions,)."""
+    return Line(label, positions(output.axes[-1])[0], values, style, step=False, badge=badge)
+
+
 def chart_along(
-    output: Output, title: str, *, ends: str, lines: Sequence[tuple[Line, Floats]], low: Floats, high: Floats
+    output: Output, title: str, lines: Sequence[Line], *, ends: str, low: Floats = _NOTHING, high: Floats = _NOTHING
 ) -> Chart:
     """A chart over the last axis of an output.
 
     Args:
         output: A trace or grid.
         title: What the chart shows.
+        lines: Of `line_along`; each badge is given a place of its own, as lines may lie over each other.
         ends: What is to be seen, in words.
-        lines: Lines whose ``x`` is not looked at, each with its values, shape (positions,).
         low: Lower ends of the interval of a single line, NaN where none is known; empty for none.
         high: Upper ends.
     """
     axis, shares = output.axes[-1], output.unit == "share"
     both = shares and axis.unit == "share"  # two shares of one thing, such as confidence and accuracy
     x, logarithmic = positions(axis)
-    finite = np.concatenate([part[np.isfinite(part)] for part in (*(values for _, values in lines), low, high)])
+    finite = np.concatenate([part[np.isfinite(part)] for part in (*(line.y for line in lines), low, high)])
     y_range, y_ticks = _heights(finite, shares=shares)
     known = np.isfinite(low) & np.isfinite(high)
     labelled = _labelled(x)
     unit = axis.unit if axis.unit != axis.name else ""
     same = [Line("", x, x, "dash faint", step=False)] if both else []  # where they are equal
+    places = [float(x[0] + (k + 1) / (len(lines) + 1) * (x[-1] - x[0])) for k in range(len(lines))]
     return Chart(
         title=title,
         description=f"{ends} over {axis.labels[0]} to {axis.labels[-1]} {axis.unit or axis.name}.",
@@ -58,15 +67,15 @@ def chart_along(
         x_texts=[axis.labels[k] for k in labelled],
         y_ticks=y_ticks,
         areas=[Area("interval", x[known], low[known], high[known], "s0", step=False)] if known.sum() > 1 else [],
-        lines=[*same, *(_over(line, x, values, (k + 1) / (len(lines) + 1)) for k, (line, values) in enumerate(lines))],
+        lines=[*same, *(replace(line, badge_at=(at,)) for line, at in zip(lines, places, strict=True))],
     )
 
 
-def table_along(output: Output, columns: Sequence[tuple[str, Floats]]) -> list[list[str]]:
+def table_along(output: Output, lines: Sequence[Line]) -> list[list[str]]:
     """The same as a table: a row a position."""
     axis, write = output.axes[-1], percent if output.unit == "share" else number
-    rows = [[label, *(write(float(values[k])) for _, values in columns)] for k, label in enumerate(axis.labels)]
-    return [[axis.name, *(name for name, _ in columns)], *rows]
+    rows = [[label, *(write(float(line.y[k])) for line in lines)] for k, label in enumerate(axis.labels)]
+    return [[axis.name, *(line.label for line in lines)], *rows]
 
 
 def fractions(axis: GridAxis) -> list[float]:
@@ -84,12 +93,6 @@ def positions(axis: GridAxis) -> tuple[Floats, bool]:
     if axis.unit == "share" or len(above) < 3 or above[-1] < _WIDE * above[0]:
         return amounts, False
     return np.log10(np.maximum(amounts, above[0] / 2)), True
-
-
-def _over(line: Line, x: Floats, values: Floats, place: float) -> Line:
-    """The line over the positions; its badge stands at a place of its own, as lines may lie over each other."""
-    at = (float(x[0] + place * (x[-1] - x[0])),) if line.badge else ()
-    return Line(line.label, x, values, line.style, step=False, badge=line.badge, badge_at=at, key=line.key)
 
 
 def _numbers(labels: Sequence[str]) -> Floats | None:

@@ -12,9 +12,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from benchmark.curve import Floats
 from sitegen.board_view import LETTERS, BoardView
-from sitegen.charts.along import chart_along, fractions, measures, table_along
+from sitegen.charts.along import chart_along, fractions, line_along, measures, table_along
 from sitegen.charts.base import Chart, Line
 from sitegen.grid_against import Against, against
 from sitegen.grid_ranks import Interval, Place, over, worst_position
@@ -173,28 +172,29 @@ def grid_page(
         hidden=max(len(ranked.rows) - MOST_ROWS, 0),
         sheet=sheet,
         chart=_chart(ranked, lines) if lines else None,
-        chart_table=table_along(output, [(line.label, means) for line, means in lines]),
+        chart_table=table_along(output, lines),
     )
 
 
-def _lines(ranked: GridRanking, letters: dict[int, str]) -> list[tuple[Line, Floats]]:
+def _lines(ranked: GridRanking, letters: dict[int, str]) -> list[Line]:
     """The means over the first axis of each lettered model that has all cells, along the second."""
     output = ranked.grid.output
     kept, found = over(output), []
     for place in ranked.sections[0].places:
         if place.index in letters and place.mean is not None:
-            letter, built = letters[place.index], ranked.rows[place.index]
-            line = Line(built.title, np.empty(0), np.empty(0), f"s{LETTERS.index(letter)}", badge=letter)
-            found.append((line, ranked.numbers[place.index].values[kept].mean(axis=0)))
+            letter, title = letters[place.index], ranked.rows[place.index].title
+            means = ranked.numbers[place.index].values[kept].mean(axis=0)
+            style = f"s{LETTERS.index(letter)}"
+            found.append(line_along(output, means, label=title, style=style, badge=letter))
     return found
 
 
-def _chart(ranked: GridRanking, lines: Sequence[tuple[Line, Floats]]) -> Chart:
-    output, nothing = ranked.grid.output, np.empty(0)
+def _chart(ranked: GridRanking, lines: Sequence[Line]) -> Chart:
+    output = ranked.grid.output
     first, second = output.axes
-    over_ = f", mean over {first.name}" if len(over(output)) > 1 else ""
-    title = f"{ranked.grid.title} along {second.name}{over_}"
-    return chart_along(output, title, ends=f"{len(lines)} models", lines=lines, low=nothing, high=nothing)
+    averaged = f", mean over {first.name}" if len(over(output)) > 1 else ""
+    title = f"{ranked.grid.title} along {second.name}{averaged}"
+    return chart_along(output, title, lines, ends=f"{len(lines)} models")
 
 
 def _writer(ranked: GridRanking) -> Callable[[float | None], str]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.results import Direction, GridAxis
-from sitegen.charts.along import chart_along, measures
-from sitegen.charts.base import Chart, Line
+from sitegen.charts.along import chart_along, line_along, measures
+from sitegen.charts.base import Chart
 from sitegen.facts import RowFacts
 from sitegen.findings import Found
 from sitegen.grids import existing, mean_of
@@ -177,9 +177,8 @@ def _chart(found: Found, title: str, labels: Sequence[str], values: NDArray[np.f
     lines = []
     for k in drawn:
         style = "front thick" if labels[k] in apart else f"s{k % 8}{' dash' if k >= 8 else ''}"
-        lines.append((Line(labels[k].replace("_", " "), np.empty(0), np.empty(0), style), values[k]))
-    nothing = np.empty(0)
-    return chart_along(output, title, ends=f"{len(lines)} lines", lines=lines, low=nothing, high=nothing)
+        lines.append(line_along(output, values[k], label=labels[k].replace("_", " "), style=style))
+    return chart_along(output, title, lines, ends=f"{len(lines)} lines")
 
 
 def heat_cell(values: NDArray[np.float64], ends: tuple[float, float], direction: Direction, write: Any) -> HeatCell:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sitegen.charts.along import chart_along
-from sitegen.charts.base import Chart, Line
+from sitegen.charts.along import chart_along, line_along
+from sitegen.charts.base import Chart
 from sitegen.facts import RowFacts
 from sitegen.findings import Found
 from sitegen.panels import Panel
@@ -72,8 +72,7 @@ def _trace(found: Found) -> Trace:
     write = percent if output.unit == "share" else number
     seen = values[np.isfinite(values)]
     ends = f"From {write(float(seen[0]))} to {write(float(seen[-1]))}"
-    line = Line("", np.empty(0), np.empty(0), "s0 thick")
-    chart = chart_along(output, title, ends=ends, lines=[(line, values)], low=low, high=high)
+    chart = chart_along(output, title, [line_along(output, values, style="s0 thick")], ends=ends, low=low, high=high)
     table = [[axis.name, output.title, "interval"]]
     for label, v, a, b in zip(axis.labels, values, low, high, strict=True):
         table.append([label, write(float(v)), f"{write(float(a))}–{write(float(b))}" if np.isfinite(a + b) else "–"])
